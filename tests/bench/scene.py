@@ -26,7 +26,7 @@ from kubectl_yoshi.plan.records import write_records
 
 NAMESPACE = Resource("", "v1", "namespaces", "Namespace", namespaced=False)
 PINNED = "cni.projectcalico.org/ipAddrs"
-WISH = "plumber.k8s.pf9.io/networkName"
+NETWORK_NAME = "plumber.k8s.pf9.io/networkName"
 
 
 class Scene:
@@ -109,7 +109,7 @@ def vm(namespace: str, name: str, group: str = "", network: str = "", address: s
     meta: Json = {"name": name, "namespace": namespace, "labels": {"group": group}}
     if address:
         template["metadata"] = {"annotations": {PINNED: json.dumps([address])}}
-        meta["annotations"] = {WISH: network}
+        meta["annotations"] = {NETWORK_NAME: network}
     return {
         "apiVersion": VM.api_version,
         "kind": VM.kind,

@@ -14,7 +14,7 @@ from pathlib import Path
 from lab.pki import make_authority
 from lab.testing import Cluster
 from tests.cluster.harness import Json, make
-from tests.cluster.request_gate import Gate
+from tests.cluster.request_gate import RequestGate
 from tests.unit.kube.fault_server import says, serving
 from tests.waiting import wait_for
 
@@ -30,14 +30,14 @@ class Admission:
         asked: how many changes there were.
     """
 
-    gate: Gate | None = None
+    gate: RequestGate | None = None
     asked: int = 0
 
     def answer(self, handler: BaseHTTPRequestHandler) -> None:
         review = json.loads(handler.rfile.read(int(handler.headers["Content-Length"])))
         self.asked += 1
         if self.gate:
-            self.gate.goes_on()
+            self.gate.wait_for_turn()
         response = {"uid": review["request"]["uid"], "allowed": True}
         says(200, {**review, "request": None, "response": response}, Content_Type="application/json")(handler)
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from tests.cluster.harness import Ran
+from tests.cluster.harness import CommandResult
 from tests.cluster.seeded_fault_proxy import WRITE_FAULTS
 
 SHOWN = 5
@@ -26,7 +26,7 @@ def raise_first(wrong: list[BaseException]) -> None:
         pytest.fail("\n\n".join([*told[:SHOWN], "\n".join(left)]), pytrace=False)
 
 
-def check_success(ran: Ran) -> None:
+def check_success(ran: CommandResult) -> None:
     """It is done; what is deleted already is not there to be deleted, as `kubectl delete` has it."""
     if ran.args[:2] == ("network", "delete") and ran.code == 1:
         assert "not found" in ran.err
@@ -34,12 +34,12 @@ def check_success(ran: Ran) -> None:
         assert ran.code == 0
 
 
-def is_failure(ran: Ran) -> bool:
+def is_failure(ran: CommandResult) -> bool:
     """Whether it says that something went wrong, as a find of `ips check` is not."""
     return any(line.startswith("error: ") for line in ran.err.splitlines())
 
 
-def check_message(ran: Ran, code: int = 0, failed: int = 1) -> None:
+def check_message(ran: CommandResult, code: int = 0, failed: int = 1) -> None:
     """A failure as people deserve it.
 
     Args:
@@ -53,7 +53,7 @@ def check_message(ran: Ran, code: int = 0, failed: int = 1) -> None:
         assert is_failure(ran)
 
 
-def check_told(ran: Ran, before: dict[str, str], after: dict[str, str]) -> None:
+def check_reported(ran: CommandResult, before: dict[str, str], after: dict[str, str]) -> None:
     """A run that failed tells what it has done.
 
     A VM that it names as refused is as it was, unless the line says more. A VM that is changed, and a network that is
@@ -65,12 +65,12 @@ def check_told(ran: Ran, before: dict[str, str], after: dict[str, str]) -> None:
     for name in ("web-1", "web-2", "web-3"):
         key = f"VirtualMachine {name}"
         if any(is_refusal(line, name) for line in lines):
-            must_be(
+            assert_state(
                 {key: after.get(key, "")}, {key: before.get(key, "")}, f"of {name} it does not tell what it has done"
             )
     told = [*unsure, *ran.out.splitlines()]
     if not told:
-        must_be(after, before, "it does not tell what it has done")
+        assert_state(after, before, "it does not tell what it has done")
     if any(not ONE_VM.match(line) or AND_MORE.search(line) for line in unsure):
         return
     for key in sorted({*before, *after}):
@@ -78,7 +78,7 @@ def check_told(ran: Ran, before: dict[str, str], after: dict[str, str]) -> None:
         named = any(re.search(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", line) for line in told)
         if kind == "VirtualMachine" or (kind == "NetworkWizard" and (key in before) != (key in after)):
             one, other = ({key: state[key]} if key in state and not named else {} for state in (after, before))
-            must_be(one, other, f"of {key} it does not tell what it has done")
+            assert_state(one, other, f"of {key} it does not tell what it has done")
 
 
 def is_refusal(line: str, name: str) -> bool:
@@ -86,17 +86,19 @@ def is_refusal(line: str, name: str) -> bool:
     return (line.startswith("error: ") and f"/{name}: " in line) or (f"/{name} " in line and " refused " in line)
 
 
-def must_be(now: dict[str, str], wanted: dict[str, str], trouble: str) -> None:
+def assert_state(now: dict[str, str], wanted: dict[str, str], trouble: str) -> None:
     """Fails with what differs: - as wanted, + as it is."""
     if now != wanted:
         raise AssertionError(f"{trouble}:\n{differences(wanted, now)}")
 
 
-def must_say(said: list[str], wanted: list[str], more: bool = False) -> None:
+def assert_output(said: list[str], wanted: list[str], more: bool = False) -> None:
     """Fails where a command does not print what it prints where nothing goes wrong; or, with `more`, all of that."""
     if more:
         said = sorted({*said} & {*wanted})
-    must_be({"stdout": "\n".join(said)}, {"stdout": "\n".join(wanted)}, "it does not say what it says without faults")
+    assert_state(
+        {"stdout": "\n".join(said)}, {"stdout": "\n".join(wanted)}, "it does not say what it says without faults"
+    )
 
 
 def differences(before: dict[str, str], after: dict[str, str]) -> str:
@@ -111,10 +113,10 @@ def differences(before: dict[str, str], after: dict[str, str]) -> str:
     return "\n".join(lines)
 
 
-def table_of(met: Mapping[str, Counter[str]]) -> str:
+def table_of(faults: Mapping[str, Counter[str]]) -> str:
     """How often each command met each fault: "read", "write"."""
     lines = [f"{'read/write':16}{''.join(f'{fault:>13}' for fault in WRITE_FAULTS)}"]
-    for command, counts in sorted(met.items()):
+    for command, counts in sorted(faults.items()):
         cells = [f"{counts[f'read {fault}']}/{counts[f'write {fault}']}" for fault in WRITE_FAULTS]
         lines.append(f"{command:16}{''.join(f'{cell:>13}' for cell in cells)}")
     return "\n".join(lines)

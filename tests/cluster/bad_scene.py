@@ -14,7 +14,7 @@ from kubectl_yoshi.model.objects import Resource, name_of, resource_version_of
 from kubectl_yoshi.model.vm import VM
 from lab.errors import LabError
 from lab.testing import Cluster
-from tests.cluster.harness import ForkServer, Json, Ran, Yoshi, make, make_vms, patch
+from tests.cluster.harness import CommandResult, ForkServer, Json, Yoshi, make, make_vms, patch
 
 POOL = Resource("crd.projectcalico.org", "v1", "ippools", "IPPool", namespaced=False)
 BLOCK = Resource("crd.projectcalico.org", "v1", "ipamblocks", "IPAMBlock", namespaced=False)
@@ -78,7 +78,7 @@ def write_files(folder: Path) -> None:
     (folder / "nothing").mkdir()
 
 
-def check_message(ran: Ran, code: int, *parts: str) -> None:
+def check_message(ran: CommandResult, code: int, *parts: str) -> None:
     """A failure as people deserve it."""
     assert ran.code == code, str(ran)
     lines = ran.err.splitlines()

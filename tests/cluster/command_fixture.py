@@ -36,10 +36,10 @@ from lab.testing import Cluster
 from tests.cluster import shared_bgp
 from tests.cluster.checker import is_of_handles, violations
 from tests.cluster.fake_kubevirt import Kubevirt
-from tests.cluster.harness import Ran, ensure, vm
-from tests.cluster.raw_state import CONFIGMAPS, SERVICES, Seen
+from tests.cluster.harness import CommandResult, ensure, vm
+from tests.cluster.raw_state import CONFIGMAPS, SERVICES, RawState
 from tests.cluster.scripted_fault_proxy import write_kubeconfig
-from tests.cluster.seeded_fault_proxy import Fate, Proxy, proxy
+from tests.cluster.seeded_fault_proxy import FaultSchedule, Proxy, proxy
 
 NAMESPACED = (NETWORKWIZARD, ADDRESSBLOCK, VM, VMI, SERVICE, NAD, CONFIGMAP, DHCPSERVER, TEMPLATE)
 METALLB = "metallb-system"
@@ -73,7 +73,7 @@ class HastyClock(Clock):
 
 
 @dataclass
-class Seat:
+class CommandFixture:
     """Where commands are run. Use one from one thread.
 
     Attributes:
@@ -97,7 +97,7 @@ class Seat:
     by_proxy: Path
     folder: Path
     fixed: Sequence[str] = ()
-    scene: object = None
+    prepared: object = None
     names: dict[str, str] = field(default_factory=dict)
 
     @cached_property
@@ -119,20 +119,20 @@ class Seat:
 
     # -- commands ------------------------------------------------------------------------------------------------
 
-    def run(self, text: str, fate: Fate | None = None) -> Ran:
+    def run(self, text: str, schedule: FaultSchedule | None = None) -> CommandResult:
         """A command, by the good way, or with that fate. Where VMs run, nothing that is done passes KubeVirt by."""
         words = shlex.split(self.words(text))
-        if fate is None and self.proxy.kubevirt:
-            fate = Fate()
-        if fate is None:
+        if schedule is None and self.proxy.kubevirt:
+            schedule = FaultSchedule()
+        if schedule is None:
             api = Api(self.good, clock=HastyClock())
             api.__dict__["served"] = self.api.served
-            return run_here(words, api, self.namespace)
-        self.proxy.fate = fate
+            return run_in_process(words, api, self.namespace)
+        self.proxy.schedule = schedule
         self.proxy.late_calls.clear()
-        return run_here(words, Api(self.bad, clock=HastyClock()), self.namespace)
+        return run_in_process(words, Api(self.bad, clock=HastyClock()), self.namespace)
 
-    def done(self, text: str) -> Ran:
+    def done(self, text: str) -> CommandResult:
         """A command that must succeed."""
         ran = self.run(text)
         assert ran.code == 0, str(ran)
@@ -188,13 +188,13 @@ class Seat:
         part = shared_bgp.part_of(shared_bgp.find(self.api), f"{self.prefix}.", networks | {*self.names})
         return [obj for obj in [*found, *([part] if part else [])] if name_of(obj) != "kube-root-ca.crt"]
 
-    def seen(self, objects: Sequence[Json]) -> Seen:
+    def raw_state(self, objects: Sequence[Json]) -> RawState:
         """What invariants are judged by."""
 
         def of(resource: Resource) -> list[Json]:
             return [obj for obj in objects if obj["kind"] == resource.kind]
 
-        return Seen(
+        return RawState(
             of(NETWORKWIZARD),
             of(ADDRESSBLOCK),
             of(VM),
@@ -212,7 +212,9 @@ class Seat:
         A run that failed may leave a VM a second record, which it does not carry, and one of Calico's handles between
         its block's write and its own. Counters are no invariant: whoever writes next puts them right.
         """
-        found = violations(self.seen(self.objects() if objects is None else objects), [self.namespace], settled=settled)
+        found = violations(
+            self.raw_state(self.objects() if objects is None else objects), [self.namespace], settled=settled
+        )
         found = [one for one in found if INVARIANT.match(one)]
         found = [one for one in found if settled or not is_of_handles(one)]
         return [one for one in found if settled or not one.startswith("I3") or "carries" in one]
@@ -235,7 +237,7 @@ class Seat:
             found[self.alike(f"{obj['kind']} {name_of(obj)}", holders)] = json.dumps(alike, sort_keys=True, indent=1)
         return dict(sorted(found.items()))
 
-    def said(self, ran: Ran) -> list[str]:
+    def said(self, ran: CommandResult) -> list[str]:
         """The lines that a command printed, sorted, without what differs from run to run, ages and addresses too.
 
         Those on other seats' things are left out: what they leave behind, anybody's `ips gc` and `sync` take away.
@@ -309,19 +311,21 @@ def _lasting(obj: Json) -> Json:
 
 
 @contextmanager
-def seats_beside_others(cluster: Cluster, numbers: Sequence[int], folder: Path) -> Iterator[list[Seat]]:
+def open_fixtures_with_foreign_bgp(
+    cluster: Cluster, numbers: Sequence[int], folder: Path
+) -> Iterator[list[CommandFixture]]:
     """Seats on a cluster with MetalLB's namespace, whose BGPConfiguration has entries of others; they end with it."""
     ensure(cluster, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": METALLB}})
-    with seats(cluster, numbers, folder) as found:
-        shared_bgp.make_theirs(found[0].api)
+    with open_fixtures(cluster, numbers, folder) as found:
+        shared_bgp.create_foreign_entries(found[0].api)
         yield found
-        for seat in found:
-            seat.clear()
-        shared_bgp.take_away(found[0].api)
+        for fixture in found:
+            fixture.clear()
+        shared_bgp.delete_foreign_entries(found[0].api)
 
 
 @contextmanager
-def seats(cluster: Cluster, numbers: Sequence[int], folder: Path) -> Iterator[list[Seat]]:
+def open_fixtures(cluster: Cluster, numbers: Sequence[int], folder: Path) -> Iterator[list[CommandFixture]]:
     """Seats side by side on one cluster.
 
     The proxies have the administrator's credentials, and who asks them needs none.
@@ -343,28 +347,30 @@ def seats(cluster: Cluster, numbers: Sequence[int], folder: Path) -> Iterator[li
             bad = stack.enter_context(closing(Connection.open(ConnectionOptions(kubeconfig=str(file)))))
             files = folder / f"seat-{number}"
             files.mkdir()
-            found.append(Seat(number, namespace, good, bad_way, bad, file, files))
+            found.append(CommandFixture(number, namespace, good, bad_way, bad, file, files))
         yield found
 
 
-def side_by_side(seats: Sequence[Seat], jobs: Sequence[Callable[[Seat], None]]) -> list[BaseException]:
+def side_by_side(
+    fixtures: Sequence[CommandFixture], jobs: Sequence[Callable[[CommandFixture], None]]
+) -> list[BaseException]:
     """Does each job on a seat that is free; gives what went wrong."""
     left = iter(jobs)
     wrong: list[BaseException] = []
 
-    def work(seat: Seat) -> None:
+    def work(fixture: CommandFixture) -> None:
         for job in left:
             try:
-                job(seat)
+                job(fixture)
             except Exception as error:
                 wrong.append(error)
 
-    with ThreadPoolExecutor(len(seats)) as pool:
-        list(pool.map(work, seats))
+    with ThreadPoolExecutor(len(fixtures)) as pool:
+        list(pool.map(work, fixtures))
     return wrong
 
 
-def run_here(words: Sequence[str], api: Api, namespace: str) -> Ran:
+def run_in_process(words: Sequence[str], api: Api, namespace: str) -> CommandResult:
     """The program in this process and thread."""
     out, err = io.StringIO(), io.StringIO()
     session = Session({"namespace": namespace}, out=out, err=err, api=api)
@@ -378,4 +384,4 @@ def run_here(words: Sequence[str], api: Api, namespace: str) -> Ran:
         return 0
 
     code = run_reporting_errors(do, err=err, verbosity=lambda: 0)
-    return Ran(tuple(words), code, out.getvalue(), err.getvalue(), 0.0)
+    return CommandResult(tuple(words), code, out.getvalue(), err.getvalue(), 0.0)

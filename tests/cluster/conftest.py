@@ -15,8 +15,8 @@ from tests.cluster import layer2_scene
 from tests.cluster.calico_ipam import Calico
 from tests.cluster.crds_scene import Server, taken_over
 from tests.cluster.harness import ForkServer, Yoshi, delete, fork_server, get
-from tests.cluster.killing import Behind, behind_proxy
-from tests.cluster.public_scene import World, public_world
+from tests.cluster.killing import ProxiedProgram, open_proxied_program
+from tests.cluster.public_scene import PublicScene, open_public_scene
 from tests.cluster.vm_assertions import POOLS
 
 SLOWEST_FIRST = (
@@ -70,9 +70,9 @@ def yoshi(installed: Cluster, forks: ForkServer, namespace: str) -> Yoshi:
 
 
 @pytest.fixture
-def between(yoshi: Yoshi, tmp_path: Path) -> Iterator[Behind]:
+def proxied(yoshi: Yoshi, tmp_path: Path) -> Iterator[ProxiedProgram]:
     """The program by way of a proxy."""
-    with behind_proxy(yoshi, tmp_path) as found:
+    with open_proxied_program(yoshi, tmp_path) as found:
         yield found
 
 
@@ -82,7 +82,7 @@ def cidr(request: pytest.FixtureRequest) -> Callable[[int], str]:
     number = next(_sixteens)
     mine = ipaddress.ip_network(f"10.{128 + number % 128}.0.0/16")
     if number >= 128:
-        _take_pools_away(request.getfixturevalue("cluster"), mine)
+        _delete_pools(request.getfixturevalue("cluster"), mine)
     used: list[ipaddress.IPv4Network] = []
 
     def next_cidr(length: int) -> str:
@@ -95,7 +95,7 @@ def cidr(request: pytest.FixtureRequest) -> Callable[[int], str]:
     return next_cidr
 
 
-def _take_pools_away(cluster: Cluster, within: ipaddress.IPv4Network) -> None:
+def _delete_pools(cluster: Cluster, within: ipaddress.IPv4Network) -> None:
     """Deletes what the test left that had this /16 before: a pool does not go with its network's namespace."""
     for pool in get(cluster, POOLS)["items"]:
         name, network = pool["metadata"]["name"], ipaddress.ip_network(pool["spec"]["cidr"])
@@ -139,17 +139,17 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
 
 
 @pytest.fixture(params=["crd.projectcalico.org", "projectcalico.org"])
-def world(request: pytest.FixtureRequest, forks: ForkServer) -> Iterator[World]:
+def public_scene(request: pytest.FixtureRequest, forks: ForkServer) -> Iterator[PublicScene]:
     """A world of each of Calico's API groups."""
     cluster = request.getfixturevalue("installed" if request.param.startswith("crd.") else "native")
     with cluster.namespace() as namespace:
-        yield from public_world(cluster, forks, namespace, request.param)
+        yield from open_public_scene(cluster, forks, namespace, request.param)
 
 
 @pytest.fixture
-def public(installed: Cluster, forks: ForkServer, namespace: str) -> Iterator[World]:
+def public(installed: Cluster, forks: ForkServer, namespace: str) -> Iterator[PublicScene]:
     """A world for what does not depend on the API group."""
-    yield from public_world(installed, forks, namespace, "crd.projectcalico.org")
+    yield from open_public_scene(installed, forks, namespace, "crd.projectcalico.org")
 
 
 @pytest.fixture
@@ -164,9 +164,9 @@ def bridge() -> Callable[[], tuple[str, str]]:
 
 
 @pytest.fixture
-def layer2(yoshi: Yoshi, installed: Cluster, bridge: layer2_scene.Bridges) -> Iterator[layer2_scene.World]:
+def layer2(yoshi: Yoshi, installed: Cluster, bridge: layer2_scene.Bridges) -> Iterator[layer2_scene.PublicScene]:
     """A namespace, and a bridge of the test's own for Layer 2 networks."""
-    found = layer2_scene.World(installed, yoshi, *bridge())
+    found = layer2_scene.PublicScene(installed, yoshi, *bridge())
     yield found
     for template in found.templates():
         where = template["metadata"]["namespace"]
@@ -174,7 +174,7 @@ def layer2(yoshi: Yoshi, installed: Cluster, bridge: layer2_scene.Bridges) -> It
 
 
 @pytest.fixture
-def red(layer2: layer2_scene.World, cidr: layer2_scene.Cidrs) -> str:
+def red(layer2: layer2_scene.PublicScene, cidr: layer2_scene.Cidrs) -> str:
     """The CIDR of a Layer 2 network of that name, on VLAN 20, whose server has its first address."""
     network = cidr(24)
     layer2.create("red", network, "--vlan", "20")

@@ -2,7 +2,7 @@
 
 A VM's pod gets what the VM's handle holds, else what it is pinned to. A handle that counts addresses which no block
 contains is an allocation in progress to the plugin: it waits, fails, and the pod hangs. When a VM stops, its address
-stays with the handle. Seen with Calico's own programs: docs/design.md, "Calico's handles".
+stays with the handle. RawState with Calico's own programs: docs/design.md, "Calico's handles".
 """
 
 from __future__ import annotations

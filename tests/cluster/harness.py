@@ -58,7 +58,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Ran:
+class CommandResult:
     """What became of it.
 
     Attributes:
@@ -84,7 +84,7 @@ class Ran:
         return f"kubectl yoshi {' '.join(self.args)}: exit {self.code} after {self.seconds:.2f} s{said}"
 
 
-def address_told(ran: Ran) -> str:
+def reported_address(ran: CommandResult) -> str:
     """The address that an attachment of a single VM reported."""
     assert ran.code == 0, str(ran)
     found = ATTACHED.search(ran.out)
@@ -116,7 +116,7 @@ class Yoshi:
         """The same with another namespace."""
         return Yoshi(self.kubeconfig, self.context, self.server, namespace)
 
-    def run(self, *args: str, input: str = "", kill_after: float | None = None, version: str = "") -> Ran:
+    def run(self, *args: str, input: str = "", kill_after: float | None = None, version: str = "") -> CommandResult:
         """One process."""
         return self.together(Run(args, kill_after, input=input, version=version))[0]
 
@@ -136,7 +136,7 @@ class Yoshi:
         assert "internal error" not in ran.err, str(ran)
         return ran.err
 
-    def together(self, *runs: Run | Sequence[str]) -> list[Ran]:
+    def together(self, *runs: Run | Sequence[str]) -> list[CommandResult]:
         """Processes that begin at the same moment; gives what became of each, in the order asked for."""
         wanted = [run if isinstance(run, Run) else Run(tuple(run)) for run in runs]
         return self.server.run([(run, self.words(*run.args)) for run in wanted])
@@ -166,7 +166,7 @@ class ForkServer:
             cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
 
-    def run(self, wanted: Iterable[tuple[Run, tuple[str, ...]]]) -> list[Ran]:
+    def run(self, wanted: Iterable[tuple[Run, tuple[str, ...]]]) -> list[CommandResult]:
         """Runs them side by side; each Run with its whole command line."""
         wanted = list(wanted)
         assert self.process.stdin
@@ -176,7 +176,7 @@ class ForkServer:
         self.process.stdin.flush()
         answer = self.process.stdout.readline()
         assert answer, f"the parent of the test's processes ended with {self.process.wait()}"
-        return [Ran(run.args, **told) for (run, _), told in zip(wanted, json.loads(answer), strict=True)]
+        return [CommandResult(run.args, **told) for (run, _), told in zip(wanted, json.loads(answer), strict=True)]
 
     def kill(self) -> None:
         """Kills the one process that it runs, as another thread waits for its end."""

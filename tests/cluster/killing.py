@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lab.testing import Cluster
-from tests.cluster.harness import Ran, Yoshi
-from tests.cluster.request_gate import Gate
-from tests.cluster.scripted_fault_proxy import Faulty, faulty, write_kubeconfig
+from tests.cluster.harness import CommandResult, Yoshi
+from tests.cluster.request_gate import RequestGate
+from tests.cluster.scripted_fault_proxy import ScriptedFaultProxy, open_fault_proxy, write_kubeconfig
 from tests.cluster.seeded_fault_proxy import Kill, Proxy
 from tests.waiting import wait_for
 
@@ -26,14 +26,14 @@ MOST = 100
 
 
 @dataclass(frozen=True)
-class Behind:
+class ProxiedProgram:
     """The program, by way of a proxy that writes down what is asked for and does as it is told."""
 
-    proxy: Faulty
+    proxy: ScriptedFaultProxy
     yoshi: Yoshi
 
     @contextmanager
-    def held(self, gate: Gate, *words: str) -> Iterator[subprocess.Popen[str]]:
+    def held(self, gate: RequestGate, *words: str) -> Iterator[subprocess.Popen[str]]:
         """A command that waits at the gate, or has ended without reaching it; it is killed at the end."""
         self.proxy.gate = gate
         with self.yoshi.alone(*words) as process:
@@ -43,13 +43,13 @@ class Behind:
             finally:
                 process.kill()
                 process.wait()
-                gate.shut()
+                gate.close()
                 wait_for(lambda: not self.proxy.under_way, "what was sent has been done")
                 self.proxy.gate = None
 
     def is_killed(self, writes: int, *words: str) -> bool:
         """Runs a command and kills it when it is about to write once more; False where it is done with so many."""
-        with self.held(Gate(writes), *words) as process:
+        with self.held(RequestGate(writes), *words) as process:
             return process.poll() is None
 
     def kills(self, *words: str, step: int = 1, look: Callable[[], object] = lambda: None) -> int:
@@ -72,27 +72,27 @@ class Behind:
 
 
 @contextmanager
-def behind_proxy(yoshi: Yoshi, folder: Path) -> Iterator[Behind]:
+def open_proxied_program(yoshi: Yoshi, folder: Path) -> Iterator[ProxiedProgram]:
     """The same program with a proxy before the cluster.
 
     Args:
         folder: for a kubeconfig.
     """
-    with faulty(Cluster(yoshi.kubeconfig, yoshi.context)) as proxy:
+    with open_fault_proxy(Cluster(yoshi.kubeconfig, yoshi.context)) as proxy:
         kubeconfig = write_kubeconfig(folder / "behind", proxy.url)
-        yield Behind(proxy, Yoshi(kubeconfig, "it", yoshi.server, yoshi.namespace))
+        yield ProxiedProgram(proxy, Yoshi(kubeconfig, "it", yoshi.server, yoshi.namespace))
 
 
 def run_killed(
     program: Yoshi, proxy: Proxy, words: Sequence[str], write: int = 0, path: str = "", done: bool = False
-) -> tuple[Ran, Kill]:
+) -> tuple[CommandResult, Kill]:
     """Runs a command as a process, kills it at a write of its own (see Kill), and waits until the rest has been done.
 
     Args:
         program: by way of the proxy; its warm parent runs nothing else.
     """
-    fate = Kill(write, program.server.kill, path, done)
-    proxy.fate = fate
+    schedule = Kill(write, program.server.kill, path, done)
+    proxy.schedule = schedule
     ran = program.run(*words)
     proxy.wait_until_idle()
-    return ran, fate
+    return ran, schedule

@@ -22,12 +22,12 @@ SERVERS = "dhcpservers.dhcp.plumber.k8s.pf9.io"
 LEASES = "ipallocations.dhcp.plumber.k8s.pf9.io"
 OWN = (ATTACHMENTS, SERVERS, "configmaps")
 KINDS = ("networkwizards", TEMPLATES, *OWN, "virtualmachines")
-WISH = "plumber.k8s.pf9.io/networkName"
+NETWORK_NAME = "plumber.k8s.pf9.io/networkName"
 NETWORK_UID = "plumber.k8s.pf9.io/networkUID"
 
 
 @dataclass
-class World:
+class Layer2Scene:
     """A namespace, and a bridge that no other test has: bridges are the nodes', so all namespaces share them."""
 
     cluster: Cluster

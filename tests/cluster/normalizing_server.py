@@ -15,7 +15,7 @@ from typing import Any
 from kubectl_yoshi.kube.connection import Connection
 from tests.unit.jsonpatch import DoesNotFit, apply_patch
 from tests.unit.kube.fault_server import status_body
-from tests.unit.normalization import DEFAULTS, Json, as_shown, as_stored
+from tests.unit.normalization import DEFAULTS, Json, denormalized, normalized
 
 REJECTED = "the server rejected our request due to an error in our request"
 PATH = re.compile(
@@ -36,7 +36,7 @@ class Answer:
 
 
 @dataclass
-class Shown:
+class NormalizingServer:
     """See the module.
 
     Attributes:
@@ -68,7 +68,7 @@ class Shown:
                 wanted = apply_patch(ops, shown)
             except DoesNotFit:
                 return Answer(422, json.dumps(status_body(422, "Invalid", REJECTED)).encode())
-            stored = json.dumps(as_stored(wanted)).encode()
+            stored = json.dumps(denormalized(wanted)).encode()
             replacing = {**headers, "Content-Type": "application/json"}
             answer = self.upstream.request("PUT", path, headers=replacing, body=stored)
             if answer.status != 409:
@@ -84,7 +84,7 @@ class Shown:
         return Answer(response.status, json.dumps(self._shown(content, plural)).encode())
 
     def _shown(self, obj: Json, plural: str) -> Json:
-        shown = as_shown(obj, plural)
+        shown = normalized(obj, plural)
         if "spec" in shown:
             shown["spec"] = {key: value for key, value in shown["spec"].items() if key not in self.drops}
         return shown

@@ -17,7 +17,7 @@ BGP = ("--peer", "10.240.0.5", "--my-asn", "64514", "--remote-asn", "64512")
 
 
 @dataclass
-class World:
+class PublicScene:
     """A cluster, and a namespace of the test's own."""
 
     cluster: Cluster
@@ -58,10 +58,10 @@ class World:
         return get(self.cluster, "virtualmachine", name, namespace=self.namespace)
 
 
-def public_world(cluster: Cluster, forks: ForkServer, namespace: str, group: str) -> Iterator[World]:
+def open_public_scene(cluster: Cluster, forks: ForkServer, namespace: str, group: str) -> Iterator[PublicScene]:
     """A world that ends with nothing of public networks in the cluster, whosever it was."""
     ensure(cluster, METALLB)
-    yield World(cluster, Yoshi(cluster.kubeconfig, cluster.context, forks, namespace), namespace, group)
+    yield PublicScene(cluster, Yoshi(cluster.kubeconfig, cluster.context, forks, namespace), namespace, group)
     delete_all(cluster, "services", "vm", namespace=namespace)
     cluster.api.delete(cluster.api.find_resource("networkwizards").path(namespace))
     delete_all(cluster, f"bgppeers.{group}", f"bgpconfigurations.{group}")

@@ -33,7 +33,7 @@ IP_OF = "ip.plumber.k8s.pf9.io/"
 
 
 @dataclass(frozen=True)
-class Carried:
+class CarriedAddress:
     """An address that a VM is made to have.
 
     Attributes:
@@ -49,14 +49,14 @@ class Carried:
     network: str = ""
 
 
-def pinned_on_calico(vms: Iterable[Json], _others: Mapping[str, list[Json]]) -> Iterator[Carried]:
+def pinned_on_calico(vms: Iterable[Json], _others: Mapping[str, list[Json]]) -> Iterator[CarriedAddress]:
     """The annotation that Calico's CNI plugin obeys."""
     for vm in vms:
         for text in json.loads(template_annotations(vm).get("cni.projectcalico.org/ipAddrs", "[]")):
-            yield Carried(vm, ipaddress.ip_address(text), "cni.projectcalico.org/ipAddrs")
+            yield CarriedAddress(vm, ipaddress.ip_address(text), "cni.projectcalico.org/ipAddrs")
 
 
-def on_a_service(vms: Iterable[Json], others: Mapping[str, list[Json]]) -> Iterator[Carried]:
+def on_a_service(vms: Iterable[Json], others: Mapping[str, list[Json]]) -> Iterator[CarriedAddress]:
     """The Services that this program made for public addresses, each owned by its VM, and those of other people's
     making that have an address which a VM of their selector asks for."""
     by_uid = {vm["metadata"]["uid"]: vm for vm in vms}
@@ -69,10 +69,10 @@ def on_a_service(vms: Iterable[Json], others: Mapping[str, list[Json]]) -> Itera
         for owner in metadata.get("ownerReferences") or []:
             if owner["uid"] in by_uid:
                 address = ipaddress.ip_address(metadata["annotations"]["plumber.k8s.pf9.io/publicIP"])
-                yield Carried(by_uid[owner["uid"]], address, f"service/{metadata['name']}", network)
+                yield CarriedAddress(by_uid[owner["uid"]], address, f"service/{metadata['name']}", network)
 
 
-def _on_anothers_service(vms: Iterable[Json], service: Json) -> Iterator[Carried]:
+def _on_anothers_service(vms: Iterable[Json], service: Json) -> Iterator[CarriedAddress]:
     spec, ingress = service["spec"], (service.get("status", {}).get("loadBalancer") or {}).get("ingress") or []
     has = {*spec.get("externalIPs", ()), *(entry.get("ip") for entry in ingress)}
     for vm in vms if has and spec.get("selector") else ():
@@ -81,19 +81,19 @@ def _on_anothers_service(vms: Iterable[Json], service: Json) -> Iterator[Carried
         asked = (meta.get("annotations") or {}).get("plumber.k8s.pf9.io/publicIP", "").split(",")
         if meta["namespace"] == service["metadata"]["namespace"] and spec["selector"].items() <= labels.items():
             for text in has.intersection(asked):
-                yield Carried(vm, ipaddress.ip_address(text), f"service/{service['metadata']['name']}")
+                yield CarriedAddress(vm, ipaddress.ip_address(text), f"service/{service['metadata']['name']}")
 
 
-def plugged_in(vms: Iterable[Json], _others: Mapping[str, list[Json]]) -> Iterator[Carried]:
+def plugged_in(vms: Iterable[Json], _others: Mapping[str, list[Json]]) -> Iterator[CarriedAddress]:
     """The address that goes with an interface of the template on a Layer 2 network."""
     for vm in vms:
         nics = [nic["name"] for nic in interfaces_of(vm) if nic.get("state") != "absent"]
         for key, text in template_annotations(vm).items():
             if key.startswith(IP_OF) and key.removeprefix(IP_OF) in nics:
-                yield Carried(vm, ipaddress.ip_address(text), key)
+                yield CarriedAddress(vm, ipaddress.ip_address(text), key)
 
 
-Carrier: TypeAlias = Callable[[Iterable[Json], Mapping[str, list[Json]]], Iterator[Carried]]
+Carrier: TypeAlias = Callable[[Iterable[Json], Mapping[str, list[Json]]], Iterator[CarriedAddress]]
 
 CARRIERS: list[tuple[Carrier, tuple[str, ...]]] = [
     (pinned_on_calico, ()),
@@ -104,7 +104,7 @@ CARRIERS: list[tuple[Carrier, tuple[str, ...]]] = [
 
 
 @dataclass(frozen=True)
-class Seen:
+class RawState:
     """What was read, each a list of raw objects.
 
     Attributes:
@@ -126,7 +126,7 @@ class Seen:
     ipam_handles: list[Json] = field(default_factory=list)
 
 
-def look(cluster: Cluster, namespaces: Collection[str]) -> Seen:
+def read_raw_state(cluster: Cluster, namespaces: Collection[str]) -> RawState:
     """Reads what the networks and VMs of these namespaces are judged by: what belongs to one of them in these only,
     and of the whole cluster what is judged across namespaces (networks, ledgers, Services, Calico's IPAM).
 
@@ -159,12 +159,12 @@ def look(cluster: Cluster, namespaces: Collection[str]) -> Seen:
     after = within(VMS)
     versions = {uid(vm): vm["metadata"]["resourceVersion"] for vm in before}
     steady = {uid(vm) for vm in after if versions.get(uid(vm)) == vm["metadata"]["resourceVersion"]}
-    return Seen(networks, blocks, after, instances, pods, steady, others, ipam_blocks, ipam_handles)
+    return RawState(networks, blocks, after, instances, pods, steady, others, ipam_blocks, ipam_handles)
 
 
-def running(seen: Seen, namespaces: Collection[str]) -> Iterator[tuple[str, str, Address, str]]:
+def running(raw_state: RawState, namespaces: Collection[str]) -> Iterator[tuple[str, str, Address, str]]:
     """Namespace and name of each VM that runs, an address that it runs with, and the object that shows it."""
-    for instance in seen.instances:
+    for instance in raw_state.instances:
         metadata, status = instance["metadata"], instance.get("status") or {}
         if metadata["namespace"] not in namespaces or status.get("phase") in ("Succeeded", "Failed"):
             continue
@@ -172,7 +172,7 @@ def running(seen: Seen, namespaces: Collection[str]) -> Iterator[tuple[str, str,
             for text in {interface.get("ipAddress"), *(interface.get("ipAddresses") or [])} - {None, ""}:
                 where = f"virtualmachineinstance/{full_name(instance)}"
                 yield metadata["namespace"], metadata["name"], ipaddress.ip_address(text), where
-    for pod in seen.pods:
+    for pod in raw_state.pods:
         metadata, status = pod["metadata"], pod.get("status") or {}
         name = (metadata.get("annotations") or {}).get("kubevirt.io/domain")
         if metadata["namespace"] not in namespaces or not name or status.get("phase") in ("Succeeded", "Failed"):

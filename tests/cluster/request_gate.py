@@ -12,7 +12,7 @@ LONGEST_SECONDS = 300.0
 """How long a request may wait."""
 
 
-class Gate:
+class RequestGate:
     """The first requests go through, the others wait until they are let in.
 
     Args:
@@ -24,32 +24,32 @@ class Gate:
     def __init__(self, passes: int, method: str = "", path: str = "") -> None:
         self.method, self.path = method, path
         self._passes = passes
-        self._come = 0
-        self._shut = False
+        self._arrived = 0
+        self._closed = False
         self._changed = threading.Condition()
 
-    def takes(self, method: str, path: str) -> bool:
+    def matches(self, method: str, path: str) -> bool:
         """Whether such requests have to do with it."""
         return (method == self.method or (not self.method and method != "GET")) and self.path in path
 
-    def goes_on(self) -> bool:
+    def wait_for_turn(self) -> bool:
         """Waits until it is a request's turn; False where it is not to be handed on at all."""
         with self._changed:
-            self._come += 1
-            turn = self._come
+            self._arrived += 1
+            turn = self._arrived
             self._changed.notify_all()
-            if not self._changed.wait_for(lambda: self._shut or turn <= self._passes, LONGEST_SECONDS):
+            if not self._changed.wait_for(lambda: self._closed or turn <= self._passes, LONGEST_SECONDS):
                 raise TimeoutError("the gate was not opened")
-            return not self._shut
+            return not self._closed
 
     def is_reached(self, within: float) -> bool:
         """Whether a request waits, or does so within so many seconds."""
         with self._changed:
-            return self._changed.wait_for(lambda: self._come > self._passes, within)
+            return self._changed.wait_for(lambda: self._arrived > self._passes, within)
 
-    def let_in(self) -> None:
+    def release_waiting(self) -> None:
         """Those that wait go on; later ones wait."""
-        self._let_pass(max(self._come, self._passes))
+        self._let_pass(max(self._arrived, self._passes))
 
     def open(self) -> None:
         """All go on."""
@@ -60,8 +60,8 @@ class Gate:
             self._passes = passes
             self._changed.notify_all()
 
-    def shut(self) -> None:
+    def close(self) -> None:
         """Those that wait, and all that come, are never handed on."""
         with self._changed:
-            self._shut = True
+            self._closed = True
             self._changed.notify_all()

@@ -18,10 +18,10 @@ from typing import Any
 
 from kubectl_yoshi.kube.connection import Connection, ConnectionOptions
 from lab.testing import Cluster
-from tests.cluster.request_gate import Gate
+from tests.cluster.request_gate import RequestGate
 from tests.unit.kube.fault_server import Behaviour, cuts, serving
 
-HANDED_ON = ("Accept", "Content-Type", "User-Agent")
+FORWARDED_HEADERS = ("Accept", "Content-Type", "User-Agent")
 
 
 @dataclass
@@ -44,7 +44,7 @@ class Rule:
     skip: int = 0
     done: bool = False
 
-    def takes(self, method: str, path: str) -> bool:
+    def matches(self, method: str, path: str) -> bool:
         """Whether it is this one's turn; counts."""
         if self.method not in ("", method) or self.path not in path:
             return False
@@ -58,7 +58,7 @@ class Rule:
 
 
 @dataclass
-class Faulty:
+class ScriptedFaultProxy:
     """A server that is well but for its rules.
 
     Attributes:
@@ -72,7 +72,7 @@ class Faulty:
     url: str
     upstream: Connection
     rules: list[Rule] = field(default_factory=list)
-    gate: Gate | None = None
+    gate: RequestGate | None = None
     asked: list[str] = field(default_factory=list)
     most: int = 0
     under_way: int = 0
@@ -92,13 +92,13 @@ class Faulty:
         body = handler.rfile.read(int(handler.headers.get("Content-Length") or 0))
         with self.lock:
             self.asked.append(f"{handler.command} {handler.path}")
-            gate = self.gate if self.gate and self.gate.takes(handler.command, handler.path) else None
-            rule = next((rule for rule in self.rules if rule.takes(handler.command, handler.path)), None)
-        if gate and not gate.goes_on():
+            gate = self.gate if self.gate and self.gate.matches(handler.command, handler.path) else None
+            rule = next((rule for rule in self.rules if rule.matches(handler.command, handler.path)), None)
+        if gate and not gate.wait_for_turn():
             cuts(handler)
             return
         if rule is None or rule.done:
-            headers = {name: handler.headers[name] for name in HANDED_ON if name in handler.headers}
+            headers = {name: handler.headers[name] for name in FORWARDED_HEADERS if name in handler.headers}
             response = self.upstream.request(handler.command, handler.path, headers=headers, body=body or None)
         if rule is not None:
             rule.behaviour(handler)
@@ -113,10 +113,10 @@ class Faulty:
 
 
 @contextmanager
-def faulty(cluster: Cluster) -> Iterator[Faulty]:
+def open_fault_proxy(cluster: Cluster) -> Iterator[ScriptedFaultProxy]:
     """A proxy before the cluster."""
     upstream = Connection.open(ConnectionOptions(kubeconfig=str(cluster.kubeconfig), context=cluster.context))
-    told = Faulty("", upstream)
+    told = ScriptedFaultProxy("", upstream)
     with closing(upstream), serving(told.answer) as told.url:
         yield told
 

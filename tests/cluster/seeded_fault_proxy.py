@@ -33,10 +33,10 @@ from kubectl_yoshi.kube.connection import Connection, ConnectionOptions
 from kubectl_yoshi.model.errors import YoshiError
 from lab.testing import Cluster
 from tests.cluster.fake_kubevirt import Kubevirt
-from tests.cluster.normalizing_server import Shown
+from tests.cluster.normalizing_server import NormalizingServer
 from tests.unit.kube.fault_server import Behaviour, cuts, refuses, serving
 
-HANDED_ON = ("Accept", "Content-Type", "User-Agent")
+FORWARDED_HEADERS = ("Accept", "Content-Type", "User-Agent")
 CALL = re.compile(r"/subresources\.kubevirt\.io/.*/virtualmachines/([^/?]+)/")
 VM_READ = re.compile(r"/apis/kubevirt\.io/v1/.*virtualmachines(?:/([^/?]+))?(?:\?|$)")
 LATEST = 25
@@ -106,7 +106,7 @@ READ_CLASSES = (
 UNTIL = {"done-cut": "nothing", "done-headers": "headers", "done-half": "half"}
 
 
-class Fate:
+class FaultSchedule:
     """What goes wrong, drawn from a seed, the request and how often it was sent.
 
     Args:
@@ -120,8 +120,8 @@ class Fate:
 
     def __init__(self, seed: str = "", write: float = 0.0, read: float = 0.0) -> None:
         self.seed, self.write, self.read = seed, write, read
-        self.told: list[str] = []
-        self.met: Counter[str] = Counter()
+        self.log: list[str] = []
+        self.counts: Counter[str] = Counter()
         self.asked: Counter[str] = Counter()
 
     @property
@@ -138,13 +138,13 @@ class Fate:
         """What becomes of a request ("": it is well), and where to draw the rest from."""
         self.asked[request] += 1
         rng = random.Random(f"{self.seed}: {request}, time {self.asked[request]}")
-        fault = self.drawn(request, rng)
+        fault = self.choose(request, rng)
         if fault:
-            self.told.append(f"{request}, time {self.asked[request]}: {fault}")
-            self.met[f"{'read' if is_read(request) else 'write'} {fault}"] += 1
+            self.log.append(f"{request}, time {self.asked[request]}: {fault}")
+            self.counts[f"{'read' if is_read(request) else 'write'} {fault}"] += 1
         return fault, rng
 
-    def drawn(self, request: str, rng: random.Random) -> str:
+    def choose(self, request: str, rng: random.Random) -> str:
         """What becomes of it."""
         reading = is_read(request)
         if rng.random() >= (self.read if reading else self.write):
@@ -157,7 +157,7 @@ def is_read(request: str) -> bool:
     return request.startswith(("GET ", REVIEW))
 
 
-class OneFault(Fate):
+class OneFault(FaultSchedule):
     """One request goes wrong, the first times that it is sent; everything else is well.
 
     Args:
@@ -170,11 +170,11 @@ class OneFault(Fate):
         super().__init__(f"{request} {fault}")
         self.request, self.fault, self.times = request, fault, times
 
-    def drawn(self, request: str, rng: random.Random) -> str:
+    def choose(self, request: str, rng: random.Random) -> str:
         return self.fault if request == self.request and self.asked[request] <= self.times else ""
 
 
-class CutOff(Fate):
+class CutOff(FaultSchedule):
     """All is well until so many writes were sent; then nothing passes any more.
 
     Args:
@@ -185,7 +185,7 @@ class CutOff(Fate):
         super().__init__()
         self.left = writes
 
-    def drawn(self, request: str, rng: random.Random) -> str:
+    def choose(self, request: str, rng: random.Random) -> str:
         if self.left >= 0 and not is_read(request):
             self.left -= 1
         return "lost" if self.left < 0 else ""
@@ -196,7 +196,7 @@ def spread(count: int, most: int) -> list[int]:
     return sorted({n * (count - 1) // max(min(count, most) - 1, 1) for n in range(min(count, most))})
 
 
-class Kill(Fate):
+class Kill(FaultSchedule):
     """All is well until a process is about to write for a certain time: it is killed, and nothing passes any more.
 
     Args:
@@ -215,7 +215,7 @@ class Kill(Fate):
         self.written = 0
         self.is_dead = False
 
-    def drawn(self, request: str, rng: random.Random) -> str:
+    def choose(self, request: str, rng: random.Random) -> str:
         if self.is_dead:
             return "lost"
         if is_read(request) or not self.path.search(request):
@@ -246,10 +246,10 @@ class Proxy:
 
     url: str
     upstream: Connection
-    fate: Fate = field(default_factory=Fate)
+    schedule: FaultSchedule = field(default_factory=FaultSchedule)
     known: Mapping[str, str] = field(default_factory=dict)
     kubevirt: Kubevirt | None = None
-    shows: Shown | None = None
+    shows: NormalizingServer | None = None
     authorizer: Callable[[str, str, bytes], Any] | None = None
     late_calls: set[str] = field(default_factory=set)
     _late: list[tuple[int, str, Callable[[], object]]] = field(default_factory=list)
@@ -279,10 +279,10 @@ class Proxy:
             cuts(handler)
             return
         if self.authorizer and (denied := self.authorizer(handler.command, handler.path, body)):
-            hand_back(handler, denied, "end")
+            send_response_until(handler, denied, "end")
             return
         with self._passed:
-            fault, rng = self.fate.of(self._told(handler, body))
+            fault, rng = self.schedule.of(self._describe(handler, body))
             due = [(path, send) for left, path, send in self._late if left <= 0]
             self._late = [(left - 1, path, send) for left, path, send in self._late if left > 0]
         for path, send in due:
@@ -309,7 +309,7 @@ class Proxy:
         if fault == "done-error":
             REFUSALS["error"](handler)
         else:
-            hand_back(handler, response, UNTIL.get(fault, "end"))
+            send_response_until(handler, response, UNTIL.get(fault, "end"))
         if fault == "closed":
             handler.wfile.flush()
             cuts(handler)
@@ -323,7 +323,7 @@ class Proxy:
         for _, _, send in left:
             _arrive(send)
 
-    def _told(self, handler: BaseHTTPRequestHandler, body: bytes) -> str:
+    def _describe(self, handler: BaseHTTPRequestHandler, body: bytes) -> str:
         path = handler.path.partition("?")[0]
         for word, instead in self.known.items():
             path = path.replace(word, instead)
@@ -336,7 +336,7 @@ class Proxy:
 
     def _later(self, handler: BaseHTTPRequestHandler, body: bytes) -> Callable[[], Any]:
         method, path = handler.command, handler.path
-        headers = {name: handler.headers[name] for name in HANDED_ON if name in handler.headers}
+        headers = {name: handler.headers[name] for name in FORWARDED_HEADERS if name in handler.headers}
 
         def send() -> Any:
             response: Any = self.kubevirt.answer(path) if self.kubevirt else None
@@ -365,7 +365,7 @@ def _arrive(send: Callable[[], object]) -> None:
         return  # nobody hears of it
 
 
-def hand_back(handler: BaseHTTPRequestHandler, response: Any, until: str) -> None:
+def send_response_until(handler: BaseHTTPRequestHandler, response: Any, until: str) -> None:
     """Hands an answer back, to its end or until the connection is cut: before it, after its headers, in its body."""
     if until == "nothing":
         cuts(handler)

@@ -28,23 +28,23 @@ DEFAULTS = ("logSeverityScreen", "serviceLoadBalancerAggregation")
 """What Calico's CRD adds."""
 
 
-def make_theirs(api: Api) -> None:
+def create_foreign_entries(api: Api) -> None:
     """The configuration as somebody else has made it."""
-    take_away(api)
+    delete_foreign_entries(api)
     resource = RAW.bgp_configuration
     metadata = {"name": "default", "annotations": {"example.com/theirs": "stay"}}
     body = {"apiVersion": resource.api_version, "kind": resource.kind, "metadata": metadata, "spec": THEIRS}
     api.create(REF, body)
 
 
-def must_be_theirs(api: Api) -> None:
+def check_foreign_entries(api: Api) -> None:
     """Fails where it is not as it was made."""
     there = api.get(REF)
     assert {key: value for key, value in there["spec"].items() if key not in DEFAULTS} == THEIRS, there
     assert there["metadata"]["annotations"] == {"example.com/theirs": "stay"}, there
 
 
-def take_away(api: Api) -> None:
+def delete_foreign_entries(api: Api) -> None:
     """Deletes it."""
     try:
         api.delete(REF)

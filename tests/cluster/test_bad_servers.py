@@ -19,7 +19,13 @@ from lab.pki import make_authority
 from lab.testing import Cluster
 from tests.cluster.bad_scene import Scene, check_message, scene, wizard
 from tests.cluster.harness import ForkServer, Run, Yoshi, make, make_vms
-from tests.cluster.scripted_fault_proxy import Faulty, Rule, blackhole_port, faulty, write_kubeconfig
+from tests.cluster.scripted_fault_proxy import (
+    Rule,
+    ScriptedFaultProxy,
+    blackhole_port,
+    open_fault_proxy,
+    write_kubeconfig,
+)
 from tests.unit.kube.fault_server import cuts, cuts_within, hangs, refuses, says
 
 LONGEST_SECONDS = 25.0
@@ -161,13 +167,13 @@ def test_without_calico_a_network_says_what_was_looked_for(bare: Yoshi) -> None:
 
 
 @pytest.fixture
-def proxy(here: Scene) -> Iterator[Faulty]:
-    with faulty(here.cluster) as found:
+def proxy(here: Scene) -> Iterator[ScriptedFaultProxy]:
+    with open_fault_proxy(here.cluster) as found:
         yield found
 
 
 @pytest.fixture
-def through(here: Scene, proxy: Faulty, tmp_path: Path) -> Iterator[Yoshi]:
+def through(here: Scene, proxy: ScriptedFaultProxy, tmp_path: Path) -> Iterator[Yoshi]:
     """The program, by the faulty way; what it attached is detached at the end."""
     file = write_kubeconfig(tmp_path / "config", proxy.url, namespace=here.here)
     yield Yoshi(file, "it", here.yoshi.server, here.here)
@@ -201,7 +207,7 @@ def test_the_proxy_itself_changes_nothing(here: Scene, through: Yoshi) -> None:
     ids=["500-record", "500-vm", "429-record", "403-vm", "401-vm", "webhook-vm", "cuts", "cuts-within", "html"],
 )
 def test_a_write_that_fails_leaves_nothing_behind(
-    here: Scene, proxy: Faulty, through: Yoshi, rule: Rule, trouble: str, way_out: str
+    here: Scene, proxy: ScriptedFaultProxy, through: Yoshi, rule: Rule, trouble: str, way_out: str
 ) -> None:
     proxy.rules = [rule]
     check_message(through.run(*ATTACH), 1, trouble, way_out)
@@ -231,21 +237,21 @@ def test_a_write_that_fails_leaves_nothing_behind(
         "vm-done-cut-within", "vm-cut", "vm-done-hangs", "record-429", "all-429", "get-503", "get-cut", "vm-get-cut",
     ],
 )  # fmt: skip
-def test_a_fault_that_passes_is_survived(here: Scene, proxy: Faulty, through: Yoshi, rule: Rule) -> None:
+def test_a_fault_that_passes_is_survived(here: Scene, proxy: ScriptedFaultProxy, through: Yoshi, rule: Rule) -> None:
     proxy.rules = [rule]
     assert FREE in through.done("--request-timeout=5s", *ATTACH)
     assert here.records() == {"10.97.0.10": "web-1", "10.97.0.11": "printer", FREE: "web-2"}
     assert here.pin_of("web-2") == f'["{FREE}"]'
 
 
-def test_a_server_that_takes_no_write_is_left_in_peace(here: Scene, proxy: Faulty, through: Yoshi) -> None:
+def test_a_server_that_takes_no_write_is_left_in_peace(here: Scene, proxy: ScriptedFaultProxy, through: Yoshi) -> None:
     proxy.rules = [Rule(refuses(500, "InternalError", "boom"), **ON_VM)]
     check_message(through.run(*ATTACH), 1, "boom", "again later")
     assert sum(asked.startswith("PATCH") and ON_VM["path"] in asked for asked in proxy.asked) < 10
 
 
 def test_a_server_that_dies_between_two_writes_is_completed_by_the_same_command(
-    here: Scene, proxy: Faulty, through: Yoshi
+    here: Scene, proxy: ScriptedFaultProxy, through: Yoshi
 ) -> None:
     proxy.rules = [Rule(cuts, method="PATCH", skip=1), Rule(cuts, method="GET", skip=len_reads(through, proxy))]
     ran = through.run(*ATTACH)
@@ -257,7 +263,7 @@ def test_a_server_that_dies_between_two_writes_is_completed_by_the_same_command(
     assert here.pin_of("web-2") == f'["{FREE}"]'
 
 
-def len_reads(through: Yoshi, proxy: Faulty) -> int:
+def len_reads(through: Yoshi, proxy: ScriptedFaultProxy) -> int:
     """How many reads an attachment makes before its first write."""
     proxy.asked.clear()
     through.done(*ATTACH, "--dry-run")
@@ -276,7 +282,7 @@ def len_reads(through: Yoshi, proxy: Faulty) -> int:
     ids=["pool-500", "pool-done-cut", "network-done-cut", "network-500", "status-500"],
 )
 def test_a_network_is_made_whole_or_not_at_all(
-    here: Scene, proxy: Faulty, through: Yoshi, rule: Rule, made: bool
+    here: Scene, proxy: ScriptedFaultProxy, through: Yoshi, rule: Rule, made: bool
 ) -> None:
     before = here.snapshot()
     proxy.rules = [rule]

@@ -25,7 +25,7 @@ from lab.manifests import set_documents
 from lab.profiles.core import load_crds
 from lab.testing import Cluster
 from tests.cluster.calico_apiserver import KEPT, calico_apiserver
-from tests.cluster.harness import ForkServer, Json, Yoshi, address_told, delete, get, make, make_vms
+from tests.cluster.harness import ForkServer, Json, Yoshi, delete, get, make, make_vms, reported_address
 from tests.waiting import wait_for
 
 V1, V3 = "crd.projectcalico.org", "projectcalico.org"
@@ -207,7 +207,7 @@ def test_what_a_broken_api_server_of_calico_would_have_told_is_unknown_and_nothi
     assert name in said
     assert f"{yoshi.namespace}.green" not in pools(cluster, V1)
     assert "10.33.0.10" in yoshi.done("ips", "list")
-    assert address_told(yoshi.run("vm", "attach", "db", "--network", "blue")) == "10.33.0.1"
+    assert reported_address(yoshi.run("vm", "attach", "db", "--network", "blue")) == "10.33.0.1"
     assert "does not answer" in yoshi.refused("network", "delete", "blue", "--force", "--yes")
     cluster.kubectl("delete", "apiservice", name)
     wait_for(lambda: V3 not in groups(), "discovery has forgotten it")

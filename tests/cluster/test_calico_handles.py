@@ -18,7 +18,7 @@ import pytest
 from lab.testing import Cluster
 from tests.cluster.calico_ipam import HANDLES, Calico
 from tests.cluster.checker import check
-from tests.cluster.harness import Yoshi, address_told, get, make, make_vms
+from tests.cluster.harness import Yoshi, get, make, make_vms, reported_address
 from tests.cluster.vm_assertions import POOLS
 
 pytestmark = [pytest.mark.I5, pytest.mark.I6, pytest.mark.I10]
@@ -88,7 +88,7 @@ def test_what_calico_holds_for_the_vm_is_its_own_and_stays(
     make_vms(installed, yoshi.namespace, "web")
     handle = calico.hold(f"{first}.10", vm="web")
     ran = yoshi.run("vm", "attach", "web", "--network", "blue", "--ip", f"{first}.10")
-    assert address_told(ran) == f"{first}.10"
+    assert reported_address(ran) == f"{first}.10"
     assert calico.holders() == {f"{first}.10": handle}
 
 
@@ -160,7 +160,7 @@ def test_gc_releases_what_a_stopped_vm_left_that_was_deleted_and_never_what_is_o
     }
     assert never not in calico.handles()
     assert "nothing to collect" in yoshi.done("ips", "gc", "--network", "blue", "--yes", "--grace", "0s")
-    assert address_told(yoshi.run("vm", "attach", "halted", "--network", "blue")) == f"{first}.2"
+    assert reported_address(yoshi.run("vm", "attach", "halted", "--network", "blue")) == f"{first}.2"
 
 
 def test_two_collectors_and_an_attachment_at_once_leave_calicos_books_in_order(
@@ -185,7 +185,7 @@ def test_what_calico_gave_to_a_pod_is_not_given_out(
 ) -> None:
     make_vms(installed, yoshi.namespace, "web", "db")
     pod = calico.hold(f"{first}.1", handle=f"k8s-pod-network.{yoshi.namespace}-container", owner={"pod": "pod-1"})
-    assert address_told(yoshi.run("vm", "attach", "web", "--network", "blue")) == f"{first}.2"
+    assert reported_address(yoshi.run("vm", "attach", "web", "--network", "blue")) == f"{first}.2"
     said = yoshi.refused("vm", "attach", "db", "--network", "blue", "--ip", f"{first}.1")
     assert f"{first}.1 is not free" in said
     assert "is not free" in yoshi.refused("ips", "reserve", "blue", f"{first}.1")

@@ -50,7 +50,7 @@ COMMANDS = {
 
 
 @dataclass(frozen=True)
-class Home:
+class HomeFolder:
     """A user who has installed the program.
 
     Attributes:
@@ -75,7 +75,7 @@ class Home:
         return {word: about for word, _, about in (line.partition("\t") for line in lines)}, int(last.removeprefix(":"))
 
 
-def home_of(folder: Path, kubeconfig: Path) -> Home:
+def home_of(folder: Path, kubeconfig: Path) -> HomeFolder:
     """A home whose PATH has kubectl and this program, and little else of ours."""
     programs = folder / "bin"
     programs.mkdir(parents=True)
@@ -85,7 +85,7 @@ def home_of(folder: Path, kubeconfig: Path) -> Home:
         start = start.replace(" -P", "")
     (programs / "kubectl-yoshi").write_text(start)
     (programs / "kubectl-yoshi").chmod(0o755)
-    return Home(
+    return HomeFolder(
         folder,
         {
             "HOME": str(folder),
@@ -100,7 +100,7 @@ def home_of(folder: Path, kubeconfig: Path) -> Home:
 
 
 @pytest.fixture(scope="module")
-def home(installed: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Home:
+def home(installed: Cluster, tmp_path_factory: pytest.TempPathFactory) -> HomeFolder:
     found = home_of(tmp_path_factory.mktemp("home"), installed.kubeconfig)
     shutil.copy(ROOT / "completions" / "kubectl_complete-yoshi", found.folder / "bin")
     return found
@@ -169,7 +169,7 @@ def test_a_shell_completes_words_with_colons_quotes_and_files(
 # -- names -----------------------------------------------------------------------------------------------------------
 
 
-def test_names_come_with_a_few_words_about_each(home: Home, namespace: str, blue: str) -> None:
+def test_names_come_with_a_few_words_about_each(home: HomeFolder, namespace: str, blue: str) -> None:
     here = ("-n", namespace)
     assert home.complete(*here, "network", "describe", "") == (
         {"blue": f"calico {blue}.0/24", "bordeaux": home.complete(*here, "network", "list", "bo")[0]["bordeaux"]},
@@ -186,7 +186,7 @@ def test_names_come_with_a_few_words_about_each(home: Home, namespace: str, blue
     assert home.complete(*here, "diff", "vm", "attach", "--network", "bl")[0].keys() == {"blue"}
 
 
-def test_free_addresses_are_those_that_nobody_holds(home: Home, namespace: str, blue: str) -> None:
+def test_free_addresses_are_those_that_nobody_holds(home: HomeFolder, namespace: str, blue: str) -> None:
     words = ("-n", namespace, "vm", "attach", "web-2", "--network", "blue", "--ip", "")
     found, directive = home.complete(*words)
     assert (list(found)[:2], len(found), directive) == ([f"{blue}.2", f"{blue}.3"], 20, 36)
@@ -196,7 +196,7 @@ def test_free_addresses_are_those_that_nobody_holds(home: Home, namespace: str, 
 
 
 def test_contexts_clusters_and_users_are_those_of_every_kubeconfig(
-    home: Home, installed: Cluster, tmp_path: Path
+    home: HomeFolder, installed: Cluster, tmp_path: Path
 ) -> None:
     other = tmp_path / "other"
     other.write_text("{contexts: [{name: far}], clusters: [{name: moon}], users: [{name: jane}]}")
@@ -206,14 +206,14 @@ def test_contexts_clusters_and_users_are_those_of_every_kubeconfig(
     assert home.complete(f"--kubeconfig={other}", "--user", "")[0].keys() == {"jane"}
 
 
-def test_the_lines_own_flags_say_whom_to_ask(home: Home, installed: Cluster, namespace: str, blue: str) -> None:
+def test_the_lines_own_flags_say_whom_to_ask(home: HomeFolder, installed: Cluster, namespace: str, blue: str) -> None:
     here = ("-n", namespace, "network", "list")
     kubeconfig = f"--kubeconfig={installed.kubeconfig}"
     assert home.complete(kubeconfig, *here, "bl", KUBECONFIG="/nowhere")[0].keys() == {"blue"}
     assert home.complete(*here, "--as", "nobody", "bl") == ({}, 4)  # who may see nothing is offered nothing
 
 
-def test_names_are_little_work(home: Home, namespace: str, blue: str) -> None:
+def test_names_are_little_work(home: HomeFolder, namespace: str, blue: str) -> None:
     """What a person may have to wait, in processor time: a busy machine does not stretch it as it does the clock's."""
     for words in (["network", "describe"], ["vm", "attach"], ["vm", "attach", "--network", "blue", "--ip"]):
         complete = partial(home.complete, "-n", namespace, *words, "")
@@ -223,7 +223,7 @@ def test_names_are_little_work(home: Home, namespace: str, blue: str) -> None:
 # -- silence ---------------------------------------------------------------------------------------------------------
 
 
-def test_nothing_is_offered_where_the_cluster_does_not_answer_within_a_second(home: Home) -> None:
+def test_nothing_is_offered_where_the_cluster_does_not_answer_within_a_second(home: HomeFolder) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         server = f"http://127.0.0.1:{silent.getsockname()[1]}"
         began = time.monotonic()
@@ -246,11 +246,11 @@ def test_nothing_is_offered_where_the_cluster_does_not_answer_within_a_second(ho
     ],
     ids=" ".join,
 )
-def test_what_goes_wrong_is_not_told(home: Home, words: list[str]) -> None:
+def test_what_goes_wrong_is_not_told(home: HomeFolder, words: list[str]) -> None:
     assert home.complete(*words, "vm", "list", "", KUBECTL_YOSHI_COMPLETION_SECONDS="5") == ({}, 4)
 
 
-def test_kubectl_passes_on_what_is_offered(home: Home, namespace: str, blue: str) -> None:
+def test_kubectl_passes_on_what_is_offered(home: HomeFolder, namespace: str, blue: str) -> None:
     ran = home.run("kubectl", "__complete", "yoshi", "-n", namespace, "vm", "detach", "--network", "")
     assert ran.stdout.splitlines()[0] == f"blue\tcalico {blue}.0/24"
     assert ran.stdout.splitlines()[-1] == ":4"

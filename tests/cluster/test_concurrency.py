@@ -27,10 +27,10 @@ import pytest
 
 from lab.testing import Cluster
 from tests.cluster.checker import check
-from tests.cluster.harness import Ran, Run, Yoshi, address_told, get, make_vms
-from tests.cluster.killing import Behind
+from tests.cluster.harness import CommandResult, Run, Yoshi, get, make_vms, reported_address
+from tests.cluster.killing import ProxiedProgram
 from tests.cluster.raw_state import IP_OF
-from tests.cluster.request_gate import Gate
+from tests.cluster.request_gate import RequestGate
 
 pytestmark = [pytest.mark.I1, pytest.mark.I2, pytest.mark.I3]
 
@@ -54,19 +54,19 @@ def records_of(cluster: Cluster, namespace: str, network: str) -> dict[str, str]
     return found
 
 
-def all_done(rans: list[Ran]) -> list[Ran]:
+def all_done(rans: list[CommandResult]) -> list[CommandResult]:
     for ran in rans:
         assert ran.code == 0, str(ran)
     return rans
 
 
-def run_interpreters(yoshi: Yoshi, commands: list[tuple[str, ...]]) -> list[Ran]:
+def run_interpreters(yoshi: Yoshi, commands: list[tuple[str, ...]]) -> list[CommandResult]:
     """Each command in an interpreter of its own, all started before any is waited for."""
     processes = [yoshi.alone(*command) for command in commands]
     with ThreadPoolExecutor(len(processes)) as pool:
         said = list(pool.map(lambda process: process.communicate(timeout=120), processes))
     return [
-        Ran(command, process.returncode, out, err, 0.0)
+        CommandResult(command, process.returncode, out, err, 0.0)
         for command, process, (out, err) in zip(commands, processes, said, strict=True)
     ]
 
@@ -84,7 +84,7 @@ def test_of_24_processes_exactly_as_many_get_an_address_as_there_are(
     commands = [("vm", "attach", name, "--network", "blue") for name in names]
     rans = run_interpreters(yoshi, commands) if start == "interpreters" else yoshi.together(*commands)
 
-    told = {ran.args[2]: address_told(ran) for ran in rans if ran.code == 0}
+    told = {ran.args[2]: reported_address(ran) for ran in rans if ran.code == 0}
     assert len(told) == 20
     assert set(told.values()) == {f"{first}.{number}" for number in range(11, 31)}
     for ran in rans:
@@ -107,7 +107,7 @@ def test_eight_processes_that_attach_one_vm_give_it_one_address(
     commands = [("vm", "attach", "web", "--network", "blue")] * 8
     rans = run_interpreters(yoshi, commands) if start == "interpreters" else yoshi.together(*commands)
 
-    addresses = {address_told(ran) for ran in all_done(rans)}
+    addresses = {reported_address(ran) for ran in all_done(rans)}
     assert len(addresses) == 1
     assert records_of(installed, yoshi.namespace, "blue") == {addresses.pop(): "web"}
     check(installed, yoshi.namespace, settled=True)
@@ -120,7 +120,7 @@ def test_24_processes_on_a_large_network_each_get_their_own_address(
     names = [f"web-{number:02}" for number in range(24)]
     make_vms(installed, yoshi.namespace, *names)
     rans = all_done(yoshi.together(*(("vm", "attach", name, "--network", "big") for name in names)))
-    told = {address_told(ran): ran.args[2] for ran in rans}
+    told = {reported_address(ran): ran.args[2] for ran in rans}
     assert len(told) == 24
     assert records_of(installed, yoshi.namespace, "big") == told
     check(installed, yoshi.namespace, settled=True)
@@ -218,7 +218,7 @@ def test_attaching_to_a_network_that_is_being_deleted_leaves_nothing_on_the_vm(
 @pytest.mark.parametrize("recorded", [False, True], ids=["before the record", "after the record"])
 def test_a_network_is_deleted_in_the_middle_of_an_attachment(
     yoshi: Yoshi,
-    between: Behind,
+    proxied: ProxiedProgram,
     installed: Cluster,
     cidr: Cidrs,
     made_by: MadeBy,
@@ -229,8 +229,8 @@ def test_a_network_is_deleted_in_the_middle_of_an_attachment(
     """Both orders of the race above: the deletion comes before the attachment's first write, or before its last."""
     yoshi.done("network", "create", "blue", "--cidr", cidr(length), *made_by())
     make_vms(installed, yoshi.namespace, "web")
-    gate = Gate(0, "PATCH", "/virtualmachines/") if recorded else Gate(0)
-    with between.held(gate, "vm", "attach", "web", "--network", "blue") as attaching:
+    gate = RequestGate(0, "PATCH", "/virtualmachines/") if recorded else RequestGate(0)
+    with proxied.held(gate, "vm", "attach", "web", "--network", "blue") as attaching:
         assert attaching.poll() is None, "it has not come to the gate"
         deleting = yoshi.run("network", "delete", "blue", *force)
         gate.open()
@@ -283,7 +283,7 @@ def test_attaching_against_detaching_one_vm_ends_soundly(
             # An attachment that was overtaken writes its DHCP server's file late; records are given back by then.
             assert all("configmap/" in line or line == "nothing to collect" for line in beside), beside
         check(installed, yoshi.namespace, settled=True)
-    told = address_told(yoshi.run(*attach))
+    told = reported_address(yoshi.run(*attach))
     assert records_of(installed, yoshi.namespace, "blue") == {told: "web"}
 
 
@@ -305,7 +305,7 @@ def test_forty_vms_attached_at_once_while_others_attach_some_of_them(
     told = dict(re.findall(r"/(\S+) attached to blue: (\S+)", bulk.out))
     assert set(told) == set(names)
     for ran in singles:
-        assert told.setdefault(ran.args[2], address_told(ran)) == address_told(ran)
+        assert told.setdefault(ran.args[2], reported_address(ran)) == reported_address(ran)
     assert len(set(told.values())) == 44
     assert records_of(installed, yoshi.namespace, "blue") == {address: name for name, address in told.items()}
     check(installed, yoshi.namespace, settled=True)
@@ -328,7 +328,7 @@ def test_collecting_takes_no_address_away_from_who_is_being_attached(
             *(Run(("vm", "attach", name, "--network", "blue"), wait=0.04 * place) for place, name in enumerate(names)),
             *(Run(collect, wait=0.1 + 0.05 * number + 0.2 * place) for place in range(2)),
         )
-        told = {address_told(ran): ran.args[2] for ran in all_done(rans)[:8]}
+        told = {reported_address(ran): ran.args[2] for ran in all_done(rans)[:8]}
         assert records_of(installed, yoshi.namespace, "blue") == told
         if grace == "5m":
             assert all("nothing to collect" in ran.out for ran in rans[8:])

@@ -33,25 +33,25 @@ from kubectl_yoshi.model.objects import name_of
 from lab.testing import Cluster
 from tests.cluster import shared_bgp
 from tests.cluster.assertions import (
+    assert_output,
+    assert_state,
     check_message,
+    check_reported,
     check_success,
-    check_told,
     is_failure,
-    must_be,
-    must_say,
     raise_first,
     table_of,
 )
-from tests.cluster.command_fixture import Seat, seats_beside_others, side_by_side
-from tests.cluster.fault_scenarios import CASES, Case
-from tests.cluster.harness import Ran
+from tests.cluster.command_fixture import CommandFixture, open_fixtures_with_foreign_bgp, side_by_side
+from tests.cluster.fault_scenarios import SCENARIOS, Scenario
+from tests.cluster.harness import CommandResult
 from tests.cluster.seeded_fault_proxy import (
     READ_CLASSES,
     READ_FAULTS,
     WRITE_CLASSES,
     WRITE_FAULTS,
     CutOff,
-    Fate,
+    FaultSchedule,
     OneFault,
     is_read,
     spread,
@@ -76,27 +76,27 @@ longer carries one."""
 CUT_OFFS = int(os.environ.get("YOSHI_CUT_OFFS", "3"))
 CUT_OFF_ONLY = os.environ.get("YOSHI_CUT_OFF_ONLY", "")
 ONLY = [int(number) for number in os.environ.get("YOSHI_FAULT_ONLY", "").split(",") if number]
-SEATS = range(60, 68)
+FIXTURE_NUMBERS = range(60, 68)
 STORMY = 40
 """How many courses with one fault anywhere, or a storm, follow the matrix."""
 STORMS = [(0.1, 0.01), (0.3, 0.03), (0.6, 0.05), (0.5, 0.0), (0.0, 0.2)]
 TURNS = 4
 ALONE = threading.Lock()
 """Of courses that change what is in other seats as well."""
-NAMES = list(CASES)
+NAMES = list(SCENARIOS)
 THOROUGH = ("network create", "vm attach")
 """Commands that meet every fault and not only one of each class: they choose what others must not have."""
 
 
 @dataclass(frozen=True)
-class Undisturbed:
+class FaultFreeRun:
     """What a case comes to where nothing goes wrong.
 
     Attributes:
-        state: see Seat.state.
+        state: see CommandFixture.state.
         writes, reads: what was sent.
         sent: how many writes, with those that were sent again.
-        said: see Seat.said.
+        said: see CommandFixture.said.
     """
 
     state: dict[str, str]
@@ -107,7 +107,7 @@ class Undisturbed:
 
 
 @dataclass(frozen=True)
-class OneOf:
+class PlannedFault:
     """A fault at one request of a case.
 
     Attributes:
@@ -121,21 +121,21 @@ class OneOf:
     fault: str
 
 
-def matrix() -> Iterator[OneOf]:
+def matrix() -> Iterator[PlannedFault]:
     """Every command with a fault of every class at a write and at a read, and the thorough ones with every fault.
 
     The cases of a command take turns, and so do the faults of a class from command to command.
     """
-    for turn, command in enumerate(sorted({case.name for case in CASES.values()})):
-        cases = [name for name in NAMES if CASES[name].name == command]
-        changing = [name for name in cases if not CASES[name].looks]
+    for turn, command in enumerate(sorted({scenario.name for scenario in SCENARIOS.values()})):
+        scenarios = [name for name in NAMES if SCENARIOS[name].name == command]
+        changing = [name for name in scenarios if not SCENARIOS[name].looks]
         writes, reads = (
             every if command in THOROUGH else [faults[turn % len(faults)] for faults in classes]
             for every, classes in ((WRITE_FAULTS, WRITE_CLASSES), (READ_FAULTS, READ_CLASSES))
         )
         if changing:
-            yield from (OneOf(changing[n % len(changing)], True, fault) for n, fault in enumerate(writes))
-        yield from (OneOf(cases[n % len(cases)], False, fault) for n, fault in enumerate(reads))
+            yield from (PlannedFault(changing[n % len(changing)], True, fault) for n, fault in enumerate(writes))
+        yield from (PlannedFault(scenarios[n % len(scenarios)], False, fault) for n, fault in enumerate(reads))
 
 
 MATRIX = list(matrix())
@@ -143,44 +143,44 @@ SEEDS = int(os.environ.get("YOSHI_FAULT_SEEDS", len(MATRIX) + STORMY))
 
 
 @pytest.fixture(scope="module")
-def places(installed: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Seat]]:
-    with seats_beside_others(installed, SEATS, tmp_path_factory.mktemp("seats")) as found:
+def fixtures(installed: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[CommandFixture]]:
+    with open_fixtures_with_foreign_bgp(installed, FIXTURE_NUMBERS, tmp_path_factory.mktemp("seats")) as found:
         yield found
 
 
-def prepare(seat: Seat, case: Case) -> None:
+def prepare(fixture: CommandFixture, scenario: Scenario) -> None:
     """What there is before a case; left as it is where the last one had the same, and only looked."""
-    seat.fixed = [seat.words(address) for address in case.fixed]
-    if seat.scene is None or seat.scene != case.before:
-        case.prepare(seat)
-    seat.scene = case.before if case.looks else None
+    fixture.fixed = [fixture.words(address) for address in scenario.fixed]
+    if fixture.scene is None or fixture.scene != scenario.before:
+        scenario.prepare(fixture)
+    fixture.scene = scenario.before if scenario.looks else None
 
 
 @pytest.fixture(scope="module")
-def undisturbed(places: list[Seat]) -> dict[str, Undisturbed]:
+def fault_free(fixtures: list[CommandFixture]) -> dict[str, FaultFreeRun]:
     """Every case without faults, by way of the proxy."""
-    found: dict[str, Undisturbed] = {}
+    found: dict[str, FaultFreeRun] = {}
 
-    def look(name: str, seat: Seat) -> None:
-        case, fate = CASES[name], Fate()
-        prepare(seat, case)
-        before = seat.versions()
-        ran = seat.run(case.command, fate)
-        assert ran.code == case.code, str(ran)
-        sent = sum(fate.asked[request] for request in fate.writes)
-        found[name] = Undisturbed(seat.state(), fate.writes, fate.reads, sent, seat.said(ran))
-        if case.looks:
-            assert seat.versions() == before, f"{case.command} changes something"
-            assert not fate.writes
+    def look(name: str, fixture: CommandFixture) -> None:
+        scenario, schedule = SCENARIOS[name], FaultSchedule()
+        prepare(fixture, scenario)
+        before = fixture.versions()
+        ran = fixture.run(scenario.command, schedule)
+        assert ran.code == scenario.code, str(ran)
+        sent = sum(schedule.asked[request] for request in schedule.writes)
+        found[name] = FaultFreeRun(fixture.state(), schedule.writes, schedule.reads, sent, fixture.said(ran))
+        if scenario.looks:
+            assert fixture.versions() == before, f"{scenario.command} changes something"
+            assert not schedule.writes
             return
-        seat.check(settled=True)
-        assert fate.writes, f"{case.command} writes nothing"
+        fixture.check(settled=True)
+        assert schedule.writes, f"{scenario.command} writes nothing"
 
-    raise_first(side_by_side(places, [partial(look, name) for name in NAMES]))
+    raise_first(side_by_side(fixtures, [partial(look, name) for name in NAMES]))
     return found
 
 
-def fate_of(number: int, undisturbed: Mapping[str, Undisturbed], turn: int = 0) -> tuple[str, Fate]:
+def schedule_of(number: int, fault_free: Mapping[str, FaultFreeRun], turn: int = 0) -> tuple[str, FaultSchedule]:
     """A course's case and fate: first those of the matrix, then one fault anywhere, or a storm.
 
     Of one fault, each turn is at another request, as some are not sent every time.
@@ -190,91 +190,97 @@ def fate_of(number: int, undisturbed: Mapping[str, Undisturbed], turn: int = 0) 
         one = MATRIX[number]
     else:
         name = NAMES[number % len(NAMES)]
-        if CASES[name].looks or rng.random() < 0.5:
-            return name, Fate(f"course {number}", *rng.choice(STORMS))
-        one = OneOf(name, True, rng.choice(WRITE_FAULTS))
-    requests = undisturbed[one.name].writes if one.writing else undisturbed[one.name].reads
+        if SCENARIOS[name].looks or rng.random() < 0.5:
+            return name, FaultSchedule(f"course {number}", *rng.choice(STORMS))
+        one = PlannedFault(name, True, rng.choice(WRITE_FAULTS))
+    requests = fault_free[one.name].writes if one.writing else fault_free[one.name].reads
     return one.name, OneFault(rng.choice(requests), one.fault, rng.choice((1, 1, 2, 9)))
 
 
 @pytest.mark.timeout(max(1800, 3 * SEEDS))
-def test_every_command_under_every_fault(places: list[Seat], undisturbed: dict[str, Undisturbed]) -> None:
+def test_every_command_under_every_fault(fixtures: list[CommandFixture], fault_free: dict[str, FaultFreeRun]) -> None:
     wanted = ONLY or range(SEEDS)
-    met: dict[str, Counter[str]] = {case.name: Counter() for case in CASES.values()}
-    wrong = side_by_side(places, [partial(run_course, number, undisturbed, met) for number in wanted])
-    print(f"\n{len(wanted)} courses, {sum(map(Counter.total, met.values()))} faults, {len(wrong)} went wrong")
+    counts: dict[str, Counter[str]] = {scenario.name: Counter() for scenario in SCENARIOS.values()}
+    wrong = side_by_side(fixtures, [partial(run_numbered_fault, number, fault_free, counts) for number in wanted])
+    print(f"\n{len(wanted)} courses, {sum(map(Counter.total, counts.values()))} faults, {len(wrong)} went wrong")
     raise_first(wrong)
     assert len(AFTER_LAST_READ) <= max(1, len(wanted) // 100), "too many courses of which only invariants were checked"
-    shared_bgp_is_theirs(places)
+    check_shared_bgp(fixtures)
     if not ONLY and len(MATRIX) <= SEEDS:
-        print(table_of(met))
-        must_have_met_all(met)
+        print(table_of(counts))
+        check_all_faults_occurred(counts)
 
 
 @pytest.mark.timeout(1800)
 def test_every_command_cut_off_before_each_of_its_writes(
-    places: list[Seat], undisturbed: dict[str, Undisturbed]
+    fixtures: list[CommandFixture], fault_free: dict[str, FaultFreeRun]
 ) -> None:
     """Every case that changes something, before its first write, its last, and some between: what it says is true."""
-    changing = [name for name, case in CASES.items() if not case.looks]
+    changing = [name for name, scenario in SCENARIOS.items() if not scenario.looks]
     number = 10**6 if CUT_OFF_ONLY else CUT_OFFS
-    points = [(name, writes) for name in changing for writes in spread(undisturbed[name].sent, number)]
+    points = [(name, writes) for name in changing for writes in spread(fault_free[name].sent, number)]
     wanted = [(name, writes) for name, writes in points if CUT_OFF_ONLY in ("", name, f"{name}, {writes}")]
-    met: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
 
-    def cut_off(name: str, writes: int, seat: Seat) -> None:
-        fate = CutOff(writes)
-        run_one(Course(writes, CASES[name], fate, undisturbed[name], seat, [f"{name}, {writes} (YOSHI_CUT_OFF_ONLY)"]))
-        met[name] += bool(fate.met)
+    def cut_off(name: str, writes: int, fixture: CommandFixture) -> None:
+        schedule = CutOff(writes)
+        run_fault(
+            FaultRun(
+                writes, SCENARIOS[name], schedule, fault_free[name], fixture, [f"{name}, {writes} (YOSHI_CUT_OFF_ONLY)"]
+            )
+        )
+        counts[name] += bool(schedule.counts)
 
-    wrong = side_by_side(places, [partial(cut_off, name, writes) for name, writes in wanted])
-    print(f"\n{len(wanted)} times cut off, {met.total()} before the end, {len(wrong)} went wrong")
+    wrong = side_by_side(fixtures, [partial(cut_off, name, writes) for name, writes in wanted])
+    print(f"\n{len(wanted)} times cut off, {counts.total()} before the end, {len(wrong)} went wrong")
     raise_first(wrong)
-    assert CUT_OFF_ONLY or all(met[name] for name in changing), met
+    assert CUT_OFF_ONLY or all(counts[name] for name in changing), counts
 
 
-def shared_bgp_is_theirs(places: list[Seat]) -> None:
+def check_shared_bgp(fixtures: list[CommandFixture]) -> None:
     """What somebody else wrote into Calico's configuration is there still, and nothing of ours when all is cleared."""
-    for seat in places:
-        seat.scene = None
-        for network in seat.api.list(NETWORKWIZARD, seat.namespace):
-            seat.run(f"network delete {name_of(network)} --force --yes")
-        seat.clear()
-    shared_bgp.must_be_theirs(places[0].api)
+    for fixture in fixtures:
+        fixture.scene = None
+        for network in fixture.api.list(NETWORKWIZARD, fixture.namespace):
+            fixture.run(f"network delete {name_of(network)} --force --yes")
+        fixture.clear()
+    shared_bgp.check_foreign_entries(fixtures[0].api)
 
 
-def must_have_met_all(met: Mapping[str, Counter[str]]) -> None:
+def check_all_faults_occurred(counts: Mapping[str, Counter[str]]) -> None:
     """Every command met the faults that it has in the matrix."""
     for one in MATRIX:
         kind = f"{'write' if one.writing else 'read'} {one.fault}"
-        assert met[CASES[one.name].name][kind], f"{CASES[one.name].name} never met a {kind}"
+        assert counts[SCENARIOS[one.name].name][kind], f"{SCENARIOS[one.name].name} never met a {kind}"
 
 
-def run_course(number: int, undisturbed: dict[str, Undisturbed], met: Mapping[str, Counter[str]], seat: Seat) -> None:
+def run_numbered_fault(
+    number: int, fault_free: dict[str, FaultFreeRun], counts: Mapping[str, Counter[str]], fixture: CommandFixture
+) -> None:
     """One course, from what there is before it to its end; again with another request where its fault was not met."""
     for turn in range(TURNS):
-        fate = run_turn(number, turn, undisturbed, seat)
-        met[CASES[fate_of(number, undisturbed)[0]].name].update(fate.met)
-        if fate.met or number >= len(MATRIX):
+        schedule = run_turn(number, turn, fault_free, fixture)
+        counts[SCENARIOS[schedule_of(number, fault_free)[0]].name].update(schedule.counts)
+        if schedule.counts or number >= len(MATRIX):
             return
 
 
-def run_turn(number: int, turn: int, undisturbed: dict[str, Undisturbed], seat: Seat) -> Fate:
+def run_turn(number: int, turn: int, fault_free: dict[str, FaultFreeRun], fixture: CommandFixture) -> FaultSchedule:
     """One course; gives what went wrong on its way."""
-    name, fate = fate_of(number, undisturbed, turn)
-    told = [f"course {number} (YOSHI_FAULT_ONLY={number}): {name}"]
-    run_one(Course(number, CASES[name], fate, undisturbed[name], seat, told))
-    return fate
+    name, schedule = schedule_of(number, fault_free, turn)
+    log = [f"course {number} (YOSHI_FAULT_ONLY={number}): {name}"]
+    run_fault(FaultRun(number, SCENARIOS[name], schedule, fault_free[name], fixture, log))
+    return schedule
 
 
-def run_one(course: Course) -> None:
+def run_fault(fault_run: FaultRun) -> None:
     """One course, alone where it must be; an AssertionError says what happened."""
     try:
-        with ALONE if course.case.alone else nullcontext():
-            course.run()
+        with ALONE if fault_run.scenario.alone else nullcontext():
+            fault_run.run()
     except AssertionError as error:
-        course.seat.scene = None
-        raise AssertionError("\n".join([*course.told, str(error)])) from error
+        fault_run.fixture.scene = None
+        raise AssertionError("\n".join([*fault_run.log, str(error)])) from error
 
 
 AFTER_LAST_READ: list[int] = []
@@ -282,7 +288,7 @@ AFTER_LAST_READ: list[int] = []
 
 
 @dataclass
-class Course:
+class FaultRun:
     """A command by a bad way, and what is judged of it.
 
     Attributes:
@@ -293,87 +299,89 @@ class Course:
     """
 
     number: int
-    case: Case
-    fate: Fate
-    usual: Undisturbed
-    seat: Seat
-    told: list[str] = field(default_factory=list)
+    scenario: Scenario
+    schedule: FaultSchedule
+    expected: FaultFreeRun
+    fixture: CommandFixture
+    log: list[str] = field(default_factory=list)
     started_again: bool = False
 
     def run(self) -> None:
         """Runs the command under its fate, and then without."""
-        prepare(self.seat, self.case)
-        objects = self.seat.objects()
-        before, known = self.seat.state(objects), self.seat.violations(objects=objects)
-        ran = self.seat.run(self.case.command, self.fate)
+        prepare(self.fixture, self.scenario)
+        objects = self.fixture.objects()
+        before, known = self.fixture.state(objects), self.fixture.violations(objects=objects)
+        ran = self.fixture.run(self.scenario.command, self.schedule)
         self.started_again = STARTED_AGAIN in ran.err
-        self.told += [*(f"    {line}" for line in self.fate.told), str(ran)]
-        check_message(ran, self.case.code, 2 if self.case.name == "diff" else 1)
-        if self.seat.proxy.late_calls:
-            self.seat.proxy.arrive_all()
-            self.seat.check(known)
+        self.log += [*(f"    {line}" for line in self.schedule.log), str(ran)]
+        check_message(ran, self.scenario.code, 2 if self.scenario.name == "diff" else 1)
+        if self.fixture.proxy.late_calls:
+            self.fixture.proxy.arrive_all()
+            self.fixture.check(known)
             AFTER_LAST_READ.append(self.number)
-        elif self.case.looks:
+        elif self.scenario.looks:
             self.check_look(ran, before)
         else:
             self.check_change(ran, before, known)
             self.complete(known)
 
-    def again(self, word: str = "again") -> Ran:
+    def again(self, word: str = "again") -> CommandResult:
         """The same command without faults."""
-        ran = self.seat.run(self.case.command)
-        self.told.append(f"{word}: {ran}")
+        ran = self.fixture.run(self.scenario.command)
+        self.log.append(f"{word}: {ran}")
         return ran
 
-    def check_look(self, ran: Ran, before: dict[str, str]) -> None:
+    def check_look(self, ran: CommandResult, before: dict[str, str]) -> None:
         """What only looks says what is so, or that it could not."""
-        must_be(self.seat.state(), before, "it has changed something")
+        assert_state(self.fixture.state(), before, "it has changed something")
         for one in (*(() if is_failure(ran) else (ran,)), self.again()):
-            assert one.code == self.case.code, f"exit code {one.code}"
-            said = self.seat.said(one)
+            assert one.code == self.scenario.code, f"exit code {one.code}"
+            said = self.fixture.said(one)
             if one is ran and NOT_SEEN in one.err:
-                otherwise = [line for line in said if line not in self.usual.said]
+                otherwise = [line for line in said if line not in self.expected.said]
                 assert all("cannot be read" in line for line in otherwise), otherwise
             else:
-                must_say(said, self.usual.said)
+                assert_output(said, self.expected.said)
 
-    def check_change(self, ran: Ran, before: dict[str, str], known: list[str]) -> None:
+    def check_change(self, ran: CommandResult, before: dict[str, str], known: list[str]) -> None:
         """What changes something has done it, or says how far it came."""
-        objects = self.seat.objects()
-        self.seat.check(known, objects=objects)
-        after = self.seat.state(objects)
+        objects = self.fixture.objects()
+        self.fixture.check(known, objects=objects)
+        after = self.fixture.state(objects)
         if ran.code == 0 and NOT_SEEN not in ran.err:
-            must_be(after, self.usual.state, "it says that it is done, and it is not")
-            must_say(self.seat.said(ran), self.usual.said, more=self.case.name == "sync")  # it tells of each renewal
+            assert_state(after, self.expected.state, "it says that it is done, and it is not")
+            assert_output(
+                self.fixture.said(ran), self.expected.said, more=self.scenario.name == "sync"
+            )  # it tells of each renewal
         else:
-            check_told(ran, before, after)
+            check_reported(ran, before, after)
             assert not self.was_done_unheard(), "it did not look whether what got no answer was done"
 
     def was_done_unheard(self) -> bool:
         """Whether all was well but for a few answers that did not come: who looks again knows that all is done."""
         return (
-            isinstance(self.fate, OneFault)
-            and self.fate.fault.startswith("done-")
-            and self.fate.times < MAX_WRITE_ATTEMPTS
-            and not is_read(self.fate.request)
-            and self.case.name != "install"  # which is no run of plans, and says what it does not know
+            isinstance(self.schedule, OneFault)
+            and self.schedule.fault.startswith("done-")
+            and self.schedule.times < MAX_WRITE_ATTEMPTS
+            and not is_read(self.schedule.request)
+            and self.scenario.name != "install"  # which is no run of plans, and says what it does not know
         )
 
     def complete(self, known: list[str]) -> None:
         """The same command without faults makes it as it is where nothing went wrong; once more changes nothing."""
         if random.Random(self.number).random() < 0.5:
-            self.seat.proxy.arrive_all()
-            self.seat.check(known)
+            self.fixture.proxy.arrive_all()
+            self.fixture.check(known)
         check_success(self.again())
-        if isinstance(self.fate, CutOff) and self.case in [CASES[name] for name in MOVES]:
-            check_success(self.seat.run("ips gc --grace 0s --yes"))
-        self.seat.proxy.arrive_all()
-        objects = self.seat.objects()
-        now = self.seat.state(objects)
+        if isinstance(self.schedule, CutOff) and self.scenario in [SCENARIOS[name] for name in MOVES]:
+            check_success(self.fixture.run("ips gc --grace 0s --yes"))
+        self.fixture.proxy.arrive_all()
+        objects = self.fixture.objects()
+        now = self.fixture.state(objects)
         if self.started_again:  # in between; what Calico counts for a VM that runs is Calico's to put right
-            now = {key: text for key, text in now.items() if key in self.usual.state or not key.startswith(HANDLE)}
-        must_be(now, self.usual.state, "it is not what there is without faults")
-        self.seat.check(settled=True, objects=objects)
-        versions = self.seat.versions(objects)
+            now = {key: text for key, text in now.items() if key in self.expected.state or not key.startswith(HANDLE)}
+        assert_state(now, self.expected.state, "it is not what there is without faults")
+        self.fixture.check(settled=True, objects=objects)
+        versions = self.fixture.versions(objects)
         check_success(self.again("once more"))
-        must_be(self.seat.versions(), versions, "once more has changed something")
+        assert_state(self.fixture.versions(), versions, "once more has changed something")

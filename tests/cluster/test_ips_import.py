@@ -13,10 +13,10 @@ from lab.testing import Cluster
 from tests.cluster.calico_ipam import Calico
 from tests.cluster.checker import check, violations
 from tests.cluster.harness import Json, Run, Yoshi, get, make, make_vms, resource_versions, vm
-from tests.cluster.killing import Behind
-from tests.cluster.public_scene import World
-from tests.cluster.raw_state import look
-from tests.cluster.request_gate import Gate
+from tests.cluster.killing import ProxiedProgram
+from tests.cluster.public_scene import PublicScene
+from tests.cluster.raw_state import read_raw_state
+from tests.cluster.request_gate import RequestGate
 
 pytestmark = [pytest.mark.I1, pytest.mark.I2]
 
@@ -202,7 +202,7 @@ def labelled(cluster: Cluster, namespace: str, **labels: Json) -> None:
 
 
 @pytest.fixture
-def shop(public: World, cidr: Callable[[int], str]) -> str:
+def shop(public: PublicScene, cidr: Callable[[int], str]) -> str:
     """Services that others made, before there was a public network; gives the first three numbers and a dot."""
     text = cidr(28)
     base = text.rpartition(".")[0] + "."
@@ -223,7 +223,9 @@ def shop(public: World, cidr: Callable[[int], str]) -> str:
 SERVICES = ("services",)
 
 
-def test_an_address_of_anothers_service_is_adopted_and_the_service_is_never_touched(public: World, shop: str) -> None:
+def test_an_address_of_anothers_service_is_adopted_and_the_service_is_never_touched(
+    public: PublicScene, shop: str
+) -> None:
     cluster, namespace, yoshi = public.cluster, public.namespace, public.yoshi
     theirs = resource_versions(cluster, namespace, *SERVICES)
     before = resource_versions(cluster, namespace, *WRITTEN)
@@ -270,7 +272,7 @@ def test_an_address_of_anothers_service_is_adopted_and_the_service_is_never_touc
     check(cluster, namespace, settled=True)
 
 
-def test_a_service_that_is_given_to_another_vm_takes_the_address_there(public: World, shop: str) -> None:
+def test_a_service_that_is_given_to_another_vm_takes_the_address_there(public: PublicScene, shop: str) -> None:
     cluster, namespace, yoshi = public.cluster, public.namespace, public.yoshi
     yoshi.run("ips", "import", "--from", "services")
     selector = json.dumps({"spec": {"selector": {"vm.kubevirt.io/name": "late", "kubevirt.io/domain": None}}})
@@ -285,7 +287,7 @@ def test_a_service_that_is_given_to_another_vm_takes_the_address_there(public: W
     check(cluster, namespace, settled=True)
 
 
-def test_a_network_without_a_cidr_takes_the_addresses_of_services_that_it_is_told_to(public: World) -> None:
+def test_a_network_without_a_cidr_takes_the_addresses_of_services_that_it_is_told_to(public: PublicScene) -> None:
     cluster, namespace, yoshi = public.cluster, public.namespace, public.yoshi
     labelled(cluster, namespace, front={"app": "front"})
     balanced(cluster, namespace, "front-lb", "198.51.100.7", {"app": "front"})
@@ -312,7 +314,7 @@ def test_misuse_is_told(yoshi: Yoshi) -> None:
 
 
 def test_imports_and_attachments_at_the_same_moment_and_imports_that_are_killed(
-    between: Behind, yoshi: Yoshi, installed: Cluster, base: str, tmp_path: Path
+    proxied: ProxiedProgram, yoshi: Yoshi, installed: Cluster, base: str, tmp_path: Path
 ) -> None:
     namespace, told = yoshi.namespace, {f"t-{number}": f"{base}{number + 1}" for number in range(24)}
     fresh = [f"n-{number}" for number in range(4)]
@@ -321,13 +323,13 @@ def test_imports_and_attachments_at_the_same_moment_and_imports_that_are_killed(
     file.write_text("name,address,mac,namespace\n" + "".join(f"{name},{address}\n" for name, address in told.items()))
     command = ("ips", "import", "-f", str(file), "--network", "blue")
     attach = [Run(("vm", "attach", name, "--network", "blue")) for name in fresh]
-    assert between.is_killed(1, *command)
-    with between.held(Gate(6), *command) as process:
+    assert proxied.is_killed(1, *command)
+    with proxied.held(RequestGate(6), *command) as process:
         assert process.poll() is None, "it is killed only when the others have come and gone"
         *attached, _ = yoshi.together(*attach, Run(command))
     for ran in attached:
         assert ran.code == 0, str(ran)
-    moment = violations(look(installed, [namespace]), [namespace])
+    moment = violations(read_raw_state(installed, [namespace]), [namespace])
     assert [sentence for sentence in moment if not sentence.startswith("I3") or "carries" in sentence] == []
     last = yoshi.run(*command)
     taken = {address for name, (address, _) in pins(installed, namespace).items() if name in fresh}

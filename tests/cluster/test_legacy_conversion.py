@@ -14,13 +14,13 @@ import yaml
 import lab
 from lab.testing import Cluster
 from tests.cluster.harness import ForkServer, Json, Yoshi, get, make, patch, vm
-from tests.cluster.killing import Behind
+from tests.cluster.killing import ProxiedProgram
 from tests.cluster.legacy_fixtures import ORIGINAL_CRD, original_crd
 from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.I6, pytest.mark.I7]
 
-WISH = "plumber.k8s.pf9.io/networkName"
+NETWORK_NAME = "plumber.k8s.pf9.io/networkName"
 PIN, MAC = "cni.projectcalico.org/ipAddrs", "cni.projectcalico.org/hwAddr"
 VM_FINALIZER, NETWORK_FINALIZER = "vm.plumber.k8s.pf9.io", "network.plumber.k8s.pf9.io"
 MANY = 300
@@ -64,7 +64,7 @@ def machines(cluster: Cluster, network: str, **addresses: str) -> dict[str, str]
     objects = []
     for number, (name, address) in enumerate(addresses.items()):
         pins = {PIN: json.dumps([address]), MAC: f"02:00:00:00:{number // 256:02x}:{number % 256:02x}"}
-        obj = vm("default", name, annotations={WISH: network}, template_annotations=pins)
+        obj = vm("default", name, annotations={NETWORK_NAME: network}, template_annotations=pins)
         obj["metadata"]["finalizers"] = [VM_FINALIZER]
         objects.append(obj)
     return {obj["metadata"]["name"]: obj["metadata"]["uid"] for obj in make(cluster, *objects)}
@@ -128,7 +128,7 @@ def test_install_takes_everything_over_and_loses_nothing(theirs: Cluster, yoshi:
     yoshi.done("network", "delete", "small", "large")
 
 
-def test_a_takeover_that_is_killed_leaves_no_address_without_a_record(theirs: Cluster, between: Behind) -> None:
+def test_a_takeover_that_is_killed_leaves_no_address_without_a_record(theirs: Cluster, proxied: ProxiedProgram) -> None:
     held = {f"10.2.{n // 4}.{n % 4 + 1}": f"vm-{n}" for n in range(MANY)}
     network(theirs, "large", "10.2.0.0/16", held)
     machines(theirs, "large", **{name: address for address, name in held.items()})
@@ -137,7 +137,7 @@ def test_a_takeover_that_is_killed_leaves_no_address_without_a_record(theirs: Cl
         recorded = {**in_status(theirs, "large"), **(in_blocks(theirs, "large") if has_blocks(theirs) else {})}
         assert {*recorded} == {*held}
 
-    assert between.kills("install", step=8, look=every_address_has_one) > 3
+    assert proxied.kills("install", step=8, look=every_address_has_one) > 3
     assert in_status(theirs, "large") == {}
     assert {address: record["name"] for address, record in in_blocks(theirs, "large").items()} == held
 

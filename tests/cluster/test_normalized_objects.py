@@ -21,16 +21,16 @@ from kubectl_yoshi.model.objects import Json, Resource, name_of
 from kubectl_yoshi.model.vm import VM
 from lab.testing import Cluster
 from tests.cluster import shared_bgp
-from tests.cluster.assertions import check_success, must_be, raise_first
-from tests.cluster.command_fixture import Seat, seats_beside_others, side_by_side
-from tests.cluster.fault_scenarios import CASES, commands, lose_ledgers
-from tests.cluster.normalizing_server import Shown
-from tests.cluster.seeded_fault_proxy import Fate
-from tests.unit.normalization import as_shown
+from tests.cluster.assertions import assert_state, check_success, raise_first
+from tests.cluster.command_fixture import CommandFixture, open_fixtures_with_foreign_bgp, side_by_side
+from tests.cluster.fault_scenarios import SCENARIOS, commands, delete_allocations
+from tests.cluster.normalizing_server import NormalizingServer
+from tests.cluster.seeded_fault_proxy import FaultSchedule
+from tests.unit.normalization import normalized
 
 pytestmark = pytest.mark.I7
 
-SEATS = range(50, 55)
+FIXTURE_NUMBERS = range(50, 55)
 MADE = (
     RAW.pool, RAW.bgp_peer, NAD, TEMPLATE, DHCPSERVER,
     metallb.POOL, metallb.L2_ADVERTISEMENT, metallb.BGP_ADVERTISEMENT, metallb.PEER,
@@ -72,43 +72,43 @@ COURSE = (
 """Every command that changes a network's objects, in an order in which each has something to do."""
 
 
-def delete_what_was_made(seat: Seat) -> None:
+def delete_what_was_made(fixture: CommandFixture) -> None:
     """One of the network's objects is gone: `sync` makes it anew."""
-    resource, obj = next(made_for(seat))
-    seat.api.delete(resource.ref(name_of(obj), obj["metadata"].get("namespace")))
+    resource, obj = next(made_for(fixture))
+    fixture.api.delete(resource.ref(name_of(obj), obj["metadata"].get("namespace")))
 
 
-def delete_holder(seat: Seat) -> None:
+def delete_holder(fixture: CommandFixture) -> None:
     """A VM that has an address is gone."""
-    seat.api.delete(VM.ref("web-2", seat.namespace))
+    fixture.api.delete(VM.ref("web-2", fixture.namespace))
 
 
-BEFORE: dict[str, Callable[[Seat], None]] = {
+BEFORE: dict[str, Callable[[CommandFixture], None]] = {
     "sync": delete_what_was_made,
-    "ips rebuild": lose_ledgers,
+    "ips rebuild": delete_allocations,
     "ips gc": delete_holder,
 }
 PUBLIC_ONLY = "ips move"
 
 
-def made_for(seat: Seat) -> Iterator[tuple[Resource, Json]]:
+def made_for(fixture: CommandFixture) -> Iterator[tuple[Resource, Json]]:
     """What was made for a seat's networks."""
     for resource in MADE:
-        for obj in seat.api.list(resource):
-            if seat.namespace in str(obj):
+        for obj in fixture.api.list(resource):
+            if fixture.namespace in str(obj):
                 yield resource, obj
 
 
 @pytest.fixture(scope="module")
-def places(installed: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Seat]]:
-    with seats_beside_others(installed, SEATS, tmp_path_factory.mktemp("seats")) as found:
-        for seat in found:
-            seat.proxy.shows = Shown(seat.proxy.upstream)
+def fixtures(installed: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[CommandFixture]]:
+    with open_fixtures_with_foreign_bgp(installed, FIXTURE_NUMBERS, tmp_path_factory.mktemp("seats")) as found:
+        for fixture in found:
+            fixture.proxy.shows = NormalizingServer(fixture.proxy.upstream)
         yield found
 
 
 @dataclass
-class Course:
+class RepeatedCommand:
     """The commands of one kind of network, each run twice.
 
     Attributes:
@@ -118,13 +118,15 @@ class Course:
     """
 
     name: str
-    seat: Seat
+    fixture: CommandFixture
     made: frozenset[str] = frozenset()
 
     def run(self) -> None:
         """All of them; nothing is left then."""
-        self.seat.clear()
-        (self.seat.folder / "ports.csv").write_text(f"name,address,mac,namespace\nweb-2,{self.words('{address}9')}\n")
+        self.fixture.clear()
+        (self.fixture.folder / "ports.csv").write_text(
+            f"name,address,mac,namespace\nweb-2,{self.words('{address}9')}\n"
+        )
         for command in COURSE:
             if not command.startswith(PUBLIC_ONLY) or self.is_public:
                 self.twice(command)
@@ -143,80 +145,86 @@ class Course:
         }
         for word, instead in named.items():
             text = text.replace(word, instead)
-        return self.seat.words(text)
+        return self.fixture.words(text)
 
     def twice(self, command: str) -> None:
         """A command by the proxy; and once more, which changes nothing."""
         first = next(word for word in commands() if command.startswith(word))
         if first in BEFORE:
-            BEFORE[first](self.seat)
-        before, fate, again = self.versions(), Fate(), Fate()
-        ran = self.seat.run(self.words(command), fate)
+            BEFORE[first](self.fixture)
+        before, schedule, again = self.versions(), FaultSchedule(), FaultSchedule()
+        ran = self.fixture.run(self.words(command), schedule)
         assert ran.code == 0, f"{self.name}: {ran}"
-        assert fate.writes, f"{self.name}: it has changed nothing: {ran}"
+        assert schedule.writes, f"{self.name}: it has changed nothing: {ran}"
         versions = self.versions()
         if command.startswith("network create"):
             self.made = frozenset(versions.keys() - before.keys())
             assert len(self.made) > 1, self.name
-        ran = self.seat.run(self.words(command), again)
+        ran = self.fixture.run(self.words(command), again)
         check_success(ran)
         assert again.writes == [], f"{self.name}: {ran}"
-        must_be(self.versions(), versions, f"{self.name}: once more has changed something: {ran}")
+        assert_state(self.versions(), versions, f"{self.name}: once more has changed something: {ran}")
 
     def versions(self) -> dict[str, str]:
         """ "kind name" -> resourceVersion, of everything that is this seat's."""
-        found = self.seat.versions()
-        for resource, obj in made_for(self.seat):
+        found = self.fixture.versions()
+        for resource, obj in made_for(self.fixture):
             found[f"{resource.kind} {name_of(obj)}"] = obj["metadata"]["resourceVersion"]
         return found
 
 
-def test_of_every_command_of_every_backend_the_second_run_changes_nothing(places: list[Seat]) -> None:
-    wrong = side_by_side(places, [partial(lambda name, seat: Course(name, seat).run(), name) for name in KINDS])
+def test_of_every_command_of_every_backend_the_second_run_changes_nothing(fixtures: list[CommandFixture]) -> None:
+    wrong = side_by_side(
+        fixtures, [partial(lambda name, fixture: RepeatedCommand(name, fixture).run(), name) for name in KINDS]
+    )
     raise_first(wrong)
-    there = places[0].api.get(shared_bgp.REF)  # what somebody else has written there, in whatever order
+    there = fixtures[0].api.get(shared_bgp.REF)  # what somebody else has written there, in whatever order
     theirs = {**there, "spec": dict(shared_bgp.THEIRS)}
-    assert as_shown(there, "bgpconfigurations") == as_shown(theirs, "bgpconfigurations")
+    assert normalized(there, "bgpconfigurations") == normalized(theirs, "bgpconfigurations")
     assert there["metadata"]["annotations"] == {"example.com/theirs": "stay"}
 
 
-def test_a_field_that_the_server_drops_ends_the_command_by_name_and_nothing_is_left(places: list[Seat]) -> None:
-    seat, fate = places[0], Fate()
-    seat.clear()
-    assert seat.proxy.shows is not None
-    seat.proxy.shows.drops = ("natOutgoing",)
+def test_a_field_that_the_server_drops_ends_the_command_by_name_and_nothing_is_left(
+    fixtures: list[CommandFixture],
+) -> None:
+    fixture, schedule = fixtures[0], FaultSchedule()
+    fixture.clear()
+    assert fixture.proxy.shows is not None
+    fixture.proxy.shows.drops = ("natOutgoing",)
     try:
-        ran = seat.run(seat.words(f"network create it --cidr {V4}"), fate)
+        ran = fixture.run(fixture.words(f"network create it --cidr {V4}"), schedule)
     finally:
-        seat.proxy.shows.drops = ()
+        fixture.proxy.shows.drops = ()
     assert ran.code == 1, str(ran)
-    assert f"ippool/{seat.namespace}.it: the API server does not store spec.natOutgoing" in ran.err
-    assert sum(fate.asked[request] for request in fate.writes) < 10, fate.asked
-    assert list(made_for(seat)) == []
-    assert list(seat.api.list(NETWORKWIZARD, seat.namespace)) == []
+    assert f"ippool/{fixture.namespace}.it: the API server does not store spec.natOutgoing" in ran.err
+    assert sum(schedule.asked[request] for request in schedule.writes) < 10, schedule.asked
+    assert list(made_for(fixture)) == []
+    assert list(fixture.api.list(NETWORKWIZARD, fixture.namespace)) == []
 
 
 def test_no_changing_command_is_left_out() -> None:
-    changing = {case.name for case in CASES.values() if not case.looks}
+    changing = {scenario.name for scenario in SCENARIOS.values() if not scenario.looks}
     tried = {name for name in commands() for command in COURSE if command.startswith(name)}
     assert changing - tried == {"install"}
 
 
-def test_the_proxy_shows_objects_otherwise_and_drops_a_field_that_is_set_to_false(places: list[Seat]) -> None:
-    seat = places[0]
-    seat.clear()
-    assert seat.run(seat.words("network create it --cidr fd00:{n}::/120"), Fate()).code == 0
-    ref = RAW.pool.ref(f"{seat.namespace}.it")
-    raw = seat.api.get(ref)
+def test_the_proxy_shows_objects_otherwise_and_drops_a_field_that_is_set_to_false(
+    fixtures: list[CommandFixture],
+) -> None:
+    fixture = fixtures[0]
+    fixture.clear()
+    assert fixture.run(fixture.words("network create it --cidr fd00:{n}::/120"), FaultSchedule()).code == 0
+    ref = RAW.pool.ref(f"{fixture.namespace}.it")
+    raw = fixture.api.get(ref)
     assert raw["spec"]["disabled"] is False
     path = RAW.pool.path(name=ref.name)
     test, add = ({"op": op, "path": "/spec/disabled", "value": value} for op, value in (("test", None), ("add", False)))
     ops, wrong = json.dumps([test, add]).encode(), json.dumps([{**test, "value": False}]).encode()
     headers = {"Content-Type": "application/json-patch+json", "Accept": "application/json"}
-    assert seat.proxy.shows is not None
+    assert fixture.proxy.shows is not None
     for _ in range(2):
-        shown: Json = json.loads(seat.proxy.shows.request("PATCH", path, headers=headers, body=ops).data)
+        shown: Json = json.loads(fixture.proxy.shows.request("PATCH", path, headers=headers, body=ops).data)
         assert "disabled" not in shown["spec"]
         assert shown["spec"]["cidr"].startswith("FD00:0")
         assert shown["spec"]["namespaceSelector"] == "all()"
-    assert seat.proxy.shows.request("PATCH", path, headers=headers, body=wrong).status == 422
+    assert fixture.proxy.shows.request("PATCH", path, headers=headers, body=wrong).status == 422

@@ -8,13 +8,13 @@ import pytest
 
 from tests.cluster.checker import check
 from tests.cluster.harness import make, make_vms, resource_versions
-from tests.cluster.layer2_scene import KINDS, NETWORK_UID, OWN, SERVERS, Cidrs, World
+from tests.cluster.layer2_scene import KINDS, NETWORK_UID, OWN, SERVERS, Cidrs, Layer2Scene
 from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.I2, pytest.mark.I7]
 
 
-def lose(layer2: World, how: str) -> None:
+def lose(layer2: Layer2Scene, how: str) -> None:
     """What a restore leaves out: the status; or all is made anew, the network under a new uid, with the objects that
     were made for it ("all anew"), or without them ("network anew")."""
     lab, where = layer2.there("networkwizard", "lab"), ("-n", layer2.namespace)
@@ -33,7 +33,7 @@ def lose(layer2: World, how: str) -> None:
 
 @pytest.mark.parametrize("how", ["status", "all anew", "network anew"])
 def test_a_restored_network_has_its_addresses_its_server_and_its_bridge_again(
-    layer2: World, cidr: Cidrs, how: str
+    layer2: Layer2Scene, cidr: Cidrs, how: str
 ) -> None:
     network = cidr(24)
     layer2.create("lab", network, "--vlan", "20")

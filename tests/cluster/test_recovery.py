@@ -38,9 +38,9 @@ from tests.cluster.harness import (
     resource_versions,
     vm,
 )
-from tests.cluster.killing import Behind
+from tests.cluster.killing import ProxiedProgram
 from tests.cluster.public_scene import METALLB
-from tests.cluster.raw_state import look
+from tests.cluster.raw_state import read_raw_state
 from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.I1, pytest.mark.I2, pytest.mark.I7]
@@ -352,7 +352,7 @@ def test_rebuilds_and_attachments_at_the_same_moment_leave_a_true_ledger(
 
 
 def test_a_rebuild_that_is_killed_has_written_nothing_false_and_is_completed_by_the_same_command(
-    between: Behind, yoshi: Yoshi, installed: Cluster, cidr: Callable[[int], str]
+    proxied: ProxiedProgram, yoshi: Yoshi, installed: Cluster, cidr: Callable[[int], str]
 ) -> None:
     namespace, first = yoshi.namespace, cidr(20)
     yoshi.done("network", "create", "large", "--cidr", first)
@@ -366,9 +366,11 @@ def test_a_rebuild_that_is_killed_has_written_nothing_false_and_is_completed_by_
     def nothing_is_false() -> None:
         held = ledger(installed, namespace)
         assert {address: name for address, (name, *_) in held.items()}.items() <= wanted.items()
-        assert [v for v in violations(look(installed, [namespace]), [namespace]) if "has no record" not in v] == []
+        assert [
+            v for v in violations(read_raw_state(installed, [namespace]), [namespace]) if "has no record" not in v
+        ] == []
 
-    assert between.kills("ips", "rebuild", "--yes", look=nothing_is_false) > 3
+    assert proxied.kills("ips", "rebuild", "--yes", read_raw_state=nothing_is_false) > 3
     assert {address: name for address, (name, *_) in ledger(installed, namespace).items()} == wanted
     assert "unchanged" in yoshi.done("ips", "rebuild", "--yes")
     check(installed, namespace, settled=True)

@@ -33,11 +33,11 @@ from kubectl_yoshi.plan.attach.allocate import CONTENDED_SHARDS
 from lab.testing import Cluster
 from tests.bench.scene import Scene
 from tests.cluster.checker import check
-from tests.cluster.harness import Ran, Yoshi, ensure, get, make, make_vms
-from tests.cluster.killing import Behind
+from tests.cluster.harness import CommandResult, Yoshi, ensure, get, make, make_vms
+from tests.cluster.killing import ProxiedProgram
 from tests.cluster.public_scene import METALLB
-from tests.cluster.request_gate import Gate
-from tests.cluster.scripted_fault_proxy import Faulty, Rule
+from tests.cluster.request_gate import RequestGate
+from tests.cluster.scripted_fault_proxy import Rule, ScriptedFaultProxy
 from tests.cluster.terminal import Terminal
 from tests.unit.kube.fault_server import refuses
 from tests.waiting import wait_for
@@ -77,7 +77,7 @@ def attached(cluster: Cluster, namespace: str) -> dict[str, str]:
     return found
 
 
-def writes(proxy: Faulty, what: str) -> list[str]:
+def writes(proxy: ScriptedFaultProxy, what: str) -> list[str]:
     return [line for line in proxy.asked if line.startswith("PATCH ") and f"/{what}/" in line]
 
 
@@ -162,10 +162,10 @@ def test_where_the_search_begins_is_written_by_who_finds_a_full_block_and_by_who
 
 
 def test_of_many_full_blocks_few_are_read_before_an_address_is_found(
-    between: Behind, yoshi: Yoshi, installed: Cluster, cidr: Cidrs, scene: Scene
+    proxied: ProxiedProgram, yoshi: Yoshi, installed: Cluster, cidr: Cidrs, scene: Scene
 ) -> None:
     """All but the last of 16 blocks are full: a walk from block to block would read eight of them, on average."""
-    proxy, behind = between.proxy, between.yoshi
+    proxy, behind = proxied.proxy, proxied.yoshi
     network = cidr(20)
     yoshi.done("network", "create", "big", "--cidr", network)
     scene.reserve(scene.found(yoshi.namespace, "big"), 15 * BLOCK - 1)
@@ -185,9 +185,9 @@ def last_block(network: str) -> str:
 
 
 def test_a_network_that_is_full_is_found_so_without_reading_a_block_twice(
-    between: Behind, yoshi: Yoshi, installed: Cluster, cidr: Cidrs, scene: Scene
+    proxied: ProxiedProgram, yoshi: Yoshi, installed: Cluster, cidr: Cidrs, scene: Scene
 ) -> None:
-    proxy, behind = between.proxy, between.yoshi
+    proxy, behind = proxied.proxy, proxied.yoshi
     yoshi.done("network", "create", "big", "--cidr", cidr(22))
     scene.reserve(scene.found(yoshi.namespace, "big"), 4 * BLOCK - 2)
     make_vms(installed, yoshi.namespace, "web")
@@ -202,9 +202,9 @@ def test_a_network_that_is_full_is_found_so_without_reading_a_block_twice(
 
 
 def test_hundreds_of_vms_by_one_command(
-    between: Behind, yoshi: Yoshi, installed: Cluster, cidr: Cidrs, scene: Scene
+    proxied: ProxiedProgram, yoshi: Yoshi, installed: Cluster, cidr: Cidrs, scene: Scene
 ) -> None:
-    proxy, behind = between.proxy, between.yoshi
+    proxy, behind = proxied.proxy, proxied.yoshi
     yoshi.done("network", "create", "big", "--cidr", cidr(16))
     scene.vms(yoshi.namespace, (f"db-{number:03}" for number in range(MANY)), group="db")
     scene.vms(yoshi.namespace, ["web"], group="web")
@@ -234,9 +234,9 @@ def test_hundreds_of_vms_by_one_command(
 
 
 def test_each_vm_that_fails_has_a_line_and_the_others_are_attached(
-    between: Behind, yoshi: Yoshi, installed: Cluster, cidr: Cidrs, scene: Scene
+    proxied: ProxiedProgram, yoshi: Yoshi, installed: Cluster, cidr: Cidrs, scene: Scene
 ) -> None:
-    proxy, behind = between.proxy, between.yoshi
+    proxy, behind = proxied.proxy, proxied.yoshi
     yoshi.done("network", "create", "big", "--cidr", cidr(20))
     names = [f"db-{number:02}" for number in range(40)]
     scene.vms(yoshi.namespace, names, group="db")
@@ -256,12 +256,12 @@ def test_each_vm_that_fails_has_a_line_and_the_others_are_attached(
 
 
 def test_a_bar_of_progress_on_a_terminal(
-    between: Behind, yoshi: Yoshi, installed: Cluster, cidr: Cidrs, scene: Scene, tmp_path: Path
+    proxied: ProxiedProgram, yoshi: Yoshi, installed: Cluster, cidr: Cidrs, scene: Scene, tmp_path: Path
 ) -> None:
     """Half of the VMs are done when the others have to wait for a while, so that it is seen in the middle."""
     yoshi.done("network", "create", "big", "--cidr", cidr(20))
     scene.vms(yoshi.namespace, (f"db-{number:03}" for number in range(80)), group="db")
-    between.proxy.gate = gate = Gate(40, "PATCH", "/virtualmachines/")
+    proxied.proxy.gate = gate = RequestGate(40, "PATCH", "/virtualmachines/")
 
     def open_later() -> None:
         if gate.is_reached(PATIENCE_SECONDS):
@@ -269,7 +269,7 @@ def test_a_bar_of_progress_on_a_terminal(
             gate.open()
 
     environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "PS1": "$ ", "TERM": "xterm", "LC_ALL": "C.UTF-8"}
-    words = " ".join(between.yoshi.program("vm", "attach", "-l", "group=db", "--network", "big"))
+    words = " ".join(proxied.yoshi.program("vm", "attach", "-l", "group=db", "--network", "big"))
     with (
         Terminal(["bash", "--norc", "--noprofile", "-i"], environment, tmp_path) as shell,
         ThreadPoolExecutor(1) as beside,
@@ -287,7 +287,7 @@ def test_a_bar_of_progress_on_a_terminal(
 
 @pytest.mark.parametrize("verb", ["attach", "detach"])
 def test_ctrl_c_in_the_middle_leaves_what_the_same_command_finishes(
-    between: Behind, yoshi: Yoshi, installed: Cluster, cidr: Cidrs, scene: Scene, verb: str
+    proxied: ProxiedProgram, yoshi: Yoshi, installed: Cluster, cidr: Cidrs, scene: Scene, verb: str
 ) -> None:
     count = 300
     yoshi.done("network", "create", "big", "--cidr", cidr(20))
@@ -295,7 +295,7 @@ def test_ctrl_c_in_the_middle_leaves_what_the_same_command_finishes(
     command = ("vm", verb, "-l", "group=db", "--network", "big")
     if verb == "detach":
         yoshi.done("vm", "attach", "-l", "group=db", "--network", "big")
-    ran = interrupted(between, command)
+    ran = interrupted(proxied, command)
     assert ran.code == 130, str(ran)
     assert ran.err.splitlines()[-1].startswith("error: interrupted"), str(ran)
     assert "run the same command again" in ran.err
@@ -308,29 +308,29 @@ def test_ctrl_c_in_the_middle_leaves_what_the_same_command_finishes(
     assert yoshi.done("ips", "gc", "--grace", "0s", "--yes") == "nothing to collect\n"
 
 
-def interrupted(between: Behind, command: tuple[str, ...]) -> Ran:
+def interrupted(proxied: ProxiedProgram, command: tuple[str, ...]) -> CommandResult:
     """The command in an interpreter of its own, which gets SIGINT when some VMs are done and others under way.
 
     Those under way wait before the server until then, so that it is in the middle of its work.
     """
-    gate = Gate(20, "PATCH", "/virtualmachines/")
-    with between.held(gate, *command) as process:
+    gate = RequestGate(20, "PATCH", "/virtualmachines/")
+    with proxied.held(gate, *command) as process:
         assert process.poll() is None, "it has ended before it was interrupted"
         process.send_signal(signal.SIGINT)
         while process.poll() is None:
             time.sleep(1)  # for a thread to be told of the signal
-            gate.let_in()
+            gate.release_waiting()
         out, err = process.communicate(timeout=PATIENCE_SECONDS)
-    return Ran(command, process.returncode, out, err, 0.0)
+    return CommandResult(command, process.returncode, out, err, 0.0)
 
 
 # -- a server that is busy -------------------------------------------------------------------------------------------
 
 
 def test_a_server_that_is_busy_is_given_time(
-    between: Behind, yoshi: Yoshi, installed: Cluster, cidr: Cidrs, scene: Scene
+    proxied: ProxiedProgram, yoshi: Yoshi, installed: Cluster, cidr: Cidrs, scene: Scene
 ) -> None:
-    proxy, behind = between.proxy, between.yoshi
+    proxy, behind = proxied.proxy, proxied.yoshi
     yoshi.done("network", "create", "big", "--cidr", cidr(20))
     scene.vms(yoshi.namespace, (f"db-{number:02}" for number in range(30)), group="db")
     proxy.rules = [
@@ -490,8 +490,10 @@ def test_a_full_block_of_the_longest_names_is_far_from_the_limit(yoshi: Yoshi, i
 # -- how long lists are read -----------------------------------------------------------------------------------------
 
 
-def test_lists_are_read_in_pages(between: Behind, yoshi: Yoshi, installed: Cluster, cidr: Cidrs, scene: Scene) -> None:
-    proxy, behind = between.proxy, between.yoshi
+def test_lists_are_read_in_pages(
+    proxied: ProxiedProgram, yoshi: Yoshi, installed: Cluster, cidr: Cidrs, scene: Scene
+) -> None:
+    proxy, behind = proxied.proxy, proxied.yoshi
     yoshi.done("network", "create", "big", "--cidr", cidr(20))
     count = PAGE_SIZE + 30
     scene.attached_vms(scene.found(yoshi.namespace, "big"), count)

@@ -43,7 +43,7 @@ spec:
       domain:
         devices: {{}}
 """
-WISH = "plumber.k8s.pf9.io/networkName"
+NETWORK_NAME = "plumber.k8s.pf9.io/networkName"
 PIN = "cni.projectcalico.org/ipAddrs"
 KINDS = ("networkwizards", "addressblocks", "virtualmachines", "events")
 
@@ -100,9 +100,9 @@ def test_one_vms_trouble_is_an_event_on_it_and_stops_nobody(
     yoshi: Yoshi, cluster: Cluster, namespace: str, cidr: Cidr
 ) -> None:
     make(cluster, network(namespace, "blue", cidr(24)))
-    make_vms(cluster, namespace, "lost", annotations={WISH: "nowhere"})
-    make_vms(cluster, namespace, "odd", annotations={WISH: "a/b/c"})
-    make_vms(cluster, namespace, "web-1", "web-2", annotations={WISH: "blue"})
+    make_vms(cluster, namespace, "lost", annotations={NETWORK_NAME: "nowhere"})
+    make_vms(cluster, namespace, "odd", annotations={NETWORK_NAME: "a/b/c"})
+    make_vms(cluster, namespace, "web-1", "web-2", annotations={NETWORK_NAME: "blue"})
     ran = yoshi.run("sync")
     assert ran.code == 1
     assert f'network "nowhere" not found in namespace "{namespace}"' in ran.err
@@ -138,7 +138,7 @@ def test_a_network_that_cannot_be_made_says_why_in_its_status(
     yoshi.done("sync")
     time.sleep(1.1)  # creation times have whole seconds
     make(cluster, network(namespace, "second", wide.replace("/24", "/25")))
-    make_vms(cluster, namespace, "web-1", annotations={WISH: "second"})
+    make_vms(cluster, namespace, "web-1", annotations={NETWORK_NAME: "second"})
     assert f"overlaps network {namespace}/first" in yoshi.run("sync").err
     status = get(cluster, "networkwizard", "second", namespace=namespace)["status"]
     assert status["created"] is False
@@ -154,7 +154,7 @@ def test_a_network_that_cannot_be_made_says_why_in_its_status(
 def test_many_at_once_agree(yoshi: Yoshi, cluster: Cluster, namespace: str, cidr: Cidr) -> None:
     make(cluster, network(namespace, "blue", cidr(24)))
     names = [f"web-{number}" for number in range(12)]
-    make_vms(cluster, namespace, *names, annotations={WISH: "blue"})
+    make_vms(cluster, namespace, *names, annotations={NETWORK_NAME: "blue"})
     for ran in yoshi.together(*[("sync",)] * 4):
         assert ran.code == 0, str(ran)
     assert len({pin(cluster, namespace, name) for name in names}) == 12
@@ -176,13 +176,13 @@ def test_a_watch_makes_true_what_comes(
     with watching(cluster.kubeconfig, tmp_path, "-n", namespace) as watcher:
         make(cluster, network(namespace, "blue", cidr(24)))
         wait_for(lambda: watcher.said("is ready"), "the network is made")
-        make_vms(cluster, namespace, "web-1", annotations={WISH: "blue"})
+        make_vms(cluster, namespace, "web-1", annotations={NETWORK_NAME: "blue"})
         wait_for(lambda: pin(cluster, namespace, "web-1"), "the VM has an address")
 
         make_vms(cluster, namespace, "web-2")
-        make_vms(cluster, namespace, "web-3", annotations={WISH: "green"})
+        make_vms(cluster, namespace, "web-3", annotations={NETWORK_NAME: "green"})
         wait_for(lambda: events_of(cluster, namespace, "web-3"), "it is told")
-        cluster.kubectl("-n", namespace, "annotate", "vm", "web-2", f"{WISH}=blue")
+        cluster.kubectl("-n", namespace, "annotate", "vm", "web-2", f"{NETWORK_NAME}=blue")
         wait_for(lambda: pin(cluster, namespace, "web-2"), "the changed VM has an address")
         make(cluster, network(namespace, "green", cidr(24)))
         wait_for(lambda: pin(cluster, namespace, "web-3"), "who waited for it has an address")
@@ -216,7 +216,7 @@ def test_a_watch_outlives_the_api_server(request: pytest.FixtureRequest, tmp_pat
             wait_for(lambda: watcher.complained("it is retried until it succeeds"), "it says so")
             time.sleep(2)
             running.restart_api_server()
-            make_vms(cluster, "default", "web-1", annotations={WISH: "blue"})
+            make_vms(cluster, "default", "web-1", annotations={NETWORK_NAME: "blue"})
             wait_for(lambda: pin(cluster, "default", "web-1"), "the VM has an address")
             wait_for(lambda: watcher.said("the API server responds again"), "it says that too")
             assert watcher.err.read_text().count("it is retried") == 1, watcher.err.read_text()

@@ -9,8 +9,8 @@ import pytest
 
 from lab.testing import Cluster
 from tests.cluster.checker import check
-from tests.cluster.harness import Json, Yoshi, address_told, get, make, make_vms, vm
-from tests.cluster.vm_assertions import MAC, PIN, WISH, annotations, host, pinned, template_annotations
+from tests.cluster.harness import Json, Yoshi, get, make, make_vms, reported_address, vm
+from tests.cluster.vm_assertions import MAC, NETWORK_NAME, PIN, annotations, host, pinned, template_annotations
 
 Cidrs = Callable[[int], str]
 
@@ -34,7 +34,7 @@ RICH_VM: Json = {
 def without_ours(obj: Json) -> Json:
     """A VM without what attaching may write."""
     bare: Json = json.loads(json.dumps(obj))
-    for of, keys in ((bare["metadata"], (WISH,)), (bare["spec"]["template"].get("metadata", {}), (PIN, MAC))):
+    for of, keys in ((bare["metadata"], (NETWORK_NAME,)), (bare["spec"]["template"].get("metadata", {}), (PIN, MAC))):
         for key in keys:
             of.get("annotations", {}).pop(key, None)
     for key in ("resourceVersion", "generation", "managedFields"):
@@ -55,7 +55,7 @@ def test_attaching_and_detaching_leave_everything_else_of_a_vm_as_it_was(
         attached = get(installed, "virtualmachine", "db", namespace=yoshi.namespace)
         assert without_ours(attached) == without_ours(before)
         assert template_annotations(attached)[PIN] == f'["{host(blue, 10)}"]'
-        assert annotations(attached)[WISH] == "blue"
+        assert annotations(attached)[NETWORK_NAME] == "blue"
         mac = template_annotations(attached)[MAC]
         record = get(installed, "networkwizard", "blue", namespace=yoshi.namespace)["status"]["allocations"]
         assert record[host(blue, 10)]["mac"] == mac
@@ -98,7 +98,7 @@ def test_a_vm_made_anew_is_another_vm(yoshi: Yoshi, installed: Cluster, blue: st
     (again,) = make_vms(installed, yoshi.namespace, "web")
     said = yoshi.refused("vm", "attach", "other", "--network", "blue", "--ip", host(blue, 10))
     assert f"{host(blue, 10)} is not free" in said
-    assert address_told(yoshi.run("vm", "attach", "web", "--network", "blue")) == host(blue, 10)
+    assert reported_address(yoshi.run("vm", "attach", "web", "--network", "blue")) == host(blue, 10)
     record = get(installed, "networkwizard", "blue", namespace=yoshi.namespace)["status"]["allocations"]
     assert record[host(blue, 10)]["uid"] == again["metadata"]["uid"]
     check(installed, yoshi.namespace, settled=True)
@@ -109,7 +109,7 @@ def test_a_vm_restored_with_its_old_address_gets_it_again_only_if_it_is_free(
 ) -> None:
     pin = {"template_annotations": {PIN: f'["{host(blue, 10)}"]'}}
     make_vms(installed, yoshi.namespace, "web", **pin)
-    assert address_told(yoshi.run("vm", "attach", "web", "--network", "blue")) == host(blue, 10)
+    assert reported_address(yoshi.run("vm", "attach", "web", "--network", "blue")) == host(blue, 10)
     make_vms(installed, yoshi.namespace, "copy", **pin)
     said = yoshi.refused("vm", "attach", "copy", "--network", "blue")
     assert f"is not free: {yoshi.namespace}/web holds it" in said
@@ -135,7 +135,7 @@ def test_a_vm_is_on_one_such_network_and_is_moved_when_told_to(
     said = yoshi.refused("vm", "attach", "web", "--network", "green", "--ip", host(green, 77))
     assert "--replace" in said
     ran = yoshi.run("vm", "attach", "web", "--network", "green", "--ip", host(green, 77), "--replace")
-    assert address_told(ran) == host(green, 77)
+    assert reported_address(ran) == host(green, 77)
     assert pinned(installed, yoshi.namespace, "web") == [host(green, 77)]
     check(installed, yoshi.namespace, settled=True)
 
@@ -145,9 +145,9 @@ def test_a_network_of_another_namespace_is_named_with_it(yoshi: Yoshi, installed
         make_vms(installed, other, "guest")
         there = yoshi.within(other)
         ran = there.run("vm", "attach", "guest", "--network", f"{yoshi.namespace}/blue")
-        assert address_told(ran) == host(blue, 1)
+        assert reported_address(ran) == host(blue, 1)
         found = get(installed, "virtualmachine", "guest", namespace=other)
-        assert annotations(found)[WISH] == f"{yoshi.namespace}/blue"
+        assert annotations(found)[NETWORK_NAME] == f"{yoshi.namespace}/blue"
         check(installed, yoshi.namespace, other, settled=True)
         assert f"{yoshi.namespace}/blue" in there.done("vm", "list")
         there.done("vm", "detach", "guest", "--network", f"{yoshi.namespace}/blue")
@@ -234,5 +234,5 @@ def test_an_address_is_given_back_only_when_nothing_runs_with_it(yoshi: Yoshi, i
     installed.kubectl("delete", "vmi", "web", "-n", yoshi.namespace)
     assert "release" in yoshi.done("ips", "gc", "--network", "blue", "--grace", "0s", "--yes")
     ran = yoshi.run("vm", "attach", "next", "--network", "blue", "--ip", host(blue, 1))
-    assert address_told(ran) == host(blue, 1)
+    assert reported_address(ran) == host(blue, 1)
     check(installed, yoshi.namespace, settled=True)

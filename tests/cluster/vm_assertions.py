@@ -10,7 +10,7 @@ from tests.cluster.harness import Json, get
 POOLS = "ippools.crd.projectcalico.org"
 PIN = "cni.projectcalico.org/ipAddrs"
 MAC = "cni.projectcalico.org/hwAddr"
-WISH = "plumber.k8s.pf9.io/networkName"
+NETWORK_NAME = "plumber.k8s.pf9.io/networkName"
 
 
 def annotations(obj: Json) -> dict[str, str]:

@@ -23,7 +23,7 @@ from release.krew import MANIFEST, filled, sums_in
 
 
 @dataclass(frozen=True)
-class Home:
+class HomeFolder:
     """Somebody who has kubectl and krew, and nothing else of ours.
 
     Attributes:
@@ -68,7 +68,7 @@ def manifest(archive: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def home(krew: dict[str, Path], cluster: Cluster, tmp_path: Path) -> Home:
+def home(krew: dict[str, Path], cluster: Cluster, tmp_path: Path) -> HomeFolder:
     programs = tmp_path / "home" / "bin"
     programs.mkdir(parents=True)
     (programs / "kubectl").symlink_to(kubectl_command())
@@ -76,7 +76,7 @@ def home(krew: dict[str, Path], cluster: Cluster, tmp_path: Path) -> Home:
     # Of a kubeconfig with several contexts, the tests' own is the current one.
     kubeconfig = tmp_path / "kubeconfig"
     kubeconfig.write_text(cluster.kubectl("config", "view", "--raw", "--flatten", "--minify"))
-    found = Home(tmp_path / "home", kubeconfig)
+    found = HomeFolder(tmp_path / "home", kubeconfig)
     # An index with no plugins in it, since the real one would have to be fetched.
     (found.folder / "index" / "plugins").mkdir(parents=True)
     (found.folder / "index" / "plugins" / "README").touch()
@@ -88,7 +88,7 @@ def home(krew: dict[str, Path], cluster: Cluster, tmp_path: Path) -> Home:
 
 
 @pytest.fixture
-def installed(home: Home, manifest: Path, archive: Path) -> Iterator[Home]:
+def installed(home: HomeFolder, manifest: Path, archive: Path) -> Iterator[HomeFolder]:
     """The home after `kubectl krew install`, and after `kubectl yoshi install` in the cluster."""
     said = home.run("kubectl", "krew", "install", f"--manifest={manifest}", f"--archive={archive}")
     assert "Installed plugin: yoshi" in said
@@ -125,7 +125,7 @@ def test_the_manifest_passes_krews_own_validation(
 
 
 def test_krews_own_validation_fetches_and_installs_the_archive_and_finds_its_license(
-    krew: dict[str, Path], home: Home, manifest: Path, archive: Path
+    krew: dict[str, Path], home: HomeFolder, manifest: Path, archive: Path
 ) -> None:
     """Only of this machine's platform, from a server of the test's own."""
     handler = partial(SimpleHTTPRequestHandler, directory=str(archive.parent))
@@ -142,7 +142,7 @@ def test_krews_own_validation_fetches_and_installs_the_archive_and_finds_its_lic
 
 
 def test_an_archive_that_is_not_what_the_manifest_says_is_refused(
-    home: Home, manifest: Path, archive: Path, tmp_path: Path
+    home: HomeFolder, manifest: Path, archive: Path, tmp_path: Path
 ) -> None:
     other = tmp_path / archive.name
     other.write_bytes(archive.read_bytes() + b"\0")
@@ -150,7 +150,7 @@ def test_an_archive_that_is_not_what_the_manifest_says_is_refused(
     assert "checksum does not match" in said
 
 
-def test_the_installed_plugin_works_by_krews_link(installed: Home, namespace: str) -> None:
+def test_the_installed_plugin_works_by_krews_link(installed: HomeFolder, namespace: str) -> None:
     assert (installed.folder / ".krew" / "bin" / "kubectl-yoshi").is_symlink()
     assert installed.run("kubectl", "yoshi", "version").startswith("Client Version: v")
     assert "Usage: kubectl yoshi network create" in installed.run("kubectl", "yoshi", "network", "create", "--help")
@@ -161,7 +161,7 @@ def test_the_installed_plugin_works_by_krews_link(installed: Home, namespace: st
     assert "yoshi" in installed.run("kubectl", "krew", "list")
 
 
-def test_kubectls_completion_asks_the_installed_plugin(installed: Home, namespace: str) -> None:
+def test_kubectls_completion_asks_the_installed_plugin(installed: HomeFolder, namespace: str) -> None:
     said = installed.run("kubectl", "yoshi", "completion", "install", "--shell", "bash")
     completer = installed.folder / ".krew" / "bin" / "kubectl_complete-yoshi"
     assert f"{completer} created" in said

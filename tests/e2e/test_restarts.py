@@ -21,7 +21,7 @@ import pytest
 
 import lab
 from tests.cluster.harness import ForkServer, Yoshi, fork_server
-from tests.cluster.killing import behind_proxy
+from tests.cluster.killing import open_proxied_program
 from tests.waiting import wait_for
 
 SPECS: list[dict[str, Any]] = [
@@ -32,7 +32,7 @@ SPECS: list[dict[str, Any]] = [
 ]
 
 
-class World:
+class RestartScene:
     """The full lab with a namespace and a network of the test's own."""
 
     def __init__(self, running: lab.Lab, forks: ForkServer, namespace: str) -> None:
@@ -138,138 +138,138 @@ def forks() -> Iterator[ForkServer]:
 
 
 @pytest.fixture
-def world(full_lab: lab.Lab, forks: ForkServer) -> Iterator[World]:
+def scene(full_lab: lab.Lab, forks: ForkServer) -> Iterator[RestartScene]:
     namespace = f"restarts-{secrets.token_hex(4)}"
     full_lab.kubectl("create", "namespace", namespace)
-    world = World(full_lab, forks, namespace)
-    world.yoshi.done("install")
-    yield world
+    scene = RestartScene(full_lab, forks, namespace)
+    scene.yoshi.done("install")
+    yield scene
     full_lab.kubectl("delete", "ipamblocks,ipamhandles", "--all")
-    world.yoshi.done("network", "delete", "blue", "--force", "--restart", "--yes")
+    scene.yoshi.done("network", "delete", "blue", "--force", "--restart", "--yes")
     full_lab.kubectl("delete", "namespace", namespace, "--wait=false")
 
 
-def spec_of(world: World, name: str) -> dict[str, Any]:
-    spec = world.get("virtualmachine", name)["spec"]
+def spec_of(scene: RestartScene, name: str) -> dict[str, Any]:
+    spec = scene.get("virtualmachine", name)["spec"]
     return {key: spec[key] for key in ("runStrategy", "running") if key in spec}
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=json.dumps)
 def test_a_running_vm_says_that_it_needs_a_restart_and_gets_its_address_by_one(
-    world: World, spec: dict[str, Any]
+    scene: RestartScene, spec: dict[str, Any]
 ) -> None:
-    world.yoshi.done("network", "create", "blue", "--cidr", "10.61.0.0/24")
-    world.vm_runs("web", spec)
-    before = world.get("vmi", "web")["metadata"]["uid"]
+    scene.yoshi.done("network", "create", "blue", "--cidr", "10.61.0.0/24")
+    scene.vm_runs("web", spec)
+    before = scene.get("vmi", "web")["metadata"]["uid"]
 
-    ran = world.yoshi.run("vm", "attach", "web", "--network", "blue")
+    ran = scene.yoshi.run("vm", "attach", "web", "--network", "blue")
     assert ran.code == 0, str(ran)
     assert "restart needed: virtualmachine/web" in ran.err
-    assert world.get("vmi", "web")["metadata"]["uid"] == before, "restarted without being told to"
-    assert "restart needed" in world.yoshi.done("vm", "list")
+    assert scene.get("vmi", "web")["metadata"]["uid"] == before, "restarted without being told to"
+    assert "restart needed" in scene.yoshi.done("vm", "list")
 
-    world.yoshi.done("vm", "attach", "web", "--network", "blue", "--restart", "--wait", "--timeout", "300s")
+    scene.yoshi.done("vm", "attach", "web", "--network", "blue", "--restart", "--wait", "--timeout", "300s")
 
-    assert world.address("web") == "10.61.0.1"
-    assert world.get("vmi", "web")["metadata"]["uid"] != before
-    assert spec_of(world, "web") == spec
-    assert "bound" in world.yoshi.done("vm", "list", "--no-headers")
-    assert world.yoshi.done("ips", "check") == "1 addresses, all as recorded\n"
+    assert scene.address("web") == "10.61.0.1"
+    assert scene.get("vmi", "web")["metadata"]["uid"] != before
+    assert spec_of(scene, "web") == spec
+    assert "bound" in scene.yoshi.done("vm", "list", "--no-headers")
+    assert scene.yoshi.done("ips", "check") == "1 addresses, all as recorded\n"
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=json.dumps)
 def test_a_vm_for_which_calico_holds_another_address_is_stopped_released_and_started(
-    world: World, spec: dict[str, Any]
+    scene: RestartScene, spec: dict[str, Any]
 ) -> None:
-    world.yoshi.done("network", "create", "blue", "--cidr", "10.62.0.0/24")
-    world.vm_runs("web", spec)
-    handle = world.hold_in_calico("web", "10.62.0.7", 7, "10.62.0.0/26")
-    wait_for(lambda: world.is_quiet("web"), "KubeVirt has written all it writes")
-    before = world.get("virtualmachine", "web")["metadata"]["resourceVersion"]
+    scene.yoshi.done("network", "create", "blue", "--cidr", "10.62.0.0/24")
+    scene.vm_runs("web", spec)
+    handle = scene.hold_in_calico("web", "10.62.0.7", 7, "10.62.0.0/26")
+    wait_for(lambda: scene.is_quiet("web"), "KubeVirt has written all it writes")
+    before = scene.get("virtualmachine", "web")["metadata"]["resourceVersion"]
 
-    said = world.yoshi.refused("vm", "attach", "web", "--network", "blue", "--ip", "10.62.0.9")
+    said = scene.yoshi.refused("vm", "attach", "web", "--network", "blue", "--ip", "10.62.0.9")
     assert "Calico holds 10.62.0.7" in said
     assert "--restart" in said
-    assert world.get("virtualmachine", "web")["metadata"]["resourceVersion"] == before
-    assert "10.62.0.7" in world.yoshi.done("ips", "check", code=1)
+    assert scene.get("virtualmachine", "web")["metadata"]["resourceVersion"] == before
+    assert "10.62.0.7" in scene.yoshi.done("ips", "check", code=1)
     assert (
-        world.yoshi.done("ips", "list", "--network", "blue", "-o", "jsonpath={.items[*].status.state}") == "unrecorded"
+        scene.yoshi.done("ips", "list", "--network", "blue", "-o", "jsonpath={.items[*].status.state}") == "unrecorded"
     )
 
-    world.yoshi.done(
+    scene.yoshi.done(
         "vm", "attach", "web", "--network", "blue", "--ip", "10.62.0.9", "--restart", "--wait", "--timeout", "300s"
     )
 
-    assert world.address("web") == "10.62.0.9"
-    assert spec_of(world, "web") == spec
-    assert world.lab.kubectl("get", "ipamhandle", handle, "--ignore-not-found") == ""
-    block = json.loads(world.lab.kubectl("get", "ipamblock", "10-62-0-0-26", "-o", "json"))["spec"]
+    assert scene.address("web") == "10.62.0.9"
+    assert spec_of(scene, "web") == spec
+    assert scene.lab.kubectl("get", "ipamhandle", handle, "--ignore-not-found") == ""
+    block = json.loads(scene.lab.kubectl("get", "ipamblock", "10-62-0-0-26", "-o", "json"))["spec"]
     assert block["allocations"] == [None] * 64
     assert block["attributes"] == []
     assert sorted(block["unallocated"]) == list(range(64))
-    annotations = world.get("virtualmachine", "web")["metadata"]["annotations"]
+    annotations = scene.get("virtualmachine", "web")["metadata"]["annotations"]
     assert "plumber.k8s.pf9.io/startAgain" not in annotations
 
 
 @pytest.mark.parametrize("restart", [(), ("--restart",)])
 def test_a_vm_whose_guest_has_shut_down_gets_its_address_when_it_is_started(
-    world: World, restart: tuple[str, ...]
+    scene: RestartScene, restart: tuple[str, ...]
 ) -> None:
-    world.yoshi.done("network", "create", "blue", "--cidr", "10.66.0.0/24")
-    world.vm_runs("web", {"runStrategy": "Manual"})
-    handle = world.hold_in_calico("web", "10.66.0.7", 7, "10.66.0.0/26")
-    world.guest_shuts_down("web")
-    world.yoshi.done("vm", "attach", "web", "--network", "blue", "--ip", "10.66.0.9", *restart)
-    assert world.lab.kubectl("get", "ipamhandle", handle, "--ignore-not-found") == ""
-    assert world.phase("web") == "Succeeded", "it was stopped, and nobody asked for it to be started"
-    world.call("web", "start")
-    wait_for(lambda: world.phase("web") == "Running", "web runs again")
-    assert world.address("web") == "10.66.0.9"
+    scene.yoshi.done("network", "create", "blue", "--cidr", "10.66.0.0/24")
+    scene.vm_runs("web", {"runStrategy": "Manual"})
+    handle = scene.hold_in_calico("web", "10.66.0.7", 7, "10.66.0.0/26")
+    scene.guest_shuts_down("web")
+    scene.yoshi.done("vm", "attach", "web", "--network", "blue", "--ip", "10.66.0.9", *restart)
+    assert scene.lab.kubectl("get", "ipamhandle", handle, "--ignore-not-found") == ""
+    assert scene.phase("web") == "Succeeded", "it was stopped, and nobody asked for it to be started"
+    scene.call("web", "start")
+    wait_for(lambda: scene.phase("web") == "Running", "web runs again")
+    assert scene.address("web") == "10.66.0.9"
 
 
-def test_detaching_a_running_vm_keeps_its_address_until_it_has_stopped(world: World) -> None:
-    world.yoshi.done("network", "create", "blue", "--cidr", "10.63.0.0/24")
-    world.vm_runs("web", {"runStrategy": "Always"})
-    world.yoshi.done("vm", "attach", "web", "--network", "blue", "--restart", "--wait", "--timeout", "300s")
+def test_detaching_a_running_vm_keeps_its_address_until_it_has_stopped(scene: RestartScene) -> None:
+    scene.yoshi.done("network", "create", "blue", "--cidr", "10.63.0.0/24")
+    scene.vm_runs("web", {"runStrategy": "Always"})
+    scene.yoshi.done("vm", "attach", "web", "--network", "blue", "--restart", "--wait", "--timeout", "300s")
 
-    ran = world.yoshi.run("vm", "detach", "web", "--network", "blue")
+    ran = scene.yoshi.run("vm", "detach", "web", "--network", "blue")
     assert "10.63.0.1 stays recorded" in ran.err, str(ran)
-    assert [line.split()[0] for line in world.yoshi.done("ips", "list", "--no-headers").splitlines()] == ["10.63.0.1"]
-    assert world.yoshi.done("ips", "gc", "--yes", "--grace", "0s") == "nothing to collect\n"
+    assert [line.split()[0] for line in scene.yoshi.done("ips", "list", "--no-headers").splitlines()] == ["10.63.0.1"]
+    assert scene.yoshi.done("ips", "gc", "--yes", "--grace", "0s") == "nothing to collect\n"
 
-    world.yoshi.done("vm", "detach", "web", "--network", "blue", "--restart")
-    wait_for(lambda: world.phase("web") == "Running", "web runs again")
-    assert world.yoshi.done("ips", "list") == ""
-    assert spec_of(world, "web") == {"runStrategy": "Always"}
+    scene.yoshi.done("vm", "detach", "web", "--network", "blue", "--restart")
+    wait_for(lambda: scene.phase("web") == "Running", "web runs again")
+    assert scene.yoshi.done("ips", "list") == ""
+    assert spec_of(scene, "web") == {"runStrategy": "Always"}
 
 
 def test_a_restart_that_was_cut_off_after_the_stop_is_finished_by_the_same_command(
-    world: World, tmp_path: Path
+    scene: RestartScene, tmp_path: Path
 ) -> None:
-    world.yoshi.done("network", "create", "blue", "--cidr", "10.64.0.0/24")
-    world.vm_runs("web", {"runStrategy": "RerunOnFailure"})
-    world.hold_in_calico("web", "10.64.0.7", 7, "10.64.0.0/26")
+    scene.yoshi.done("network", "create", "blue", "--cidr", "10.64.0.0/24")
+    scene.vm_runs("web", {"runStrategy": "RerunOnFailure"})
+    scene.hold_in_calico("web", "10.64.0.7", 7, "10.64.0.0/26")
     words = ("vm", "attach", "web", "--network", "blue", "--ip", "10.64.0.9", "--restart")
-    with behind_proxy(world.yoshi, tmp_path) as between:
+    with open_proxied_program(scene.yoshi, tmp_path) as between:
         for writes in itertools.count():
             assert between.is_killed(writes, *words), "no kill fell between the stop and the start"
-            if "plumber.k8s.pf9.io/startAgain" in world.get("virtualmachine", "web")["metadata"]["annotations"]:
+            if "plumber.k8s.pf9.io/startAgain" in scene.get("virtualmachine", "web")["metadata"]["annotations"]:
                 break
 
-    world.yoshi.done(*words, "--wait", "--timeout", "300s")
+    scene.yoshi.done(*words, "--wait", "--timeout", "300s")
 
-    assert world.address("web") == "10.64.0.9"
-    assert spec_of(world, "web") == {"runStrategy": "RerunOnFailure"}
-    assert world.yoshi.done("ips", "check") == "1 addresses, all as recorded\n"
+    assert scene.address("web") == "10.64.0.9"
+    assert spec_of(scene, "web") == {"runStrategy": "RerunOnFailure"}
+    assert scene.yoshi.done("ips", "check") == "1 addresses, all as recorded\n"
 
 
-def test_kubevirts_webhooks_accept_what_is_written_and_unknown_fields_stay(world: World) -> None:
-    world.yoshi.done("network", "create", "blue", "--cidr", "10.65.0.0/24")
-    world.vm_runs("web", {"runStrategy": "Always"})
-    world.kubectl("annotate", "virtualmachine", "web", "example.com/ours=kept")
-    before = world.get("virtualmachine", "web")
-    world.yoshi.done("vm", "attach", "web", "--network", "blue")
-    after = world.get("virtualmachine", "web")
+def test_kubevirts_webhooks_accept_what_is_written_and_unknown_fields_stay(scene: RestartScene) -> None:
+    scene.yoshi.done("network", "create", "blue", "--cidr", "10.65.0.0/24")
+    scene.vm_runs("web", {"runStrategy": "Always"})
+    scene.kubectl("annotate", "virtualmachine", "web", "example.com/ours=kept")
+    before = scene.get("virtualmachine", "web")
+    scene.yoshi.done("vm", "attach", "web", "--network", "blue")
+    after = scene.get("virtualmachine", "web")
     template = after["spec"]["template"]
     assert template["metadata"]["annotations"].pop("cni.projectcalico.org/ipAddrs") == '["10.65.0.1"]'
     assert template["metadata"]["annotations"].pop("cni.projectcalico.org/hwAddr")

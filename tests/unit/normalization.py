@@ -34,14 +34,14 @@ DEFAULTS: dict[str, Json] = {
 this program's own kinds, a real server shows as they were written."""
 
 
-def as_shown(obj: Json, plural: str) -> Json:
+def normalized(obj: Json, plural: str) -> Json:
     """An object as it is shown; the one given stays as it is."""
     if plural not in DEFAULTS or not isinstance(obj.get("spec"), dict):
         return obj
     return {**obj, "spec": _with(DEFAULTS[plural], _shown(obj["spec"], ""))}
 
 
-def as_stored(obj: Json) -> Json:
+def denormalized(obj: Json) -> Json:
     """An object that was shown, and changed, as it can be stored: with IPv6 addresses as everybody takes them."""
     return {**obj, "spec": _with_ipv6(obj["spec"], lambda value: value.compressed)} if "spec" in obj else obj
 

@@ -27,7 +27,7 @@ from tests.unit.jsonpatch import DoesNotFit, apply_patch
 from tests.unit.plan.fake_api import served
 
 CALICO = Calico()
-WISH = "plumber.k8s.pf9.io/networkName"
+NETWORK_NAME = "plumber.k8s.pf9.io/networkName"
 SERVED = served((RAW.pool, RAW.information, RAW.block, RAW.handle, RAW.config))
 NOTHING = Snapshot(SERVED)
 
@@ -99,7 +99,7 @@ def vms(draw: st.DrawFn) -> Vm:
     annotations = draw(st.none() | TEXTS)
     if annotations is not None:
         if draw(st.booleans()):
-            annotations[WISH] = draw(st.sampled_from(["blue", "prod/blue", "red"]))
+            annotations[NETWORK_NAME] = draw(st.sampled_from(["blue", "prod/blue", "red"]))
         meta["annotations"] = annotations
     return Vm({**draw(FIELDS), "metadata": meta, "spec": {**draw(FIELDS), "template": template}})
 
@@ -108,7 +108,7 @@ def without_ours(obj: Json) -> Json:
     """The object without the annotations that are ours to change, and without maps that are only there for them."""
     result: Json = json.loads(json.dumps(obj))
     template = result["spec"]["template"]
-    for holder, keys in ((result, (WISH,)), (template, (IP_ADDRS_ANNOTATION, HW_ADDR_ANNOTATION))):
+    for holder, keys in ((result, (NETWORK_NAME,)), (template, (IP_ADDRS_ANNOTATION, HW_ADDR_ANNOTATION))):
         annotations = (holder.get("metadata") or {}).get("annotations")
         for key in keys:
             (annotations or {}).pop(key, None)
@@ -130,7 +130,7 @@ def test_an_address_is_given_and_nothing_else_of_the_vm_changes(before: Vm, mac:
     fastened = Vm(after)
     assert fastened.template_annotations[IP_ADDRS_ANNOTATION] == '["10.133.0.9"]'
     assert fastened.template_annotations.get(HW_ADDR_ANNOTATION, "") == mac
-    assert fastened.annotations[WISH] in ("blue", "prod/blue")  # the one that it was
+    assert fastened.annotations[NETWORK_NAME] in ("blue", "prod/blue")  # the one that it was
     assert CALICO.attach_patch(fastened, network(), number("10.133.0.9"), mac, NOTHING) == ()
 
 
@@ -142,7 +142,7 @@ def test_what_is_loosened_wants_no_address_of_the_network_and_nothing_else_chang
     assert without_ours(after) == without_ours(before.raw)
     loosened = Vm(after)
     assert not [address for address in parse_pinned_addresses(loosened.template_annotations) if address in network()]
-    assert loosened.annotations.get(WISH) not in ("blue", "prod/blue")
+    assert loosened.annotations.get(NETWORK_NAME) not in ("blue", "prod/blue")
     assert CALICO.detach_patch(loosened, network(), NOTHING) == ()
     if not [address for address in parse_pinned_addresses(before.template_annotations) if address in network()]:
         assert loosened.template_annotations == before.template_annotations
@@ -184,7 +184,7 @@ def test_a_vm_of_another_namespace_wishes_for_the_networks_full_name() -> None:
     other = vm()
     other.raw["metadata"]["namespace"] = "dev"
     (change,) = CALICO.attach_patch(other, network(), number("10.133.0.9"), "", NOTHING)
-    assert Vm(apply_patch(change.body, other.raw)).annotations[WISH] == "prod/blue"
+    assert Vm(apply_patch(change.body, other.raw)).annotations[NETWORK_NAME] == "prod/blue"
 
 
 def test_the_interfaces_own_mac_is_not_written_a_second_time() -> None:
@@ -235,7 +235,7 @@ def test_a_pin_is_read_as_calico_reads_it(text: str, wanted: list[str]) -> None:
     ],
 )
 def test_an_address_outside_the_network_is_named_with_its_network(pin: str, wish: str | None, wanted: str) -> None:
-    one = vm({WISH: wish} if wish else None, {IP_ADDRS_ANNOTATION: pin} if pin else None)
+    one = vm({NETWORK_NAME: wish} if wish else None, {IP_ADDRS_ANNOTATION: pin} if pin else None)
     assert CALICO.conflicting_address(one, network(), known(red="calico")) == wanted
 
 
@@ -253,19 +253,19 @@ def test_an_address_outside_the_network_is_named_with_its_network(pin: str, wish
 )
 def test_the_wish_names_this_network_beside_those_of_other_kinds(wish: str | None, wanted: str) -> None:
     [change] = CALICO.attach_patch(
-        vm({WISH: wish} if wish else None), network(), number("10.133.0.9"), "", known(red="calico", lab="ovs")
+        vm({NETWORK_NAME: wish} if wish else None), network(), number("10.133.0.9"), "", known(red="calico", lab="ovs")
     )
-    assert Vm(apply_patch(change.body, change.before)).annotations[WISH] == wanted
+    assert Vm(apply_patch(change.body, change.before)).annotations[NETWORK_NAME] == wanted
 
 
 def test_what_is_loosened_still_asks_for_its_other_networks() -> None:
-    [change] = CALICO.detach_patch(vm({WISH: "lab,blue,fast"}), network(), NOTHING)
-    assert Vm(apply_patch(change.body, change.before)).annotations[WISH] == "lab,fast"
+    [change] = CALICO.detach_patch(vm({NETWORK_NAME: "lab,blue,fast"}), network(), NOTHING)
+    assert Vm(apply_patch(change.body, change.before)).annotations[NETWORK_NAME] == "lab,fast"
 
 
 def test_the_wish_is_read_from_the_vm() -> None:
-    assert CALICO.requested_networks(vm({WISH: " blue "})).networks == ("blue",)
-    assert CALICO.requested_networks(vm({WISH: "blue, prod/lab,"})).networks == ("blue", "prod/lab")
+    assert CALICO.requested_networks(vm({NETWORK_NAME: " blue "})).networks == ("blue",)
+    assert CALICO.requested_networks(vm({NETWORK_NAME: "blue, prod/lab,"})).networks == ("blue", "prod/lab")
     assert CALICO.requested_networks(vm()).networks == ()
 
 

@@ -21,7 +21,7 @@ from kubectl_yoshi.model.objects import APISERVICE, Json
 from kubectl_yoshi.model.plan import Plan, Verb
 from kubectl_yoshi.model.snapshot import Query, Snapshot, Unreadable
 from kubectl_yoshi.model.vm import VM
-from tests.unit.normalization import as_shown, without_empty
+from tests.unit.normalization import normalized, without_empty
 from tests.unit.plan.fake_api import served
 
 
@@ -232,7 +232,7 @@ def test_what_somebody_changed_is_mended_and_what_is_theirs_stays(changed: Json,
     "shown",
     [
         pytest.param(without_empty, id="by Calico's API server, or stored by calicoctl replace"),
-        pytest.param(lambda spec: as_shown({"spec": spec}, "ippools")["spec"], id="otherwise"),
+        pytest.param(lambda spec: normalized({"spec": spec}, "ippools")["spec"], id="otherwise"),
     ],
 )
 def test_a_pool_that_is_not_shown_as_it_was_written_is_left_alone(

@@ -9,7 +9,7 @@ import pytest
 
 from kubectl_yoshi.model.network import NETWORKWIZARD
 from tests.unit.cli.command_runner import run
-from tests.unit.plan.fake_cluster import World
+from tests.unit.plan.fake_cluster import FakeCluster
 
 
 class Terminal(io.StringIO):
@@ -20,19 +20,19 @@ class Terminal(io.StringIO):
 
 
 @pytest.fixture
-def stale(world: World) -> World:
+def stale(cluster: FakeCluster) -> FakeCluster:
     """With an old record of a VM that is gone, and a VM whose record is lost."""
-    world.vm("gone")
-    world.attach("gone")
-    world.drop_vm("gone")
-    world.vm("lost", pin="10.133.0.9")
-    return world
+    cluster.vm("gone")
+    cluster.attach("gone")
+    cluster.delete_vm("gone")
+    cluster.vm("lost", pin="10.133.0.9")
+    return cluster
 
 
 @pytest.mark.parametrize("answer", ["n\n", ""], ids=["no", "end of stdin"])
 @pytest.mark.parametrize("line", ["network delete blue blue --force", "ips gc --grace 0", "ips rebuild --network blue"])
 def test_what_is_not_confirmed_changes_nothing_and_says_so(
-    stale: World, monkeypatch: pytest.MonkeyPatch, line: str, answer: str
+    stale: FakeCluster, monkeypatch: pytest.MonkeyPatch, line: str, answer: str
 ) -> None:
     before = stale.api.every(NETWORKWIZARD)
     monkeypatch.setattr(sys, "stdin", Terminal(answer))
@@ -41,11 +41,13 @@ def test_what_is_not_confirmed_changes_nothing_and_says_so(
     assert (said.code, stale.api.every(NETWORKWIZARD)) == (1, before)
 
 
-def test_nothing_is_deleted_before_every_network_is_confirmed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    world.network("red", "10.134.0.0/24")
+def test_nothing_is_deleted_before_every_network_is_confirmed(
+    cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster.network("red", "10.134.0.0/24")
     monkeypatch.setattr(sys, "stdin", Terminal("y\nn\n"))
-    assert run(world, "network", "delete", "blue", "red", "--force").code == 1
-    assert world.networks() == ["blue", "red"]
+    assert run(cluster, "network", "delete", "blue", "red", "--force").code == 1
+    assert cluster.networks() == ["blue", "red"]
     monkeypatch.setattr(sys, "stdin", Terminal("y\ny\n"))
-    assert run(world, "network", "delete", "blue", "red", "--force").code == 0
-    assert world.networks() == []
+    assert run(cluster, "network", "delete", "blue", "red", "--force").code == 0
+    assert cluster.networks() == []

@@ -6,7 +6,7 @@ import pytest
 
 from kubectl_yoshi.model.network import NETWORKWIZARD
 from tests.unit.cli.command_runner import run
-from tests.unit.plan.fake_cluster import World
+from tests.unit.plan.fake_cluster import FakeCluster
 
 MIGRATABLE = {
     "metadata": {"annotations": {"kubevirt.io/allow-pod-bridge-network-live-migration": "true"}},
@@ -28,43 +28,45 @@ DRY = pytest.mark.parametrize(("how", "suffix"), [("client", " (dry run)"), ("se
         ("network create blue --cidr 10.133.0.0/24", "networkwizard.plumber.k8s.pf9.io/blue unchanged"),
     ],
 )
-def test_nothing_to_do_is_said(world: World, line: str, says: str, how: str, suffix: str) -> None:
-    world.vm("web-1", template=MIGRATABLE)
-    world.vm("web-2")
-    world.attach("web-1")
-    world.reserve("10.133.0.50")
-    said = run(world, *line.split(), f"--dry-run={how}")
+def test_nothing_to_do_is_said(cluster: FakeCluster, line: str, says: str, how: str, suffix: str) -> None:
+    cluster.vm("web-1", template=MIGRATABLE)
+    cluster.vm("web-2")
+    cluster.attach("web-1")
+    cluster.reserve("10.133.0.50")
+    said = run(cluster, *line.split(), f"--dry-run={how}")
     assert (said.code, said.out, said.err) == (0, f"{says}{suffix}\n", "")
 
 
 @DRY
-def test_of_several_vms_those_are_named_for_which_nothing_would_change(world: World, how: str, suffix: str) -> None:
+def test_of_several_vms_those_are_named_for_which_nothing_would_change(
+    cluster: FakeCluster, how: str, suffix: str
+) -> None:
     for name in ("web-1", "web-2", "web-3"):
-        world.vm(name)
-    world.attach("web-1", "web-3")
-    said = run(world, "vm", "attach", "web-1", "web-2", "web-3", "--network", "blue", f"--dry-run={how}")
+        cluster.vm(name)
+    cluster.attach("web-1", "web-3")
+    said = run(cluster, "vm", "attach", "web-1", "web-2", "web-3", "--network", "blue", f"--dry-run={how}")
     unchanged = [line for line in said.out.splitlines() if "unchanged" in line]
     assert unchanged == [f"virtualmachine.kubevirt.io/{name} unchanged{suffix}" for name in ("web-1", "web-3")]
     assert "virtualmachine.kubevirt.io/web-2 patched" in said.out
 
 
-def test_formats_for_programs_have_no_such_line(world: World) -> None:
-    world.vm("web-1")
-    world.attach("web-1")
-    assert run(world, "vm", "attach", "web-1", "--network", "blue", "--dry-run=client", "-o", "name").out == ""
+def test_formats_for_programs_have_no_such_line(cluster: FakeCluster) -> None:
+    cluster.vm("web-1")
+    cluster.attach("web-1")
+    assert run(cluster, "vm", "attach", "web-1", "--network", "blue", "--dry-run=client", "-o", "name").out == ""
 
 
-def test_no_note_of_a_dry_run_is_said_twice(world: World) -> None:
-    world.running("web-1")
-    said = run(world, "vm", "attach", "web-1", "--network", "blue", "--dry-run=server").err.splitlines()
+def test_no_note_of_a_dry_run_is_said_twice(cluster: FakeCluster) -> None:
+    cluster.running("web-1")
+    said = run(cluster, "vm", "attach", "web-1", "--network", "blue", "--dry-run=server").err.splitlines()
     assert len(said) == len(set(said)) > 0
 
 
 @pytest.mark.parametrize(("flag", "suffix"), [("--yes", ""), ("--dry-run=client", " (dry run)")])
-def test_contradictions_are_not_said_to_be_as_they_should_be(world: World, flag: str, suffix: str) -> None:
-    world.vm("web-1")
-    world.attach("web-1", ip="10.133.0.80")
-    world.api.change(NETWORKWIZARD.ref("blue", "prod"), lambda obj: obj["spec"].update(gateway="10.133.0.80"))
-    said = run(world, "ips", "rebuild", flag)
+def test_contradictions_are_not_said_to_be_as_they_should_be(cluster: FakeCluster, flag: str, suffix: str) -> None:
+    cluster.vm("web-1")
+    cluster.attach("web-1", ip="10.133.0.80")
+    cluster.api.change(NETWORKWIZARD.ref("blue", "prod"), lambda obj: obj["spec"].update(gateway="10.133.0.80"))
+    said = run(cluster, "ips", "rebuild", flag)
     assert (said.code, said.out) == (0, f"unchanged: no record is to be written, but see the contradictions{suffix}\n")
     assert "it stays recorded for prod/web-1" in said.err

@@ -16,7 +16,7 @@ from kubectl_yoshi.cli.errors import run_reporting_errors
 from kubectl_yoshi.model.errors import PreconditionFailed, UsageError
 from kubectl_yoshi.model.objects import ObjectRef
 from tests.unit.cli.command_runner import run
-from tests.unit.plan.fake_cluster import World
+from tests.unit.plan.fake_cluster import FakeCluster
 
 
 def ends(error: BaseException, verbosity: int = 0) -> tuple[int, str]:
@@ -79,12 +79,12 @@ def test_a_reader_that_goes_away_is_met_with_silence() -> None:
         ("ips gc --yes", "error: interrupted; run the same command again to complete it\n"),
     ],
 )
-def test_ctrl_c_is_silent_where_nothing_could_have_been_begun(world: World, line: str, says: str) -> None:
+def test_ctrl_c_is_silent_where_nothing_could_have_been_begun(cluster: FakeCluster, line: str, says: str) -> None:
     def interrupt(verb: str, ref: ObjectRef) -> None:
         raise KeyboardInterrupt
 
-    world.api.before.append(interrupt)
-    said = run(world, *line.split())
+    cluster.api.before.append(interrupt)
+    said = run(cluster, *line.split())
     assert (said.code, said.out, said.err) == (130, "", says)
 
 

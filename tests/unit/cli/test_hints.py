@@ -5,22 +5,24 @@ from __future__ import annotations
 import re
 import shlex
 
-from tests.unit.cli.command_runner import Said, run
-from tests.unit.plan.fake_cluster import World
+from tests.unit.cli.command_runner import CliResult, run
+from tests.unit.plan.fake_cluster import FakeCluster
 
 
-def remedies(said: Said) -> list[list[str]]:
+def remedies(said: CliResult) -> list[list[str]]:
     """The words of each command of ours in what was said."""
     return [shlex.split(line) for line in re.findall(r"`kubectl yoshi ([^`]*)`", said.err)]
 
 
-def test_a_private_address_goes_to_another_vm_by_the_commands_that_the_refusal_names(world: World) -> None:
-    world.vm("web-1")
-    world.vm("web-2")
-    world.attach("web-1", ip="10.133.0.80")
-    refused = run(world, "ips", "move", "10.133.0.80", "--to", "prod/web-2", "--network", "prod/blue", namespace="dev")
+def test_a_private_address_goes_to_another_vm_by_the_commands_that_the_refusal_names(cluster: FakeCluster) -> None:
+    cluster.vm("web-1")
+    cluster.vm("web-2")
+    cluster.attach("web-1", ip="10.133.0.80")
+    refused = run(
+        cluster, "ips", "move", "10.133.0.80", "--to", "prod/web-2", "--network", "prod/blue", namespace="dev"
+    )
     assert "only public addresses can" in refused.err
     for words in remedies(refused):
-        said = run(world, *words, namespace="dev")
+        said = run(cluster, *words, namespace="dev")
         assert said.code == 0, said
-    assert world.holders() == {"10.133.0.80": "prod/web-2"}
+    assert cluster.holders() == {"10.133.0.80": "prod/web-2"}

@@ -5,15 +5,15 @@ from __future__ import annotations
 from kubectl_yoshi.model.network import NETWORKWIZARD
 from kubectl_yoshi.model.vm import VM
 from tests.unit.cli.command_runner import run
-from tests.unit.plan.fake_cluster import World
+from tests.unit.plan.fake_cluster import FakeCluster
 
 
-def test_what_was_released_is_told_beside_what_had_to_stay(world: World) -> None:
-    world.vm("web-1")
-    world.attach("web-1", ip="10.133.0.90")
-    world.reserve("10.133.0.100", "10.133.0.101", note="printer")
-    said = run(world, "ips", "release", "blue", "10.133.0.100", "10.133.0.90", "10.133.0.101", "10.133.0.102")
-    assert [*world.holders()] == ["10.133.0.90"]
+def test_what_was_released_is_told_beside_what_had_to_stay(cluster: FakeCluster) -> None:
+    cluster.vm("web-1")
+    cluster.attach("web-1", ip="10.133.0.90")
+    cluster.reserve("10.133.0.100", "10.133.0.101", note="printer")
+    said = run(cluster, "ips", "release", "blue", "10.133.0.100", "10.133.0.90", "10.133.0.101", "10.133.0.102")
+    assert [*cluster.holders()] == ["10.133.0.90"]
     assert said.out.splitlines() == [
         "10.133.0.100 released (was reserved (printer))",
         "10.133.0.101 released (was reserved (printer))",
@@ -26,42 +26,42 @@ def test_what_was_released_is_told_beside_what_had_to_stay(world: World) -> None
     assert said.code == 1
 
 
-def test_one_address_that_stays_is_one_error(world: World) -> None:
-    world.vm("web-1")
-    world.attach("web-1", ip="10.133.0.90")
-    said = run(world, "ips", "release", "blue", "10.133.0.90")
+def test_one_address_that_stays_is_one_error(cluster: FakeCluster) -> None:
+    cluster.vm("web-1")
+    cluster.attach("web-1", ip="10.133.0.90")
+    said = run(cluster, "ips", "release", "blue", "10.133.0.90")
     assert (said.code, said.out, said.err.count("error:")) == (1, "", 1)
 
 
-def test_a_dry_run_tells_every_address_that_would_stay(world: World) -> None:
+def test_a_dry_run_tells_every_address_that_would_stay(cluster: FakeCluster) -> None:
     for name, ip in (("web-1", "10.133.0.90"), ("web-2", "10.133.0.91")):
-        world.vm(name)
-        world.attach(name, ip=ip)
-    said = run(world, "ips", "release", "blue", "10.133.0.90", "10.133.0.91", "--dry-run=client")
+        cluster.vm(name)
+        cluster.attach(name, ip=ip)
+    said = run(cluster, "ips", "release", "blue", "10.133.0.90", "10.133.0.91", "--dry-run=client")
     assert "10.133.0.90 stays" in said.err
     assert "10.133.0.91 stays" in said.err
     assert (said.code, said.out) == (1, "")
 
 
-def test_nothing_is_called_released_where_the_network_could_not_be_written(world: World) -> None:
-    world.reserve("10.133.0.100", "10.133.0.101")
-    world.api.refuse("patch", NETWORKWIZARD)
-    said = run(world, "ips", "release", "blue", "10.133.0.100", "10.133.0.101")
+def test_nothing_is_called_released_where_the_network_could_not_be_written(cluster: FakeCluster) -> None:
+    cluster.reserve("10.133.0.100", "10.133.0.101")
+    cluster.api.refuse("patch", NETWORKWIZARD)
+    said = run(cluster, "ips", "release", "blue", "10.133.0.100", "10.133.0.101")
     assert (said.code, said.out) == (1, "")
     assert "patch" in said.err
-    assert {*world.holders()} == {"10.133.0.100", "10.133.0.101"}
+    assert {*cluster.holders()} == {"10.133.0.100", "10.133.0.101"}
 
 
-def test_a_vm_that_may_not_be_written_keeps_only_its_own_address(world: World) -> None:
+def test_a_vm_that_may_not_be_written_keeps_only_its_own_address(cluster: FakeCluster) -> None:
     """The VM is written first, so that no attachment is under way (docs/design.md)."""
-    world.vm("web-1")
-    world.attach("web-1", ip="10.133.0.90")
-    world.reserve("10.133.0.100")
-    world.api.change(VM.ref("web-1", "prod"), lambda obj: obj["spec"]["template"].pop("metadata"))
-    world.api.change(VM.ref("web-1", "prod"), lambda obj: obj["metadata"].pop("annotations"))
-    world.api.refuse("patch", VM)
-    said = run(world, "ips", "release", "blue", "10.133.0.90", "10.133.0.100")
-    assert [*world.holders()] == ["10.133.0.90"]
+    cluster.vm("web-1")
+    cluster.attach("web-1", ip="10.133.0.90")
+    cluster.reserve("10.133.0.100")
+    cluster.api.change(VM.ref("web-1", "prod"), lambda obj: obj["spec"]["template"].pop("metadata"))
+    cluster.api.change(VM.ref("web-1", "prod"), lambda obj: obj["metadata"].pop("annotations"))
+    cluster.api.refuse("patch", VM)
+    said = run(cluster, "ips", "release", "blue", "10.133.0.90", "10.133.0.100")
+    assert [*cluster.holders()] == ["10.133.0.90"]
     assert said.out == "10.133.0.100 released (was reserved)\n"
     assert "virtualmachine" in said.err
     assert said.err.endswith("error: 1 of 2 addresses could not be released\n")

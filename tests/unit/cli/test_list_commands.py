@@ -10,42 +10,42 @@ from kubectl_yoshi.kube.errors import ForbiddenError
 from kubectl_yoshi.model.network import NETWORKWIZARD
 from kubectl_yoshi.model.objects import ObjectRef, Resource
 from kubectl_yoshi.model.vm import VMI
-from tests.unit.cli.command_runner import Said, run
-from tests.unit.plan.fake_cluster import World
+from tests.unit.cli.command_runner import CliResult, run
+from tests.unit.plan.fake_cluster import FakeCluster
 from tests.unit.plan.test_layer2 import spec_of
 
 
 @pytest.fixture
-def world() -> World:
+def cluster() -> FakeCluster:
     """A cluster with network prod/blue and two VMs on it."""
-    world = World()
-    world.network("blue")
+    cluster = FakeCluster()
+    cluster.network("blue")
     for name in ("web-1", "web-2"):
-        world.vm(name)
-    world.attach("web-1", "web-2")
-    return world
+        cluster.vm(name)
+    cluster.attach("web-1", "web-2")
+    return cluster
 
 
-def hide(world: World, resource: Resource, namespace: str) -> None:
+def hide(cluster: FakeCluster, resource: Resource, namespace: str) -> None:
     """From now on what is of a kind in a namespace may not be read."""
 
     def refuse(verb: str, ref: ObjectRef) -> None:
         if ref.resource == resource and ref.namespace in (None, namespace):
             raise ForbiddenError("Forbidden.", missing_permission=f"may not {verb} {resource.full_name}")
 
-    world.api.before.append(refuse)
+    cluster.api.before.append(refuse)
 
 
-def vms(world: World, *words: str) -> Said:
-    return run(world, "vm", "list", "--no-headers", *words)
+def vms(cluster: FakeCluster, *words: str) -> CliResult:
+    return run(cluster, "vm", "list", "--no-headers", *words)
 
 
-def rows(said: Said) -> list[list[str]]:
+def rows(said: CliResult) -> list[list[str]]:
     return [line.split() for line in said.out.splitlines()]
 
 
-def test_of_several_networks_those_are_shown_that_are_there(world: World) -> None:
-    said = run(world, "network", "list", "--no-headers", "nope", "blue", "dev/none")
+def test_of_several_networks_those_are_shown_that_are_there(cluster: FakeCluster) -> None:
+    said = run(cluster, "network", "list", "--no-headers", "nope", "blue", "dev/none")
     assert (said.code, [row[0] for row in rows(said)]) == (1, ["blue"])
     assert said.err.splitlines() == [
         "error: networkwizard/nope in namespace prod not found",
@@ -53,59 +53,59 @@ def test_of_several_networks_those_are_shown_that_are_there(world: World) -> Non
     ]
 
 
-def test_of_several_vms_those_are_shown_that_are_there(world: World) -> None:
-    said = vms(world, "web-2", "nope")
+def test_of_several_vms_those_are_shown_that_are_there(cluster: FakeCluster) -> None:
+    said = vms(cluster, "web-2", "nope")
     assert (said.code, [row[0] for row in rows(said)]) == (1, ["web-2"])
     assert said.err.splitlines() == ["error: virtualmachine/nope in namespace prod not found"]
 
 
-def test_one_that_is_not_there_is_an_error_of_its_own(world: World) -> None:
-    said = vms(world, "nope")
+def test_one_that_is_not_there_is_an_error_of_its_own(cluster: FakeCluster) -> None:
+    said = vms(cluster, "nope")
     assert (said.code, said.err.splitlines()[0]) == (1, "error: virtualmachine/nope in namespace prod not found")
 
 
-def test_a_vm_on_a_network_that_may_not_be_read_is_shown_as_it_says_itself(world: World) -> None:
-    world.network("red", "10.144.0.0/24", namespace="shared")
-    world.running("db")
-    world.attach("db", network="shared/red", restart=True)
-    world.time_passes()
-    hide(world, NETWORKWIZARD, "shared")
-    said = vms(world, "db")
+def test_a_vm_on_a_network_that_may_not_be_read_is_shown_as_it_says_itself(cluster: FakeCluster) -> None:
+    cluster.network("red", "10.144.0.0/24", namespace="shared")
+    cluster.running("db")
+    cluster.attach("db", network="shared/red", restart=True)
+    cluster.time_passes()
+    hide(cluster, NETWORKWIZARD, "shared")
+    said = vms(cluster, "db")
     assert (said.code, rows(said)) == (0, [["db", "shared/red", "10.144.0.1", "10.144.0.1", "unknown", "<none>"]])
-    shown = json.loads(vms(world, "db", "-o", "json").out)
+    shown = json.loads(vms(cluster, "db", "-o", "json").out)
     assert shown["spec"] == {"vm": "db", "network": "shared/red", "address": "10.144.0.1"}
     assert shown["status"]["state"] == "unknown"
-    assert [row[:3] for row in rows(vms(world))] == [
+    assert [row[:3] for row in rows(vms(cluster))] == [
         ["db", "shared/red", "10.144.0.1"],
         ["web-1", "blue", "10.133.0.1"],
         ["web-2", "blue", "10.133.0.2"],
     ]
-    assert [row[0] for row in rows(vms(world, "--network", "blue"))] == ["web-1", "web-2"]
+    assert [row[0] for row in rows(vms(cluster, "--network", "blue"))] == ["web-1", "web-2"]
 
 
-def test_each_of_several_networks_that_may_not_be_read_has_its_own_address(world: World) -> None:
-    world.network("red", "10.144.0.0/24", namespace="shared")
-    world.network("lab", "10.20.0.0/24", namespace="shared", **spec_of())
-    world.vm("db")
+def test_each_of_several_networks_that_may_not_be_read_has_its_own_address(cluster: FakeCluster) -> None:
+    cluster.network("red", "10.144.0.0/24", namespace="shared")
+    cluster.network("lab", "10.20.0.0/24", namespace="shared", **spec_of())
+    cluster.vm("db")
     for network in ("shared/red", "shared/lab"):
-        world.attach("db", network=network)
-    lab = [address for address, holder in world.holders("lab", "shared").items() if holder == "prod/db"]
-    hide(world, NETWORKWIZARD, "shared")
-    assert sorted(row[1:3] for row in rows(vms(world, "db"))) == [
+        cluster.attach("db", network=network)
+    lab = [address for address, holder in cluster.holders("lab", "shared").items() if holder == "prod/db"]
+    hide(cluster, NETWORKWIZARD, "shared")
+    assert sorted(row[1:3] for row in rows(vms(cluster, "db"))) == [
         ["shared/lab", *lab],
         ["shared/red", "10.144.0.1"],
     ]
 
 
-def test_what_runs_is_unknown_where_instances_may_not_be_read(world: World) -> None:
-    hide(world, VMI, "prod")
-    assert {row[3] for row in rows(vms(world))} == {"<unknown>"}
+def test_what_runs_is_unknown_where_instances_may_not_be_read(cluster: FakeCluster) -> None:
+    hide(cluster, VMI, "prod")
+    assert {row[3] for row in rows(vms(cluster))} == {"<unknown>"}
 
 
-def test_what_runs_is_told_where_the_namespace_has_no_network_of_its_own(world: World) -> None:
-    world.network("red", "10.144.0.0/24", namespace="shared")
-    world.running("db", namespace="dev")
-    world.attach("dev/db", network="shared/red", restart=True)
-    world.time_passes()
-    said = run(world, "vm", "list", "--no-headers", namespace="dev")
+def test_what_runs_is_told_where_the_namespace_has_no_network_of_its_own(cluster: FakeCluster) -> None:
+    cluster.network("red", "10.144.0.0/24", namespace="shared")
+    cluster.running("db", namespace="dev")
+    cluster.attach("dev/db", network="shared/red", restart=True)
+    cluster.time_passes()
+    said = run(cluster, "vm", "list", "--no-headers", namespace="dev")
     assert rows(said) == [["db", "shared/red", "10.144.0.1", "10.144.0.1", "bound", "<none>"]]

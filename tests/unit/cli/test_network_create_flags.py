@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.cli.command_runner import run
-from tests.unit.plan.fake_cluster import World
+from tests.unit.plan.fake_cluster import FakeCluster
 
 RED = "network create red --cidr 10.20.0.0/24"
 
@@ -31,26 +31,26 @@ RED = "network create red --cidr 10.20.0.0/24"
         (f"{RED} --live-migration --nat-outgoing", "without overlay and NAT", "together with --live-migration"),
     ],
 )
-def test_a_value_that_cannot_be_is_a_misuse(world: World, line: str, says: str, way_out: str) -> None:
-    said = run(world, *line.split())
+def test_a_value_that_cannot_be_is_a_misuse(cluster: FakeCluster, line: str, says: str, way_out: str) -> None:
+    said = run(cluster, *line.split())
     assert says in said.err
     assert way_out in said.err
-    assert (said.code, world.networks()) == (2, ["blue"])
+    assert (said.code, cluster.networks()) == (2, ["blue"])
 
 
 @pytest.mark.parametrize("text", ["10.20.0.100-10.20.0.100", "10.20.0.100/32"])
-def test_a_range_may_be_of_one_address_where_that_is_said(world: World, text: str) -> None:
-    assert run(world, *RED.split(), "--range", text).code == 0
-    world.reserve(network="red")
-    assert [*world.records("red")] == ["10.20.0.100"]
+def test_a_range_may_be_of_one_address_where_that_is_said(cluster: FakeCluster, text: str) -> None:
+    assert run(cluster, *RED.split(), "--range", text).code == 0
+    cluster.reserve(network="red")
+    assert [*cluster.records("red")] == ["10.20.0.100"]
 
 
-def test_a_file_names_a_plugin_that_there_is(world: World, tmp_path: Path) -> None:
+def test_a_file_names_a_plugin_that_there_is(cluster: FakeCluster, tmp_path: Path) -> None:
     file = tmp_path / "red.yaml"
     file.write_text(
         "apiVersion: plumber.k8s.pf9.io/v1\nkind: NetworkWizard\nmetadata: {name: red}\n"
         "spec: {plugin: calcio, cidr: 10.20.0.0/24}\n"
     )
-    said = run(world, "network", "create", "-f", str(file))
+    said = run(cluster, "network", "create", "-f", str(file))
     assert 'network "red": plugin "calcio" is unknown' in said.err
     assert said.code == 2

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from tests.unit.cli.command_runner import run
-from tests.unit.plan.fake_cluster import World
+from tests.unit.plan.fake_cluster import FakeCluster
 
 NAMES = (
     "blue",
@@ -36,39 +36,39 @@ NAMES = (
         "vm detach web-1 --network {}",
     ],
 )
-def test_the_kind_may_come_before_the_name(world: World, line: str, name: str) -> None:
-    world.vm()
-    said = run(world, *line.format(name).split())
+def test_the_kind_may_come_before_the_name(cluster: FakeCluster, line: str, name: str) -> None:
+    cluster.vm()
+    said = run(cluster, *line.format(name).split())
     assert said.code == 0, said
 
 
-def test_what_is_printed_as_a_name_can_be_given_back(world: World) -> None:
-    name = run(world, "network", "list", "-o", "name").out.strip()
-    assert run(world, "network", "delete", name).code == 0
-    assert world.networks() == []
+def test_what_is_printed_as_a_name_can_be_given_back(cluster: FakeCluster) -> None:
+    name = run(cluster, "network", "list", "-o", "name").out.strip()
+    assert run(cluster, "network", "delete", name).code == 0
+    assert cluster.networks() == []
 
 
-def test_another_kind_is_a_namespace(world: World) -> None:
-    assert 'not found in namespace "dev"' in run(world, "network", "describe", "dev/blue").err
+def test_another_kind_is_a_namespace(cluster: FakeCluster) -> None:
+    assert 'not found in namespace "dev"' in run(cluster, "network", "describe", "dev/blue").err
 
 
-def test_a_description_says_that_nobody_has_an_address_and_the_range_on_one_line(world: World) -> None:
-    world.network("red", "10.20.0.0/24", range_start="10.20.0.100", range_end="10.20.0.120")
-    world.network("half", "10.21.0.0/24", range_start="10.21.0.100")
-    said = run(world, "network", "describe", "red").out
+def test_a_description_says_that_nobody_has_an_address_and_the_range_on_one_line(cluster: FakeCluster) -> None:
+    cluster.network("red", "10.20.0.0/24", range_start="10.20.0.100", range_end="10.20.0.120")
+    cluster.network("half", "10.21.0.0/24", range_start="10.21.0.100")
+    said = run(cluster, "network", "describe", "red").out
     assert re.search(r"^Range: +10\.20\.0\.100-10\.20\.0\.120$", said, re.MULTILINE)
     assert said.endswith("Addresses: <none>\n")
-    assert re.search(r"^Range: +10\.21\.0\.100-end$", run(world, "network", "describe", "half").out, re.MULTILINE)
-    assert "Range:" not in run(world, "network", "describe", "blue").out
+    assert re.search(r"^Range: +10\.21\.0\.100-end$", run(cluster, "network", "describe", "half").out, re.MULTILINE)
+    assert "Range:" not in run(cluster, "network", "describe", "blue").out
 
 
-def test_addresses_of_one_network_are_listed_by_its_name_alone(world: World) -> None:
-    world.network("red", "10.20.0.0/24")
-    world.reserve()
-    world.reserve(network="red")
+def test_addresses_of_one_network_are_listed_by_its_name_alone(cluster: FakeCluster) -> None:
+    cluster.network("red", "10.20.0.0/24")
+    cluster.reserve()
+    cluster.reserve(network="red")
     for more in ((), ("--free",), ("-o", "json")):
-        wanted = run(world, "ips", "list", "--network", "red", *more)
-        assert run(world, "ips", "list", "red", *more) == wanted
+        wanted = run(cluster, "ips", "list", "--network", "red", *more)
+        assert run(cluster, "ips", "list", "red", *more) == wanted
         assert "10.20.0." in wanted.out and "10.133.0." not in wanted.out
-    assert run(world, "ips", "list", "red", "--network", "blue").code == 2
-    assert 'network "green" not found' in run(world, "ips", "list", "green").err
+    assert run(cluster, "ips", "list", "red", "--network", "blue").code == 2
+    assert 'network "green" not found' in run(cluster, "ips", "list", "green").err

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.unit.cli.command_runner import run
-from tests.unit.plan.fake_cluster import World
+from tests.unit.plan.fake_cluster import FakeCluster
 
 
 @pytest.mark.parametrize(
@@ -19,15 +19,15 @@ from tests.unit.plan.fake_cluster import World
         ("ips list --network blue --network lab", "--network"),
     ],
 )
-def test_a_flag_that_names_one_thing_is_taken_once(world: World, line: str, flag: str) -> None:
-    world.vm()
-    said = run(world, *line.split())
+def test_a_flag_that_names_one_thing_is_taken_once(cluster: FakeCluster, line: str, flag: str) -> None:
+    cluster.vm()
+    said = run(cluster, *line.split())
     assert said.code == 2
     assert said.err.startswith(f"error: {flag} is given twice, but accepts one value")
-    assert world.pin() == ""
+    assert cluster.pin() == ""
 
 
 @pytest.mark.parametrize("line", ["network list -o json -o name", "-n prod network list -n prod -n prod -o name"])
-def test_other_flags_are_taken_as_kubectl_takes_them(world: World, line: str) -> None:
-    said = run(world, *line.split())
+def test_other_flags_are_taken_as_kubectl_takes_them(cluster: FakeCluster, line: str) -> None:
+    said = run(cluster, *line.split())
     assert (said.code, said.out) == (0, "networkwizard.plumber.k8s.pf9.io/blue\n")

@@ -7,16 +7,16 @@ import pytest
 from kubectl_yoshi.model.objects import Json
 from kubectl_yoshi.model.vm import VM
 from tests.unit.cli.command_runner import run
-from tests.unit.plan.fake_cluster import World
+from tests.unit.plan.fake_cluster import FakeCluster
 
 
 @pytest.mark.parametrize("how", [["--dry-run=client"], ["--dry-run=server"]])
-def test_a_dry_run_tells_every_vm_that_would_be_refused(world: World, how: list[str]) -> None:
-    world.network("red", "10.20.0.0/24")
+def test_a_dry_run_tells_every_vm_that_would_be_refused(cluster: FakeCluster, how: list[str]) -> None:
+    cluster.network("red", "10.20.0.0/24")
     for name in ("web-1", "web-2", "web-3"):
-        world.vm(name)
-    world.attach("web-1", "web-2", network="prod/red")
-    said = run(world, "vm", "attach", "web-1", "web-2", "web-3", "--network", "blue", *how)
+        cluster.vm(name)
+    cluster.attach("web-1", "web-2", network="prod/red")
+    said = run(cluster, "vm", "attach", "web-1", "web-2", "web-3", "--network", "blue", *how)
     errors = [line for line in said.err.splitlines() if line.startswith("error: ")]
     assert [error.split(" already")[0] for error in errors] == ["error: VM prod/web-1", "error: VM prod/web-2"]
     assert "pass --replace" in said.err.splitlines()[-1]
@@ -24,21 +24,21 @@ def test_a_dry_run_tells_every_vm_that_would_be_refused(world: World, how: list[
     assert said.code == 1
 
 
-def test_gc_tells_what_it_gave_back_beside_what_it_could_not(world: World) -> None:
+def test_gc_tells_what_it_gave_back_beside_what_it_could_not(cluster: FakeCluster) -> None:
     """web-1 is gone; web-2 has its address no more, and may not be written."""
     for name in ("web-1", "web-2"):
-        world.vm(name)
-    world.attach("web-1", "web-2")
-    world.drop_vm("web-1")
+        cluster.vm(name)
+    cluster.attach("web-1", "web-2")
+    cluster.delete_vm("web-1")
 
     def off(obj: Json) -> None:
         obj["spec"]["template"].pop("metadata")
         obj["metadata"].pop("annotations")
 
-    world.api.change(VM.ref("web-2", "prod"), off)
-    world.api.refuse("patch", VM)
-    said = run(world, "ips", "gc", "--grace", "0", "--yes")
-    assert {*world.holders().values()} == {"prod/web-2"}
+    cluster.api.change(VM.ref("web-2", "prod"), off)
+    cluster.api.refuse("patch", VM)
+    said = run(cluster, "ips", "gc", "--grace", "0", "--yes")
+    assert {*cluster.holders().values()} == {"prod/web-2"}
     assert "release 10.133.0.1 of prod/web-1" in said.out.splitlines()
     assert "virtualmachine" in said.err
     assert said.code == 1

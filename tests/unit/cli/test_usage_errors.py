@@ -17,7 +17,7 @@ import pytest
 
 from kubectl_yoshi.__main__ import run
 from tests.cluster.bad_scene import A_CIDR, AN_ADDRESS, ATTACH, LONG_NAME, RED, Bad, check_message, rows, write_files
-from tests.cluster.harness import ROOT, Ran
+from tests.cluster.harness import ROOT, CommandResult
 from tests.cluster.scripted_fault_proxy import write_kubeconfig
 from tests.unit.kube.fault_server import fault_server, refuses
 
@@ -200,7 +200,7 @@ def test_a_mistake_is_told_with_a_way_out(
     words: Words, bad: Bad, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     line = words(bad.words)
-    ran = Ran(tuple(line), run(line, "kubectl yoshi"), *capsys.readouterr(), 0.0)
+    ran = CommandResult(tuple(line), run(line, "kubectl yoshi"), *capsys.readouterr(), 0.0)
     check_message(ran, bad.code, *(part.replace("{dir}", str(tmp_path)) for part in (bad.trouble, bad.hint)))
 
 
@@ -219,5 +219,5 @@ def test_stdin_that_is_broken_is_told_by_its_line(
 ) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO("metadata: {}\nkind: [}\n"))
     line = words("network create -f -")
-    ran = Ran(tuple(line), run(line, "kubectl yoshi"), *capsys.readouterr(), 0.0)
+    ran = CommandResult(tuple(line), run(line, "kubectl yoshi"), *capsys.readouterr(), 0.0)
     check_message(ran, 2, "stdin, line 2: this is not valid YAML", "Correct the file")

@@ -6,26 +6,26 @@ import pytest
 
 from kubectl_yoshi.model.vm import VM
 from tests.unit.cli.command_runner import run
-from tests.unit.plan.fake_cluster import World
+from tests.unit.plan.fake_cluster import FakeCluster
 
 PUBLIC = {"plumber.k8s.pf9.io/publicNetwork": "internet", "plumber.k8s.pf9.io/publicIP": "203.0.113.5"}
 MISTAKE = "error: name the network with --network or --public-network\n"
 
 
 @pytest.fixture
-def joined(world: World) -> World:
+def joined(cluster: FakeCluster) -> FakeCluster:
     """web-1 is on blue, and on a Layer 2 network of another namespace."""
-    world.network("lab", "10.20.0.0/24", "dev", plugin="ovs", ovs={"bridge": "br-ext", "nic": "eth1"})
-    world.vm("web-1")
-    world.vm("web-2")
-    world.vm("web-3")
-    world.api.change(VM.ref("web-3", "prod"), lambda obj: obj["metadata"].update(annotations=PUBLIC))
-    world.attach("web-1")
-    world.attach("web-1", network="dev/lab")
-    return world
+    cluster.network("lab", "10.20.0.0/24", "dev", plugin="ovs", ovs={"bridge": "br-ext", "nic": "eth1"})
+    cluster.vm("web-1")
+    cluster.vm("web-2")
+    cluster.vm("web-3")
+    cluster.api.change(VM.ref("web-3", "prod"), lambda obj: obj["metadata"].update(annotations=PUBLIC))
+    cluster.attach("web-1")
+    cluster.attach("web-1", network="dev/lab")
+    return cluster
 
 
-def test_the_networks_of_the_vm_are_the_way_out(joined: World) -> None:
+def test_the_networks_of_the_vm_are_the_way_out(joined: FakeCluster) -> None:
     before = joined.holders()
     said = run(joined, "vm", "detach", "web-1")
     assert said.err == f"{MISTAKE}What VM prod/web-1 has: --network blue, --network dev/lab.\n"
@@ -33,7 +33,7 @@ def test_the_networks_of_the_vm_are_the_way_out(joined: World) -> None:
     assert run(joined, "vm", "detach", "web-1", "--network", "dev/lab").code == 0
 
 
-def test_a_vm_on_no_network_and_several_vms_are_told_as_that(joined: World) -> None:
+def test_a_vm_on_no_network_and_several_vms_are_told_as_that(joined: FakeCluster) -> None:
     said = run(joined, "vm", "detach", "web-3").err
     assert said == f"{MISTAKE}What VM prod/web-3 has: --public-network internet.\n"
     assert run(joined, "vm", "detach", "web-2").err == f"{MISTAKE}VM prod/web-2 requests no network.\n"

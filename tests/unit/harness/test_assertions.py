@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.cluster.assertions import check_told
-from tests.cluster.harness import Ran
+from tests.cluster.assertions import check_reported
+from tests.cluster.harness import CommandResult
 
 BEFORE = {"NetworkWizard blue": "1", "VirtualMachine web-1": "1", "VirtualMachine web-2": "1", "IPPool ns.blue": "1"}
 ATTACHED = "virtualmachine.kubevirt.io/web-2 attached to blue: 10.60.0.1\n"
@@ -28,7 +28,7 @@ SO_FAR = (
     ],
 )  # fmt: skip
 def test_what_was_changed_and_told_is_right(out: str, err: str, changes: dict[str, str]) -> None:
-    check_told(failed(out, err), BEFORE, changed(changes))
+    check_reported(failed(out, err), BEFORE, changed(changes))
 
 
 @pytest.mark.parametrize(
@@ -46,11 +46,11 @@ def test_what_was_changed_and_told_is_right(out: str, err: str, changes: dict[st
 )  # fmt: skip
 def test_what_was_changed_and_not_told_is_found(out: str, err: str, changes: dict[str, str]) -> None:
     with pytest.raises(AssertionError, match="does not tell what it has done"):
-        check_told(failed(out, err), BEFORE, changed(changes))
+        check_reported(failed(out, err), BEFORE, changed(changes))
 
 
-def failed(out: str, err: str) -> Ran:
-    return Ran(("vm", "attach", "web-1", "web-2", "--network", "blue"), 1, out, err, 0.1)
+def failed(out: str, err: str) -> CommandResult:
+    return CommandResult(("vm", "attach", "web-1", "web-2", "--network", "blue"), 1, out, err, 0.1)
 
 
 def changed(changes: dict[str, str]) -> dict[str, str]:

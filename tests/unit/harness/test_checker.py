@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.cluster.checker import violations
-from tests.cluster.raw_state import CONFIGMAPS, SERVICES, Json, Seen, interfaces_of
+from tests.cluster.raw_state import CONFIGMAPS, SERVICES, Json, RawState, interfaces_of
 
 
 def network(name: str = "blue", namespace: str = "prod", cidr: str = "10.9.0.0/28", **spec: Any) -> Json:
@@ -76,7 +76,7 @@ def ipam_handle(name: str, cidr: str) -> Json:
 
 
 @pytest.fixture
-def sound() -> Seen:
+def sound() -> RawState:
     """A small and a large network; web carries an address of one, db of the other; one address is reserved."""
     blue = network(gateway="10.9.0.1", exclude=["10.9.0.12-10.9.0.13"], range_start="10.9.0.2")
     big = network("big", cidr="10.8.0.0/16")
@@ -87,15 +87,15 @@ def sound() -> Seen:
     hold(blue, "10.9.0.5", record(web))
     hold(blue, "10.9.0.6", {"kind": "Reservation", "namespace": "prod"})
     hold(shard, "10.8.3.7", record(db))
-    return Seen([blue, big], [shard], [web, db, idle], ipam_blocks=[*calico], ipam_handles=handles)
+    return RawState([blue, big], [shard], [web, db, idle], ipam_blocks=[*calico], ipam_handles=handles)
 
 
-def test_nothing_is_found_where_all_is_well(sound: Seen) -> None:
+def test_nothing_is_found_where_all_is_well(sound: RawState) -> None:
     assert violations(sound, {"prod"}, settled=True) == []
 
 
 @pytest.mark.parametrize("cidr", ["203.0.113.0/29", "203.0.112.0/22"])
-def test_a_public_network_may_hold_addresses_outside_its_cidr(sound: Seen, cidr: str) -> None:
+def test_a_public_network_may_hold_addresses_outside_its_cidr(sound: RawState, cidr: str) -> None:
     pub, asking = public(cidr=cidr), machine("asking")
     asking["metadata"]["annotations"] = {"plumber.k8s.pf9.io/publicIP": "1.2.3.4"}
     hold(pub, "1.2.3.4", record(asking))
@@ -109,10 +109,10 @@ def test_a_public_network_may_hold_addresses_outside_its_cidr(sound: Seen, cidr:
     assert violations(seen, {"prod"}, settled=True) == []
 
 
-Harm = Callable[[Seen], None]
+Harm = Callable[[RawState], None]
 
 
-def _record(seen: Seen, address: str) -> Json:
+def _record(seen: RawState, address: str) -> Json:
     for obj in [*seen.networks, *seen.blocks]:
         if address in obj["status"]["allocations"]:
             found: Json = obj["status"]["allocations"][address]
@@ -120,13 +120,13 @@ def _record(seen: Seen, address: str) -> Json:
     raise KeyError(address)
 
 
-def _drop(seen: Seen, address: str) -> None:
+def _drop(seen: RawState, address: str) -> None:
     for obj in [*seen.networks, *seen.blocks]:
         obj["status"]["allocations"].pop(address, None)
         obj["status"]["used"] = len(obj["status"]["allocations"])
 
 
-def _also_web(seen: Seen, address: str) -> None:
+def _also_web(seen: RawState, address: str) -> None:
     hold(seen.networks[0], address, record(seen.vms[0]))
 
 
@@ -253,7 +253,7 @@ VIOLATIONS: dict[str, tuple[str, Harm]] = {
 
 
 @pytest.mark.parametrize("what", VIOLATIONS)
-def test_it_finds_that(sound: Seen, what: str) -> None:
+def test_it_finds_that(sound: RawState, what: str) -> None:
     begins, harm = VIOLATIONS[what]
     seen = deepcopy(sound)
     harm(seen)
@@ -262,7 +262,7 @@ def test_it_finds_that(sound: Seen, what: str) -> None:
 
 
 @pytest.mark.parametrize("what", VIOLATIONS)
-def test_what_other_namespaces_do_is_not_judged(sound: Seen, what: str) -> None:
+def test_what_other_namespaces_do_is_not_judged(sound: RawState, what: str) -> None:
     _, harm = VIOLATIONS[what]
     harm(sound)
     assert violations(sound, {"another"}, settled=True) == []
@@ -272,7 +272,7 @@ MAC = "02:00:00:00:00:05"
 
 
 @pytest.fixture
-def plugged() -> Seen:
+def plugged() -> RawState:
     """A layer 2 network with a DHCP server; web has an interface on it, and its address is the server's to give."""
     lab, web = network("lab", plugin="ovs"), machine("web")
     web["spec"]["template"] = {
@@ -284,10 +284,10 @@ def plugged() -> Seen:
     files = {"10.9.0.5.conf": f"dhcp-host={MAC},10.9.0.5\n", "yoshi-options.conf": "dhcp-option=3\n"}
     encoded = {key: base64.b64encode(text.encode()).decode() for key, text in files.items()}
     config = {"metadata": {"name": "lab", "namespace": "prod"}, "binaryData": encoded}
-    return Seen([lab], [], [web], others={CONFIGMAPS: [config]})
+    return RawState([lab], [], [web], others={CONFIGMAPS: [config]})
 
 
-def test_nothing_is_found_where_all_is_well_on_a_layer_2_network(plugged: Seen) -> None:
+def test_nothing_is_found_where_all_is_well_on_a_layer_2_network(plugged: RawState) -> None:
     assert violations(plugged, {"prod"}, settled=True) == []
 
 
@@ -301,7 +301,7 @@ def test_nothing_is_found_where_all_is_well_on_a_layer_2_network(plugged: Seen) 
         (lambda s: interfaces_of(s.vms[0]).clear(), "I5 prod/lab: 10.9.0.5 is held for prod/web, which does not carry"),
     ],
 )
-def test_on_a_layer_2_network_it_finds_that(plugged: Seen, harm: Harm, begins: str) -> None:
+def test_on_a_layer_2_network_it_finds_that(plugged: RawState, harm: Harm, begins: str) -> None:
     harm(plugged)
     found = violations(plugged, {"prod"}, settled=True)
     assert any(sentence.startswith(begins) for sentence in found), found
@@ -323,7 +323,7 @@ def service(vm: Json, of: Json, address: str) -> Json:
 
 
 @pytest.fixture
-def elastic() -> Seen:
+def elastic() -> RawState:
     """Two networks without a CIDR and one with; web and db have an address of the first."""
     pub, far, wide = (network(name, plugin="public", cidr=cidr) for name, cidr in NETWORKS_OF_ELASTIC)
     web, db = machine("web"), machine("db")
@@ -332,13 +332,13 @@ def elastic() -> Seen:
         hold(pub, address, record(vm))
     hold(far, "9.9.9.9", {"kind": "Reservation", "namespace": "prod"})
     services = [service(web, pub, "1.2.3.4"), service(db, pub, "1.2.3.5")]
-    return Seen([pub, far, wide], [], [web, db], others={SERVICES: services})
+    return RawState([pub, far, wide], [], [web, db], others={SERVICES: services})
 
 
 NETWORKS_OF_ELASTIC = (("pub", ""), ("far", ""), ("wide", "8.8.8.0/24"))
 
 
-def test_nothing_is_found_where_all_is_well_on_networks_without_a_cidr(elastic: Seen) -> None:
+def test_nothing_is_found_where_all_is_well_on_networks_without_a_cidr(elastic: RawState) -> None:
     assert violations(elastic, {"prod"}, settled=True) == []
 
 
@@ -377,21 +377,21 @@ def test_nothing_is_found_where_all_is_well_on_networks_without_a_cidr(elastic: 
         (lambda s: s.others[SERVICES].pop(), "I5 prod/pub: 1.2.3.5 is held for prod/db, which does not carry it"),
     ],
 )
-def test_on_networks_without_a_cidr_it_finds_that(elastic: Seen, harm: Harm, begins: str) -> None:
+def test_on_networks_without_a_cidr_it_finds_that(elastic: RawState, harm: Harm, begins: str) -> None:
     harm(elastic)
     found = violations(elastic, {"prod"}, settled=True)
     assert any(sentence.startswith(begins) for sentence in found), found
     assert [line for line in violations(elastic, {"another"}, settled=True) if "x/far" not in line] == []
 
 
-def test_of_two_networks_at_the_same_moment_one_may_have_to_take_its_record_back(elastic: Seen) -> None:
+def test_of_two_networks_at_the_same_moment_one_may_have_to_take_its_record_back(elastic: RawState) -> None:
     hold(elastic.networks[1], "1.2.3.4", {"kind": "Reservation", "namespace": "prod"})
     elastic.others[SERVICES].clear()
     elastic.vms.clear()
     assert [sentence for sentence in violations(elastic, {"prod"}) if sentence.startswith("I1")] == []
 
 
-def test_a_vm_that_changed_while_the_ledger_was_read_is_not_judged(sound: Seen) -> None:
+def test_a_vm_that_changed_while_the_ledger_was_read_is_not_judged(sound: RawState) -> None:
     seen = replace(sound, vms=[*sound.vms, machine("late", "10.9.0.9")], steady={"uid-of-web", "uid-of-db"})
     assert violations(seen, {"prod"}) == []
     assert violations(replace(seen, steady=None), {"prod"}) != []
@@ -402,12 +402,12 @@ def test_the_ends_of_a_31_and_a_127_may_be_held() -> None:
         pair = network(cidr=cidr)
         for end in ends:
             hold(pair, end, {"kind": "Reservation"})
-        assert violations(Seen([pair]), {"prod"}) == []
+        assert violations(RawState([pair]), {"prod"}) == []
 
 
 def test_the_last_address_of_an_ipv6_network_may_be_held_and_the_first_may_not() -> None:
     six = network(cidr="fd00::/120")
     hold(six, "fd00::ff", {"kind": "Reservation"})
-    assert violations(Seen([six]), {"prod"}) == []
+    assert violations(RawState([six]), {"prod"}) == []
     hold(six, "fd00::", {"kind": "Reservation"})
-    assert violations(Seen([six]), {"prod"}) == ["I4 prod/blue: fd00:: is held, but it is the network address"]
+    assert violations(RawState([six]), {"prod"}) == ["I4 prod/blue: fd00:: is held, but it is the network address"]

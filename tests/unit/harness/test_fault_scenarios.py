@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 
-from tests.cluster.fault_scenarios import CASES, commands
+from tests.cluster.fault_scenarios import SCENARIOS, commands
 from tests.cluster.seeded_fault_proxy import (
     READ_CLASSES,
     READ_FAULTS,
@@ -13,7 +13,7 @@ from tests.cluster.seeded_fault_proxy import (
     WRITE_CLASSES,
     WRITE_FAULTS,
     CutOff,
-    Fate,
+    FaultSchedule,
     Kill,
     OneFault,
     spread,
@@ -28,7 +28,7 @@ ELSEWHERE = {"uninstall"}
 def test_every_command_has_a_course() -> None:
     known = commands()
     assert known.issuperset({"install", "network create", "ips import", "sync"}), "the table is read wrongly"
-    with_a_course = {case.name for case in CASES.values()}
+    with_a_course = {scenario.name for scenario in SCENARIOS.values()}
     assert with_a_course <= known
     assert known - with_a_course - NO_CLUSTER - ELSEWHERE == set()
     assert (NO_CLUSTER | ELSEWHERE) & with_a_course == set()
@@ -37,20 +37,21 @@ def test_every_command_has_a_course() -> None:
 
 def test_what_goes_wrong_follows_from_the_seed_and_not_from_the_order() -> None:
     requests = [f"{verb} /{number}" for number in range(40) for verb in ("GET", "PATCH", "POST")] * 3
-    fates = [Fate("course 7", 0.3, 0.1) for _ in range(2)]
-    drawn = []
-    for seed, fate in enumerate(fates):
+    schedules = [FaultSchedule("course 7", 0.3, 0.1) for _ in range(2)]
+    choose = []
+    for seed, schedule in enumerate(schedules):
         order = list(requests)
         random.Random(seed).shuffle(order)
         found: dict[str, list[str]] = {}
         for request in order:
-            found.setdefault(request, []).append(fate.of(request)[0])
-        drawn.append(found)
-    assert drawn[0] == drawn[1]
-    assert sorted(fates[0].told) == sorted(fates[1].told)
-    assert {kind.partition(" ")[2] for kind in fates[0].met} == {*WRITE_FAULTS}
+            found.setdefault(request, []).append(schedule.of(request)[0])
+        choose.append(found)
+    assert choose[0] == choose[1]
+    assert sorted(schedules[0].log) == sorted(schedules[1].log)
+    assert {kind.partition(" ")[2] for kind in schedules[0].counts} == {*WRITE_FAULTS}
     assert (
-        Fate("course 8", 0.3, 0.1).of(requests[0])[1].random() != Fate("course 9", 0.3, 0.1).of(requests[0])[1].random()
+        FaultSchedule("course 8", 0.3, 0.1).of(requests[0])[1].random()
+        != FaultSchedule("course 9", 0.3, 0.1).of(requests[0])[1].random()
     )
 
 
@@ -60,27 +61,26 @@ def test_every_fault_is_of_one_class() -> None:
 
 
 def test_one_fault_meets_the_first_times_of_one_request() -> None:
-    fate = OneFault("PATCH /a", "lost", 2)
-    met = Counter(fate.of(request)[0] for request in ["PATCH /a", "PATCH /b", "PATCH /a", "PATCH /a", "GET /a"])
-    assert met == {"lost": 2, "": 3}
-    assert fate.met == {"write lost": 2}
+    schedule = OneFault("PATCH /a", "lost", 2)
+    counts = Counter(schedule.of(request)[0] for request in ["PATCH /a", "PATCH /b", "PATCH /a", "PATCH /a", "GET /a"])
+    assert counts == {"lost": 2, "": 3}
+    assert schedule.counts == {"write lost": 2}
     assert set(READ_FAULTS).issubset(WRITE_FAULTS)
 
 
 def test_after_so_many_writes_nothing_passes() -> None:
-    fate = CutOff(1)
-    assert [fate.of(request)[0] for request in ("GET /a", "PATCH /a", "GET /a", "POST /b", "GET /a", "PATCH /a")] == [
-        "", "", "", "lost", "lost", "lost",
-    ]  # fmt: skip
+    schedule = CutOff(1)
+    requests = ("GET /a", "PATCH /a", "GET /a", "POST /b", "GET /a", "PATCH /a")
+    assert [schedule.of(request)[0] for request in requests] == ["", "", "", "lost", "lost", "lost"]
 
 
 def test_a_process_is_killed_at_one_of_the_writes_that_count() -> None:
     killed: list[int] = []
     requests = ["GET /a/b", "PATCH /b", "PATCH /a/b", f"{REVIEW} patch a", "POST /a/c", "GET /a/b", "PATCH /b"]
     for done, fault in ((False, "lost"), (True, "done-cut")):
-        fate = Kill(2, lambda: killed.append(1), "/a/", done)
-        assert [fate.of(request)[0] for request in requests] == ["", "", "", "", fault, "lost", "lost"]
-        assert fate.written == 2
+        schedule = Kill(2, lambda: killed.append(1), "/a/", done)
+        assert [schedule.of(request)[0] for request in requests] == ["", "", "", "", fault, "lost", "lost"]
+        assert schedule.written == 2
     assert len(killed) == 2
     never = Kill(0, lambda: killed.append(1))
     assert not any(never.of(request)[0] for request in requests)
@@ -94,8 +94,8 @@ def test_what_is_tried_out_is_spread_from_the_first_to_the_last() -> None:
 
 
 def test_a_permission_review_is_a_read() -> None:
-    fate = Fate("course 7", write=1.0)
-    assert [fate.of(request)[0] for request in (f"{REVIEW} patch virtualmachines", "GET /a")] == ["", ""]
-    assert fate.of("POST /a")[0]
-    assert len(fate.reads) == 2
-    assert fate.writes == ["POST /a"]
+    schedule = FaultSchedule("course 7", write=1.0)
+    assert [schedule.of(request)[0] for request in (f"{REVIEW} patch virtualmachines", "GET /a")] == ["", ""]
+    assert schedule.of("POST /a")[0]
+    assert len(schedule.reads) == 2
+    assert schedule.writes == ["POST /a"]

@@ -22,7 +22,7 @@ from kubectl_yoshi.__main__ import run
 from kubectl_yoshi.kube import connection
 from kubectl_yoshi.kube.retry import Clock
 from tests.cluster.bad_scene import check_message
-from tests.cluster.harness import Ran
+from tests.cluster.harness import CommandResult
 from tests.cluster.scripted_fault_proxy import blackhole_port, closed_port, deaf_port, write_kubeconfig
 from tests.unit.kube.fault_server import Behaviour, cuts, cuts_within, fault_server, refuses, says
 
@@ -37,7 +37,7 @@ CREATE = ("network", "create", "red", "--cidr", "10.98.0.0/24")
 CHECK_URL = "Check the server's URL in the kubeconfig, and any proxy or VPN between."
 HTML = "<html><head><title>Sign in to ACME</title></head><body>…</body></html>"
 
-Yoshi = Callable[..., Ran]
+Yoshi = Callable[..., CommandResult]
 
 
 @pytest.fixture
@@ -55,11 +55,11 @@ def yoshi(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
     monkeypatch.setattr(Clock, "now", lambda _: time.monotonic() + all_slept())
     monkeypatch.setattr(connection, "CONNECT_SECONDS", CONNECT_SECONDS)
 
-    def run_it(*words: str) -> Ran:
+    def run_it(*words: str) -> CommandResult:
         start = time.monotonic()
         slept.clear()
         code = run(list(words), "kubectl yoshi")
-        return Ran(words, code, *capsys.readouterr(), time.monotonic() - start + all_slept())
+        return CommandResult(words, code, *capsys.readouterr(), time.monotonic() - start + all_slept())
 
     return run_it
 

@@ -223,7 +223,7 @@ def test_every_record_has_the_key_that_it_is_stored_under(members: set[int], oth
 
 
 def test_a_network_without_cidr_holds_addresses_of_both_families() -> None:
-    world = parse_network(
+    cluster = parse_network(
         {
             "apiVersion": "plumber.k8s.pf9.io/v1",
             "kind": "NetworkWizard",
@@ -232,5 +232,5 @@ def test_a_network_without_cidr_holds_addresses_of_both_families() -> None:
             "status": {"allocations": {"207.97.241.196": "web-1", "2001:db8::7": "web-2"}},
         }
     )
-    ledger = opened(world)
+    ledger = opened(cluster)
     assert sorted(str(ledger.address(key)) for key in ledger.records()) == ["2001:db8::7", "207.97.241.196"]

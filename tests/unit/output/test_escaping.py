@@ -40,7 +40,7 @@ from kubectl_yoshi.output.plan_printer import ObjectChange, format_change, write
 from kubectl_yoshi.output.progress import Progress
 from kubectl_yoshi.output.tables import Column, write_table
 from tests.unit.cli.command_runner import run
-from tests.unit.plan.fake_cluster import World
+from tests.unit.plan.fake_cluster import FakeCluster
 
 EVIL = "\x1b]0;owned\x07\x1b[2J\x9b31m\x7f\u202eevil\u2066\u2028\r\nerror: forged"
 TEXTS = st.text(
@@ -171,8 +171,8 @@ def test_json_and_yaml_are_safe_and_read_back_as_they_were(value: dict[str, str]
 def test_differences_are_safe_and_coloured() -> None:
     out = AsTerminal()
     ref = NETWORKWIZARD.ref("blue", "prod")
-    fate = ObjectChange(ref, {"spec": {"a": EVIL}}, {"spec": {"a": EVIL * 2}})
-    assert write_diff([fate], guard(out), {"FORCE_COLOR": "1"})
+    schedule = ObjectChange(ref, {"spec": {"a": EVIL}}, {"spec": {"a": EVIL * 2}})
+    assert write_diff([schedule], guard(out), {"FORCE_COLOR": "1"})
     assert is_safe(out.getvalue())
     assert "\x1b[32m" in out.getvalue()
 
@@ -244,23 +244,23 @@ def test_the_streams_are_as_before_afterwards() -> None:
 
 
 def test_whole_commands_show_what_notes_names_and_webhooks_say() -> None:
-    world = World()
-    world.network()
-    world.vm("web-1")
+    cluster = FakeCluster()
+    cluster.network()
+    cluster.vm("web-1")
     said = [
-        run(world, "ips", "reserve", "blue", "10.133.0.9", "--note", EVIL),
-        run(world, "ips", "list", "--network", "blue"),
-        run(world, "ips", "list", "--network", "blue", "-o", "json"),
-        run(world, "ips", "list", "--network", "blue", "-o", "yaml"),
-        run(world, "ips", "who", "10.133.0.9"),
-        run(world, "network", "describe", "blue"),
-        run(world, "diff", "ips", "release", "blue", "10.133.0.9"),
-        run(world, "ips", "release", "blue", "10.133.0.9", "--dry-run=client"),
-        run(world, "ips", "release", "blue", "10.133.0.9"),
-        run(world, "vm", "attach", EVIL, "web-1", "--network", "blue"),
+        run(cluster, "ips", "reserve", "blue", "10.133.0.9", "--note", EVIL),
+        run(cluster, "ips", "list", "--network", "blue"),
+        run(cluster, "ips", "list", "--network", "blue", "-o", "json"),
+        run(cluster, "ips", "list", "--network", "blue", "-o", "yaml"),
+        run(cluster, "ips", "who", "10.133.0.9"),
+        run(cluster, "network", "describe", "blue"),
+        run(cluster, "diff", "ips", "release", "blue", "10.133.0.9"),
+        run(cluster, "ips", "release", "blue", "10.133.0.9", "--dry-run=client"),
+        run(cluster, "ips", "release", "blue", "10.133.0.9"),
+        run(cluster, "vm", "attach", EVIL, "web-1", "--network", "blue"),
     ]
-    world.api.refuse("patch", NETWORKWIZARD, 403, f'admission webhook "w" denied the request: {EVIL}')
-    said.append(run(world, "ips", "reserve", "blue", "10.133.0.10"))
+    cluster.api.refuse("patch", NETWORKWIZARD, 403, f'admission webhook "w" denied the request: {EVIL}')
+    said.append(run(cluster, "ips", "reserve", "blue", "10.133.0.10"))
     assert "denied the request" in said[-1].err
     for one in said:
         assert is_safe(one.out + one.err), one

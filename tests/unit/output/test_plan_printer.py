@@ -140,7 +140,7 @@ def test_what_was_read_is_not_changed_by_showing_it() -> None:
     ],
 )
 def test_each_verb_has_its_way_with_an_object(change: Change, after: Json | None) -> None:
-    assert [fate.after for fate in object_changes(sequential(change))] == [after]
+    assert [schedule.after for schedule in object_changes(sequential(change))] == [after]
 
 
 def test_a_diff_shows_what_changes_and_leaves_noise_out() -> None:

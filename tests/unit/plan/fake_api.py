@@ -125,7 +125,7 @@ class FakeApi:
         """Ends what `refuse` began."""
         self._refused.clear()
 
-    def twin(self) -> FakeApi:
+    def second_client(self) -> FakeApi:
         """The same server as another client sees it: only `before` is its own."""
         other = copy.copy(self)
         other.before = []

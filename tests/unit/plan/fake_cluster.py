@@ -58,7 +58,7 @@ from kubectl_yoshi.plan.gc import GcRequest, plan_gc
 from kubectl_yoshi.plan.network.planner import NetworkDeleteRequest, NetworkRequest, plan_network, plan_network_deletion
 from kubectl_yoshi.plan.reserve import ReleaseRequest, ReserveRequest, plan_release, plan_reserve
 from tests.cluster import checker
-from tests.cluster.raw_state import CONFIGMAPS, SERVICES, Seen
+from tests.cluster.raw_state import CONFIGMAPS, SERVICES, RawState
 from tests.unit.plan.fake_api import FakeApi
 
 SERVICECIDR = Resource("networking.k8s.io", "v1", "servicecidrs", "ServiceCIDR", namespaced=False)
@@ -77,12 +77,12 @@ GRACE = 10_000.0
 class KubeVirtApi(FakeApi):
     """The fake API server with KubeVirt's subresources, and Services' default status."""
 
-    def __init__(self, world: World) -> None:
-        super().__init__(SERVED, world.time_passes)
-        self._world = world
+    def __init__(self, cluster: FakeCluster) -> None:
+        super().__init__(SERVED, cluster.time_passes)
+        self._cluster = cluster
 
     def called(self, ref: ObjectRef, subresource: str) -> None:
-        self._world.kubevirt(ref, subresource)
+        self._cluster.kubevirt(ref, subresource)
 
     def _store(self, resource: Resource, obj: Json, there: Json | None) -> Json:
         if resource == SERVICE:
@@ -90,7 +90,7 @@ class KubeVirtApi(FakeApi):
         return super()._store(resource, obj, there)
 
 
-class World:
+class FakeCluster:
     """See the module.
 
     Attributes:
@@ -145,32 +145,32 @@ class World:
         assert self.api.look(VMI.ref(name, namespace))
         return made
 
-    def drop_vm(self, name: str = "web-1", namespace: str = "prod") -> None:
+    def delete_vm(self, name: str = "web-1", namespace: str = "prod") -> None:
         """Deletes a VM: Calico forgets it if it runs, and keeps its address if it does not."""
         vm = Vm(self.api.get(VM.ref(name, namespace)))
         if self.api.look(VMI.ref(name, namespace)):
             self._end(vm, forget=True)
         self.api.drop(vm.ref)
 
-    def twin(self, seed: int) -> World:
+    def second_client(self, seed: int) -> FakeCluster:
         """The same cluster for another user, whose requests take their random time."""
         other = copy.copy(self)
-        other.api, other.rng = self.api.twin(), random.Random(seed)  # type: ignore[assignment]
-        dice = random.Random(seed)
-        other.api.before.append(lambda verb, ref: time.sleep(dice.random() * 0.002))
+        other.api, other.rng = self.api.second_client(), random.Random(seed)  # type: ignore[assignment]
+        delays = random.Random(seed)
+        other.api.before.append(lambda verb, ref: time.sleep(delays.random() * 0.002))
         return other
 
-    def at_once(self, *errands: Callable[[World], Any], seed: int = 0) -> list[Any]:
+    def run_concurrently(self, *actions: Callable[[FakeCluster], Any], seed: int = 0) -> list[Any]:
         """Runs errands side by side, each on its own twin; gives what each returned, or the error that it raised."""
 
-        def run_one(errand: Callable[[World], Any], number: int) -> Any:
+        def run_one(action: Callable[[FakeCluster], Any], number: int) -> Any:
             try:
-                return errand(self.twin(100 * seed + number))
+                return action(self.second_client(100 * seed + number))
             except YoshiError as error:
                 return error
 
-        with ThreadPoolExecutor(len(errands)) as pool:
-            return list(pool.map(run_one, errands, range(len(errands))))
+        with ThreadPoolExecutor(len(actions)) as pool:
+            return list(pool.map(run_one, actions, range(len(actions))))
 
     # -- running plans -------------------------------------------------------------------------------------------
 
@@ -202,7 +202,7 @@ class World:
     def collect(self, grace: float = 0.0, **more: Any) -> RunResult:
         return self.run(plan_gc, GcRequest(grace_seconds=grace, **more))
 
-    def may_not_write_calicos_books(self, reviews: bool = True) -> None:
+    def forbid_ipam_writes(self, reviews: bool = True) -> None:
         """From now on it is a tenant who asks (yoshi-user): what Calico keeps of VMs may only be read.
 
         Without `reviews` no authorizer says so before the write is refused.
@@ -282,19 +282,19 @@ class World:
 
     def violations(self) -> list[str]:
         """What the checker of the tests on real API servers finds; none of the program's own code has a say in it."""
-        seen = self._seen()
-        return checker.violations(seen, {namespace_of(obj) for obj in (*seen.networks, *seen.vms)})
+        raw_state = self._raw_state()
+        return checker.violations(raw_state, {namespace_of(obj) for obj in (*raw_state.networks, *raw_state.vms)})
 
     def check(self) -> None:
         """Invariants I1 to I5, and that every counter is right."""
-        seen = self._seen()
-        found = [*self.violations(), *checker.miscounted(seen.networks, seen.blocks)]
+        raw_state = self._raw_state()
+        found = [*self.violations(), *checker.miscounted(raw_state.networks, raw_state.blocks)]
         assert not found, "\n".join(found)
 
-    def _seen(self) -> Seen:
+    def _raw_state(self) -> RawState:
         every = self.api.every
         others = {SERVICES: every(SERVICE), CONFIGMAPS: every(CONFIGMAP)}
-        return Seen(every(NETWORKWIZARD), every(ADDRESSBLOCK), every(VM), every(VMI), every(POD), others=others)
+        return RawState(every(NETWORKWIZARD), every(ADDRESSBLOCK), every(VM), every(VMI), every(POD), others=others)
 
     # -- KubeVirt ------------------------------------------------------------------------------------------------
 
@@ -359,7 +359,7 @@ class World:
                 **annotations,
                 "kubevirt.io/domain": vm.name,
                 **({"cni.projectcalico.org/podIPs": f"{address}/32"} if address else {}),
-                **asked_of_multus(vm),
+                **multus_annotation(vm),
             },
         }
         self.api.put(POD, pod)
@@ -398,7 +398,7 @@ class World:
         counts[str(block)] = counts.get(str(block), 0) + 1
         self.api.put(RAW.handle, there)
 
-    def half_release(self, address: str, name: str = "web-1") -> None:
+    def interrupt_release(self, address: str, name: str = "web-1") -> None:
         """Calico's books where a release of a VM's address was cut off after its block: the handle still counts it."""
         if address not in self._held():
             self.hold(address, handle_name("prod", name))
@@ -453,7 +453,7 @@ class World:
                 self.api.drop(RAW.handle.ref(handle))
 
 
-def is_killed(world: World, writes: int, command: Callable[[World], object]) -> bool:
+def is_killed(cluster: FakeCluster, writes: int, command: Callable[[FakeCluster], object]) -> bool:
     """Runs a command that is killed when it is about to write once more than that; False where it is done before."""
     left = writes
 
@@ -464,13 +464,13 @@ def is_killed(world: World, writes: int, command: Callable[[World], object]) -> 
             if left < 0:
                 raise KeyboardInterrupt
 
-    world.api.before.append(kill)
+    cluster.api.before.append(kill)
     try:
-        command(world)
+        command(cluster)
     except KeyboardInterrupt:
         return True
     finally:
-        world.api.before.remove(kill)
+        cluster.api.before.remove(kill)
     return False
 
 
@@ -489,12 +489,12 @@ def refusal(done: RunResult, owner: str = "prod/web-1") -> YoshiError:
     return done.errors[owner]
 
 
-def wishes(vm: Vm) -> str | None:
+def requested_network(vm: Vm) -> str | None:
     """The annotation on the VM that says which network was wanted."""
     return annotations_of(vm.raw).get("plumber.k8s.pf9.io/networkName")
 
 
-def asked_of_multus(vm: Vm) -> dict[str, str]:
+def multus_annotation(vm: Vm) -> dict[str, str]:
     """The annotation of a launcher pod with the VM's Multus networks; a pod of a VM without any has none."""
     networks = dig(vm.raw, "spec", "template", "spec", "networks", default=[])
     named = [dig(one, "multus", "networkName") for one in networks]
@@ -512,4 +512,4 @@ def _pair(name: str) -> tuple[str, str]:
     return (where, rest) if slash else ("prod", name)
 
 
-__all__ = ["GRACE", "LIMIT", "TimedOutError", "World", "is_killed", "refusal", "wishes", "wizard"]
+__all__ = ["GRACE", "LIMIT", "FakeCluster", "TimedOutError", "is_killed", "refusal", "wishes", "wizard"]

@@ -19,7 +19,7 @@ from kubectl_yoshi.model.errors import YoshiError
 from kubectl_yoshi.model.objects import Json, ObjectRef, Resource
 from tests.unit.kube.fault_server import status_body
 from tests.unit.plan.fake_api import REJECTED, FakeApi
-from tests.unit.plan.fake_cluster import World
+from tests.unit.plan.fake_cluster import FakeCluster
 
 LATEST = 25
 """How many requests a write may come late at most."""
@@ -51,7 +51,7 @@ READ_FAULTS = ("lost", "busy", "error", "unavailable")
 
 
 @dataclass
-class Fate:
+class ApiFaultSchedule:
     """What goes wrong, drawn from a seed, the request and how often it was sent: not from the order of threads.
 
     Attributes:
@@ -64,23 +64,23 @@ class Fate:
     seed: str
     write: float
     read: float
-    told: list[str] = field(default_factory=list)
+    log: list[str] = field(default_factory=list)
     late: list[tuple[int, Callable[[], object]]] = field(default_factory=list)
     asked: Counter[str] = field(default_factory=Counter)
-    strange: set[str] = field(default_factory=set)
+    changed_late: set[str] = field(default_factory=set)
     state: Callable[[], dict[str, object]] = dict
 
     def begin(self, state: Callable[[], dict[str, object]]) -> None:
         """A new command begins: writes of earlier ones that arrive from now on are not its doing."""
-        self.late = [(left, lambda send=send: self._strangely(send)) for left, send in self.late]  # type: ignore[misc]
+        self.late = [(left, lambda send=send: self._send_late(send)) for left, send in self.late]  # type: ignore[misc]
         self.state = state
-        self.strange.clear()
+        self.changed_late.clear()
 
-    def _strangely(self, send: Callable[[], object]) -> None:
+    def _send_late(self, send: Callable[[], object]) -> None:
         before = self.state()
         _arrive(send)
         after = self.state()
-        self.strange |= {key for key in {*before, *after} if before.get(key) != after.get(key)}
+        self.changed_late |= {key for key in {*before, *after} if before.get(key) != after.get(key)}
 
     def of(self, verb: str, ref: ObjectRef, writing: bool) -> tuple[str, int]:
         """What becomes of a request ("": it is well), and how many requests it comes late."""
@@ -90,7 +90,7 @@ class Fate:
         if rng.random() >= (self.write if writing else self.read):
             return "", 0
         fault = rng.choice(WRITE_FAULTS if writing else READ_FAULTS)
-        self.told.append(f"{request}: {fault}")
+        self.log.append(f"{request}: {fault}")
         return fault, rng.randrange(LATEST)
 
     def tick(self) -> None:
@@ -117,9 +117,9 @@ def _arrive(send: Callable[[], object]) -> None:
 class FaultyApi:
     """An Api whose requests meet a fate."""
 
-    def __init__(self, api: FakeApi, fate: Fate) -> None:
+    def __init__(self, api: FakeApi, schedule: ApiFaultSchedule) -> None:
         self._api = api
-        self.fate = fate
+        self.schedule = schedule
         self.served = api.served
         self.clock = api.clock
 
@@ -150,8 +150,8 @@ class FaultyApi:
         return self._write("update", ref, lambda: self._api.call(ref, subresource, body, **more))
 
     def _read(self, verb: str, ref: ObjectRef) -> None:
-        self.fate.tick()
-        fault, _ = self.fate.of(verb, ref, writing=False)
+        self.schedule.tick()
+        fault, _ = self.schedule.of(verb, ref, writing=False)
         if not fault:
             return
         if fault == "lost":
@@ -159,14 +159,14 @@ class FaultyApi:
         raise _refusal(fault, verb, ref)
 
     def _write(self, verb: str, ref: ObjectRef, send: Callable[[], Json]) -> Json:
-        self.fate.tick()
-        fault, late = self.fate.of(verb, ref, writing=True)
+        self.schedule.tick()
+        fault, late = self.schedule.of(verb, ref, writing=True)
         if not fault:
             return send()
         if fault in ("done-cut", "done-error"):
             _arrive(send)
         elif fault == "late":
-            self.fate.late.append((late, send))
+            self.schedule.late.append((late, send))
         if fault == "done-error":
             raise _refusal("error", verb, ref)
         if fault not in REFUSALS:
@@ -174,10 +174,10 @@ class FaultyApi:
         raise _refusal(fault, verb, ref)
 
 
-def faulty(world: World, fate: Fate) -> World:
+def with_faults(cluster: FakeCluster, schedule: ApiFaultSchedule) -> FakeCluster:
     """The same cluster by a bad way."""
-    other = copy.copy(world)
-    other.api = FaultyApi(world.api, fate)  # type: ignore[assignment]
+    other = copy.copy(cluster)
+    other.api = FaultyApi(cluster.api, schedule)  # type: ignore[assignment]
     return other
 
 
@@ -188,7 +188,7 @@ def _refusal(fault: str, verb: str, ref: ObjectRef) -> YoshiError:
     return error_from_response(status, body, RequestInfo(verb, ref.resource, ref.name, ref.namespace))
 
 
-class Scripted(Fate):
+class ScriptedApiFaults(ApiFaultSchedule):
     """A fate that is told beforehand: by request ("patch virtualmachine/web-1"), what becomes of it, time after time.
 
     The last word of a request is for all the times to come; "" is well.

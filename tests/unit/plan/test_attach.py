@@ -19,74 +19,74 @@ from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD
 from kubectl_yoshi.model.objects import Json, ObjectRef
 from kubectl_yoshi.model.vm import VM, VMI
 from kubectl_yoshi.plan.restart import START_AGAIN_ANNOTATION
-from tests.unit.plan.fake_cluster import World, is_killed, refusal, wishes, wizard
+from tests.unit.plan.fake_cluster import FakeCluster, is_killed, refusal, requested_network, wizard
 
 pytestmark = pytest.mark.I2
 
 BLUE = NETWORKWIZARD.ref("blue", "prod")
 
 
-def annotate_template(world: World, name: str, key: str, value: str) -> None:
+def annotate_template(cluster: FakeCluster, name: str, key: str, value: str) -> None:
     def change(obj: Json) -> None:
         template = obj["spec"]["template"].setdefault("metadata", {})
         template["annotations"] = {**template.get("annotations", {}), key: value}
 
-    world.api.change(VM.ref(name, "prod"), change)
+    cluster.api.change(VM.ref(name, "prod"), change)
 
 
-def once_before(world: World, verb: str, kind: str, happens: Any) -> None:
+def once_before(cluster: FakeCluster, verb: str, kind: str, happens: Any) -> None:
     """Lets something happen right before the first request of that verb on that kind."""
 
     def look(asked: str, ref: ObjectRef) -> None:
-        if asked == verb and ref.resource.kind == kind and look in world.api.before:
-            world.api.before.remove(look)
+        if asked == verb and ref.resource.kind == kind and look in cluster.api.before:
+            cluster.api.before.remove(look)
             happens()
 
-    world.api.before.append(look)
+    cluster.api.before.append(look)
 
 
 # -- a VM gets an address -------------------------------------------------------------------------------------------
 
 
-def test_a_halted_vm_gets_the_lowest_free_address_and_nothing_else_of_it_changes(world: World) -> None:
+def test_a_halted_vm_gets_the_lowest_free_address_and_nothing_else_of_it_changes(cluster: FakeCluster) -> None:
     template = {"metadata": {"labels": {"a": "b"}}, "spec": {"domain": {"devices": {}}, "unheardOf": [1, {"x": None}]}}
-    before = world.vm(template=template, runStrategy="Halted", newField={"deep": ["y"]})
-    done = world.attach()
+    before = cluster.vm(template=template, runStrategy="Halted", newField={"deep": ["y"]})
+    done = cluster.attach()
     assert done.results == {"prod/web-1": "10.133.0.1"}
     assert not done.errors
-    record = world.records()["10.133.0.1"]
+    record = cluster.records()["10.133.0.1"]
     assert (record.kind, record.namespace, record.name, record.uid) == (VIRTUALMACHINE, "prod", "web-1", before.uid)
-    after = world.now().raw
+    after = cluster.now().raw
     annotations = after["spec"]["template"]["metadata"].pop("annotations")
     assert annotations == {IP_ADDRS_ANNOTATION: '["10.133.0.1"]', HW_ADDR_ANNOTATION: record.mac}
     assert after["spec"] == before.raw["spec"]
-    assert wishes(world.now()) == "blue"
-    world.check()
+    assert requested_network(cluster.now()) == "blue"
+    cluster.check()
 
 
-def test_the_record_is_written_before_the_vm(world: World) -> None:
-    world.vm()
-    world.api.writes.clear()
-    world.attach()
-    assert world.api.writes == ["patch networkwizard/blue status", "patch virtualmachine/web-1"]
+def test_the_record_is_written_before_the_vm(cluster: FakeCluster) -> None:
+    cluster.vm()
+    cluster.api.writes.clear()
+    cluster.attach()
+    assert cluster.api.writes == ["patch networkwizard/blue status", "patch virtualmachine/web-1"]
 
 
-def test_the_same_again_changes_nothing(world: World) -> None:
-    world.vm()
-    first = world.attach()
-    world.api.writes.clear()
-    again = world.attach()
+def test_the_same_again_changes_nothing(cluster: FakeCluster) -> None:
+    cluster.vm()
+    first = cluster.attach()
+    cluster.api.writes.clear()
+    again = cluster.attach()
     assert again.results == first.results
     assert not again.has_changed()
-    assert world.api.writes == []
+    assert cluster.api.writes == []
 
 
-def test_the_address_asked_for_is_given(world: World) -> None:
-    world.vm()
-    assert world.attach(ip="10.133.0.77").results == {"prod/web-1": "10.133.0.77"}
-    assert world.pin() == "10.133.0.77"
-    assert not world.attach(ip="10.133.0.77").has_changed()
-    world.check()
+def test_the_address_asked_for_is_given(cluster: FakeCluster) -> None:
+    cluster.vm()
+    assert cluster.attach(ip="10.133.0.77").results == {"prod/web-1": "10.133.0.77"}
+    assert cluster.pin() == "10.133.0.77"
+    assert not cluster.attach(ip="10.133.0.77").has_changed()
+    cluster.check()
 
 
 @pytest.mark.parametrize(
@@ -98,566 +98,572 @@ def test_the_address_asked_for_is_given(world: World) -> None:
         ("fd00::1", "outside 10.133.0.0/24"),
     ],
 )
-def test_an_address_that_is_never_handed_out_is_refused(world: World, ip: str, why: str) -> None:
-    world.vm()
+def test_an_address_that_is_never_handed_out_is_refused(cluster: FakeCluster, ip: str, why: str) -> None:
+    cluster.vm()
     with pytest.raises(PreconditionFailed, match=why):
-        world.attach(ip=ip)
-    assert world.records() == {}
+        cluster.attach(ip=ip)
+    assert cluster.records() == {}
 
 
-def test_a_vm_in_another_namespace_wishes_for_the_network_with_its_namespace(world: World) -> None:
-    world.vm("web-1", "dev")
-    world.attach("dev/web-1")
-    assert wishes(world.now("web-1", "dev")) == "prod/blue"
-    assert world.holders() == {"10.133.0.1": "dev/web-1"}
-    world.check()
+def test_a_vm_in_another_namespace_wishes_for_the_network_with_its_namespace(cluster: FakeCluster) -> None:
+    cluster.vm("web-1", "dev")
+    cluster.attach("dev/web-1")
+    assert requested_network(cluster.now("web-1", "dev")) == "prod/blue"
+    assert cluster.holders() == {"10.133.0.1": "dev/web-1"}
+    cluster.check()
 
 
-def test_many_vms_get_different_addresses_by_one_patch_of_the_ledger(world: World) -> None:
+def test_many_vms_get_different_addresses_by_one_patch_of_the_ledger(cluster: FakeCluster) -> None:
     names = [f"web-{number}" for number in range(1, 31)]
     for name in names:
-        world.vm(name)
-    world.api.writes.clear()
-    done = world.attach(*names)
+        cluster.vm(name)
+    cluster.api.writes.clear()
+    done = cluster.attach(*names)
     assert not done.errors
     assert len(set(done.results.values())) == 30
-    assert world.api.writes.count("patch networkwizard/blue status") == 1
-    assert len(world.api.writes) == 31
-    world.check()
+    assert cluster.api.writes.count("patch networkwizard/blue status") == 1
+    assert len(cluster.api.writes) == 31
+    cluster.check()
 
 
 def test_many_vms_on_a_large_network_need_one_patch_per_block() -> None:
-    world = World()
-    world.network(cidr="10.0.0.0/8")
+    cluster = FakeCluster()
+    cluster.network(cidr="10.0.0.0/8")
     names = [f"web-{number}" for number in range(1, 31)]
     for name in names:
-        world.vm(name)
-    world.api.writes.clear()
-    assert len(set(world.attach(*names).results.values())) == 30
-    kinds = [write.partition("/")[0] for write in world.api.writes]
+        cluster.vm(name)
+    cluster.api.writes.clear()
+    assert len(set(cluster.attach(*names).results.values())) == 30
+    kinds = [write.partition("/")[0] for write in cluster.api.writes]
     assert kinds.count("create addressblock") == kinds.count("patch addressblock") == 1
-    assert "allocations" not in world.api.get(BLUE)["status"] or not world.api.get(BLUE)["status"]["allocations"]
-    world.check()
+    assert "allocations" not in cluster.api.get(BLUE)["status"] or not cluster.api.get(BLUE)["status"]["allocations"]
+    cluster.check()
 
 
-def test_one_vms_error_does_not_stop_the_others(world: World) -> None:
-    world.vm("web-1")
-    world.vm("web-3")
-    done = world.attach("web-1", "web-2", "web-3")
+def test_one_vms_error_does_not_stop_the_others(cluster: FakeCluster) -> None:
+    cluster.vm("web-1")
+    cluster.vm("web-3")
+    done = cluster.attach("web-1", "web-2", "web-3")
     assert sorted(done.results) == ["prod/web-1", "prod/web-3"]
     assert 'VM "web-2" not found in namespace "prod"' in refusal(done, "prod/web-2").message
-    assert sorted(world.holders().values()) == ["prod/web-1", "prod/web-3"]
-    world.check()
+    assert sorted(cluster.holders().values()) == ["prod/web-1", "prod/web-3"]
+    cluster.check()
 
 
 @pytest.mark.parametrize("cidr", ["10.133.0.0/30", "10.133.0.0/31", "fd00::/126", "10.133.0.9/32"])
 def test_a_full_network_says_so_and_changes_nothing(cidr: str) -> None:
-    world = World()
-    usable = world.network(cidr=cidr).usable.size
+    cluster = FakeCluster()
+    usable = cluster.network(cidr=cidr).usable.size
     names = [f"web-{number}" for number in range(usable + 1)]
     for name in names:
-        world.vm(name)
-    done = world.attach(*names)
+        cluster.vm(name)
+    done = cluster.attach(*names)
     assert len(set(done.results.values())) == usable
     (left,) = done.errors
     assert "network prod/blue is full" in refusal(done, left).message
-    assert not world.now(left.partition("/")[2]).template_annotations
-    assert len(world.records()) == usable
-    world.check()
+    assert not cluster.now(left.partition("/")[2]).template_annotations
+    assert len(cluster.records()) == usable
+    cluster.check()
 
 
-def test_a_vm_that_is_being_deleted_gets_none(world: World) -> None:
-    vm = world.vm()
-    world.api.change(vm.ref, lambda obj: obj["metadata"].update(deletionTimestamp="2026-01-01T00:00:00Z"))
-    assert "is being deleted" in refusal(world.attach()).message
-    assert world.records() == {}
+def test_a_vm_that_is_being_deleted_gets_none(cluster: FakeCluster) -> None:
+    vm = cluster.vm()
+    cluster.api.change(vm.ref, lambda obj: obj["metadata"].update(deletionTimestamp="2026-01-01T00:00:00Z"))
+    assert "is being deleted" in refusal(cluster.attach()).message
+    assert cluster.records() == {}
 
 
-def test_a_network_that_is_being_deleted_gives_none(world: World) -> None:
-    world.vm()
-    world.api.change(BLUE, lambda obj: obj["metadata"].update(deletionTimestamp="2026-01-01T00:00:00Z"))
-    assert "is being deleted" in refusal(world.attach()).message
-    assert world.records() == {}
+def test_a_network_that_is_being_deleted_gives_none(cluster: FakeCluster) -> None:
+    cluster.vm()
+    cluster.api.change(BLUE, lambda obj: obj["metadata"].update(deletionTimestamp="2026-01-01T00:00:00Z"))
+    assert "is being deleted" in refusal(cluster.attach()).message
+    assert cluster.records() == {}
 
 
 @pytest.mark.parametrize("cidr", ["10.133.0.0/24", "10.133.0.0/20"])
 def test_a_vm_that_has_its_address_is_not_refused_because_the_network_is_now_being_deleted(cidr: str) -> None:
     """The mark may come between the last write of an attachment and its last look, and be taken off again."""
-    world = World()
-    world.network(cidr=cidr)
-    vm = world.vm()
-    address = world.attach().results[vm.full_name]
-    world.api.change(BLUE, lambda obj: obj["status"].update(deleting="2026-01-01T00:00:00Z"))
-    again = world.attach()
+    cluster = FakeCluster()
+    cluster.network(cidr=cidr)
+    vm = cluster.vm()
+    address = cluster.attach().results[vm.full_name]
+    cluster.api.change(BLUE, lambda obj: obj["status"].update(deleting="2026-01-01T00:00:00Z"))
+    again = cluster.attach()
     assert not again.errors
     assert again.results == {vm.full_name: address}
     assert not again.executed
-    assert "is being deleted" in refusal(world.attach(ip="10.133.0.77", replace=True)).message
-    world.vm("web-2")
-    assert "is being deleted" in refusal(world.attach("web-2"), "prod/web-2").message
+    assert "is being deleted" in refusal(cluster.attach(ip="10.133.0.77", replace=True)).message
+    cluster.vm("web-2")
+    assert "is being deleted" in refusal(cluster.attach("web-2"), "prod/web-2").message
 
 
-def test_a_network_that_is_not_there_is_refused(world: World) -> None:
-    world.vm()
+def test_a_network_that_is_not_there_is_refused(cluster: FakeCluster) -> None:
+    cluster.vm()
     with pytest.raises(PreconditionFailed, match='network "red" not found in namespace "prod"'):
-        world.attach(network="prod/red")
+        cluster.attach(network="prod/red")
 
 
-def test_a_plugin_that_is_unknown_is_named(world: World) -> None:
-    world.vm()
-    world.api.change(BLUE, lambda obj: obj["spec"].update(plugin="weave"))
+def test_a_plugin_that_is_unknown_is_named(cluster: FakeCluster) -> None:
+    cluster.vm()
+    cluster.api.change(BLUE, lambda obj: obj["spec"].update(plugin="weave"))
     with pytest.raises(PreconditionFailed, match='"weave"'):
-        world.attach()
+        cluster.attach()
 
 
 # -- what is taken --------------------------------------------------------------------------------------------------
 
 
-def test_an_address_that_another_vm_holds_is_refused_naming_it(world: World) -> None:
-    world.vm("web-1")
-    world.vm("web-2")
-    world.attach("web-1", ip="10.133.0.9")
-    refused = refusal(world.attach("web-2", ip="10.133.0.9"), "prod/web-2")
+def test_an_address_that_another_vm_holds_is_refused_naming_it(cluster: FakeCluster) -> None:
+    cluster.vm("web-1")
+    cluster.vm("web-2")
+    cluster.attach("web-1", ip="10.133.0.9")
+    refused = refusal(cluster.attach("web-2", ip="10.133.0.9"), "prod/web-2")
     assert "10.133.0.9 is not free: prod/web-1 holds it" in refused.message
     assert "ips who 10.133.0.9" in refused.hint
-    assert world.holders() == {"10.133.0.9": "prod/web-1"}
-    assert world.pin("web-2") == ""
+    assert cluster.holders() == {"10.133.0.9": "prod/web-1"}
+    assert cluster.pin("web-2") == ""
 
 
-def test_a_reserved_address_is_refused_and_never_chosen(world: World) -> None:
-    world.reserve("10.133.0.1", note="printer")
-    world.vm()
-    assert "reserved (printer)" in refusal(world.attach(ip="10.133.0.1")).message
-    assert world.attach().results == {"prod/web-1": "10.133.0.2"}
+def test_a_reserved_address_is_refused_and_never_chosen(cluster: FakeCluster) -> None:
+    cluster.reserve("10.133.0.1", note="printer")
+    cluster.vm()
+    assert "reserved (printer)" in refusal(cluster.attach(ip="10.133.0.1")).message
+    assert cluster.attach().results == {"prod/web-1": "10.133.0.2"}
 
 
-def test_an_address_that_calico_gives_to_a_pod_is_not_chosen_and_refused_when_asked_for(world: World) -> None:
+def test_an_address_that_calico_gives_to_a_pod_is_not_chosen_and_refused_when_asked_for(cluster: FakeCluster) -> None:
     for last in (1, 2, 4):
-        world.hold_by_pod(f"10.133.0.{last}")
-    world.vm()
-    assert "10.133.0.2 is not free: ipamblock/10-133-0-0-26 uses it" in refusal(world.attach(ip="10.133.0.2")).message
-    assert world.attach().results == {"prod/web-1": "10.133.0.3"}
-    world.check()
+        cluster.hold_by_pod(f"10.133.0.{last}")
+    cluster.vm()
+    assert "10.133.0.2 is not free: ipamblock/10-133-0-0-26 uses it" in refusal(cluster.attach(ip="10.133.0.2")).message
+    assert cluster.attach().results == {"prod/web-1": "10.133.0.3"}
+    cluster.check()
 
 
-def test_a_whole_block_that_calico_has_given_away_is_passed_over(world: World) -> None:
+def test_a_whole_block_that_calico_has_given_away_is_passed_over(cluster: FakeCluster) -> None:
     for last in range(64):
-        world.hold_by_pod(f"10.133.0.{last}")
-    world.vm("web-1")
-    world.vm("web-2")
-    assert sorted(world.attach("web-1", "web-2").results.values()) == ["10.133.0.64", "10.133.0.65"]
+        cluster.hold_by_pod(f"10.133.0.{last}")
+    cluster.vm("web-1")
+    cluster.vm("web-2")
+    assert sorted(cluster.attach("web-1", "web-2").results.values()) == ["10.133.0.64", "10.133.0.65"]
 
 
 def test_calico_is_asked_by_the_block_size_of_the_pool_whatever_the_spec_says_since() -> None:
-    world = World()
-    world.network(calico={"blockSize": 28})
-    world.api.change(BLUE, lambda obj: obj["spec"]["calico"].update(blockSize=27))
-    world.hold_by_pod("10.133.0.1")
-    world.hold_by_pod("10.133.0.17")
-    world.vm()
-    assert "10.133.0.17 is not free: ipamblock/" in refusal(world.attach(ip="10.133.0.17")).message
-    assert world.attach().results == {"prod/web-1": "10.133.0.2"}
+    cluster = FakeCluster()
+    cluster.network(calico={"blockSize": 28})
+    cluster.api.change(BLUE, lambda obj: obj["spec"]["calico"].update(blockSize=27))
+    cluster.hold_by_pod("10.133.0.1")
+    cluster.hold_by_pod("10.133.0.17")
+    cluster.vm()
+    assert "10.133.0.17 is not free: ipamblock/" in refusal(cluster.attach(ip="10.133.0.17")).message
+    assert cluster.attach().results == {"prod/web-1": "10.133.0.2"}
 
 
-def test_what_the_original_recorded_is_held(world: World) -> None:
-    world.api.change(BLUE, lambda obj: obj["status"].update(allocations={"10.133.0.1": "web-9"}))
-    world.vm()
-    assert world.attach().results == {"prod/web-1": "10.133.0.2"}
+def test_what_the_original_recorded_is_held(cluster: FakeCluster) -> None:
+    cluster.api.change(BLUE, lambda obj: obj["status"].update(allocations={"10.133.0.1": "web-9"}))
+    cluster.vm()
+    assert cluster.attach().results == {"prod/web-1": "10.133.0.2"}
 
 
-def test_the_originals_own_record_is_rewritten_when_its_vm_is_attached(world: World) -> None:
-    vm = world.vm(pin="10.133.0.5")
-    world.api.change(BLUE, lambda obj: obj["status"].update(allocations={"10.133.0.5": "web-1", "10.133.0.6": "web-2"}))
-    assert world.attach().results == {"prod/web-1": "10.133.0.5"}
-    records = world.records()
+def test_the_originals_own_record_is_rewritten_when_its_vm_is_attached(cluster: FakeCluster) -> None:
+    vm = cluster.vm(pin="10.133.0.5")
+    cluster.api.change(
+        BLUE, lambda obj: obj["status"].update(allocations={"10.133.0.5": "web-1", "10.133.0.6": "web-2"})
+    )
+    assert cluster.attach().results == {"prod/web-1": "10.133.0.5"}
+    records = cluster.records()
     assert records["10.133.0.5"].uid == vm.uid
     assert records["10.133.0.6"].as_written == "web-2"
 
 
 def test_what_the_original_recorded_in_a_large_networks_status_is_held_and_moves_when_touched() -> None:
-    world = World()
-    world.network(cidr="10.133.0.0/16")
-    world.api.change(BLUE, lambda obj: obj["status"].update(allocations={"10.133.0.5": "web-1", "10.133.0.6": "web-2"}))
-    world.vm("web-1", pin="10.133.0.5")
-    world.vm("web-3")
-    assert "prod/web-2 holds it" in refusal(world.attach("web-3", ip="10.133.0.6"), "prod/web-3").message
-    assert world.attach("web-1").results == {"prod/web-1": "10.133.0.5"}
-    assert world.api.get(BLUE)["status"]["allocations"] == {"10.133.0.6": "web-2"}
-    assert world.records()["10.133.0.5"].uid == world.now().uid
+    cluster = FakeCluster()
+    cluster.network(cidr="10.133.0.0/16")
+    cluster.api.change(
+        BLUE, lambda obj: obj["status"].update(allocations={"10.133.0.5": "web-1", "10.133.0.6": "web-2"})
+    )
+    cluster.vm("web-1", pin="10.133.0.5")
+    cluster.vm("web-3")
+    assert "prod/web-2 holds it" in refusal(cluster.attach("web-3", ip="10.133.0.6"), "prod/web-3").message
+    assert cluster.attach("web-1").results == {"prod/web-1": "10.133.0.5"}
+    assert cluster.api.get(BLUE)["status"]["allocations"] == {"10.133.0.6": "web-2"}
+    assert cluster.records()["10.133.0.5"].uid == cluster.now().uid
 
 
 # -- what a VM carries already --------------------------------------------------------------------------------------
 
 
-def test_a_free_address_that_the_template_carries_is_adopted(world: World) -> None:
-    vm = world.vm(pin="10.133.0.42")
-    assert world.attach().results == {"prod/web-1": "10.133.0.42"}
-    assert world.records()["10.133.0.42"].uid == vm.uid
-    world.check()
+def test_a_free_address_that_the_template_carries_is_adopted(cluster: FakeCluster) -> None:
+    vm = cluster.vm(pin="10.133.0.42")
+    assert cluster.attach().results == {"prod/web-1": "10.133.0.42"}
+    assert cluster.records()["10.133.0.42"].uid == vm.uid
+    cluster.check()
 
 
-def test_an_address_that_the_template_carries_and_another_vm_holds_is_not_adopted(world: World) -> None:
-    world.vm("web-1")
-    world.attach("web-1", ip="10.133.0.42")
-    world.vm("web-2", pin="10.133.0.42")
-    message = refusal(world.attach("web-2"), "prod/web-2").message
+def test_an_address_that_the_template_carries_and_another_vm_holds_is_not_adopted(cluster: FakeCluster) -> None:
+    cluster.vm("web-1")
+    cluster.attach("web-1", ip="10.133.0.42")
+    cluster.vm("web-2", pin="10.133.0.42")
+    message = refusal(cluster.attach("web-2"), "prod/web-2").message
     assert "10.133.0.42" in message
     assert "prod/web-1 holds it" in message
-    assert world.holders() == {"10.133.0.42": "prod/web-1"}
+    assert cluster.holders() == {"10.133.0.42": "prod/web-1"}
 
 
-def test_an_address_that_the_template_carries_and_a_pod_has_is_not_adopted(world: World) -> None:
-    world.vm(pin="10.133.0.42")
-    world.hold_by_pod("10.133.0.42")
-    assert "10.133.0.42 is not free: ipamblock/10-133-0-0-26 uses it" in refusal(world.attach()).message
-    assert world.records() == {}
+def test_an_address_that_the_template_carries_and_a_pod_has_is_not_adopted(cluster: FakeCluster) -> None:
+    cluster.vm(pin="10.133.0.42")
+    cluster.hold_by_pod("10.133.0.42")
+    assert "10.133.0.42 is not free: ipamblock/10-133-0-0-26 uses it" in refusal(cluster.attach()).message
+    assert cluster.records() == {}
 
 
 def test_an_address_that_the_template_carries_and_is_never_handed_out_is_not_adopted() -> None:
-    world = World()
-    world.network(exclude=["10.133.0.40-10.133.0.49"])
-    world.vm(pin="10.133.0.42")
-    assert "it is excluded" in refusal(world.attach()).message
-    assert world.records() == {}
+    cluster = FakeCluster()
+    cluster.network(exclude=["10.133.0.40-10.133.0.49"])
+    cluster.vm(pin="10.133.0.42")
+    assert "it is excluded" in refusal(cluster.attach()).message
+    assert cluster.records() == {}
 
 
-def test_a_vm_that_has_an_address_is_not_given_another_one_unless_told_to(world: World) -> None:
-    world.vm()
-    world.attach()
-    refused = refusal(world.attach(ip="10.133.0.9"))
+def test_a_vm_that_has_an_address_is_not_given_another_one_unless_told_to(cluster: FakeCluster) -> None:
+    cluster.vm()
+    cluster.attach()
+    refused = refusal(cluster.attach(ip="10.133.0.9"))
     assert "VM prod/web-1 already has 10.133.0.1 on network prod/blue" in refused.message
     assert "--replace" in refused.hint
-    assert world.pin() == "10.133.0.1"
+    assert cluster.pin() == "10.133.0.1"
 
 
-def test_replace_moves_a_vm_to_another_address_and_gives_the_old_one_back(world: World) -> None:
-    world.vm()
-    world.attach()
-    mac = world.mac()
-    assert world.attach(ip="10.133.0.9", replace=True).results == {"prod/web-1": "10.133.0.9"}
-    assert world.pin() == "10.133.0.9"
-    assert world.mac() == mac
-    assert world.holders() == {"10.133.0.9": "prod/web-1"}
-    world.check()
+def test_replace_moves_a_vm_to_another_address_and_gives_the_old_one_back(cluster: FakeCluster) -> None:
+    cluster.vm()
+    cluster.attach()
+    mac = cluster.mac()
+    assert cluster.attach(ip="10.133.0.9", replace=True).results == {"prod/web-1": "10.133.0.9"}
+    assert cluster.pin() == "10.133.0.9"
+    assert cluster.mac() == mac
+    assert cluster.holders() == {"10.133.0.9": "prod/web-1"}
+    cluster.check()
 
 
-def test_replace_without_an_address_keeps_the_one_that_the_vm_has(world: World) -> None:
-    world.vm()
-    world.attach(ip="10.133.0.9")
-    assert not world.attach(replace=True).has_changed()
+def test_replace_without_an_address_keeps_the_one_that_the_vm_has(cluster: FakeCluster) -> None:
+    cluster.vm()
+    cluster.attach(ip="10.133.0.9")
+    assert not cluster.attach(replace=True).has_changed()
 
 
-def test_a_vm_is_on_one_network_only(world: World) -> None:
-    world.network("red", "10.144.0.0/24")
-    world.vm()
-    world.attach()
-    refused = refusal(world.attach(network="prod/red"))
+def test_a_vm_is_on_one_network_only(cluster: FakeCluster) -> None:
+    cluster.network("red", "10.144.0.0/24")
+    cluster.vm()
+    cluster.attach()
+    refused = refusal(cluster.attach(network="prod/red"))
     assert "already has 10.133.0.1 on network blue" in refused.message
     assert "--replace" in refused.hint
-    assert world.records("red") == {}
+    assert cluster.records("red") == {}
 
 
-def test_replace_moves_a_vm_to_another_network_in_one_go(world: World) -> None:
-    world.network("red", "10.144.0.0/24")
-    world.vm()
-    world.attach()
-    assert world.attach(network="prod/red", replace=True).results == {"prod/web-1": "10.144.0.1"}
-    assert world.pin() == "10.144.0.1"
-    assert wishes(world.now()) == "red"
-    assert world.records("blue") == {}
-    assert world.holders("red") == {"10.144.0.1": "prod/web-1"}
-    world.check()
+def test_replace_moves_a_vm_to_another_network_in_one_go(cluster: FakeCluster) -> None:
+    cluster.network("red", "10.144.0.0/24")
+    cluster.vm()
+    cluster.attach()
+    assert cluster.attach(network="prod/red", replace=True).results == {"prod/web-1": "10.144.0.1"}
+    assert cluster.pin() == "10.144.0.1"
+    assert requested_network(cluster.now()) == "red"
+    assert cluster.records("blue") == {}
+    assert cluster.holders("red") == {"10.144.0.1": "prod/web-1"}
+    cluster.check()
 
 
-def test_a_vm_that_is_pinned_to_an_address_of_each_family_is_refused_unless_one_may_go(world: World) -> None:
+def test_a_vm_that_is_pinned_to_an_address_of_each_family_is_refused_unless_one_may_go(cluster: FakeCluster) -> None:
     """From Calico 3.32 on such a VM does not start."""
-    world.vm()
-    annotate_template(world, "web-1", IP_ADDRS_ANNOTATION, '["10.133.0.9", "fd00::9"]')
-    refused = refusal(world.attach())
+    cluster.vm()
+    annotate_template(cluster, "web-1", IP_ADDRS_ANNOTATION, '["10.133.0.9", "fd00::9"]')
+    refused = refusal(cluster.attach())
     assert "VM prod/web-1 has 10.133.0.9 and fd00::9" in refused.message
     assert "--replace" in refused.hint
-    assert world.records() == {}
-    assert world.attach(replace=True).results == {"prod/web-1": "10.133.0.9"}
-    assert world.pin() == "10.133.0.9"
-    world.check()
+    assert cluster.records() == {}
+    assert cluster.attach(replace=True).results == {"prod/web-1": "10.133.0.9"}
+    assert cluster.pin() == "10.133.0.9"
+    cluster.check()
 
 
-def test_two_networks_in_two_namespaces_may_have_one_name(world: World) -> None:
-    world.network("blue", "10.144.0.0/24", "dev")
-    world.vm("web-1")
-    world.vm("web-1", "dev")
-    world.attach("web-1")
-    world.attach("dev/web-1", network="dev/blue")
-    assert (world.pin(), world.pin("web-1", "dev")) == ("10.133.0.1", "10.144.0.1")
-    world.check()
+def test_two_networks_in_two_namespaces_may_have_one_name(cluster: FakeCluster) -> None:
+    cluster.network("blue", "10.144.0.0/24", "dev")
+    cluster.vm("web-1")
+    cluster.vm("web-1", "dev")
+    cluster.attach("web-1")
+    cluster.attach("dev/web-1", network="dev/blue")
+    assert (cluster.pin(), cluster.pin("web-1", "dev")) == ("10.133.0.1", "10.144.0.1")
+    cluster.check()
 
 
 # -- the MAC address ------------------------------------------------------------------------------------------------
 
 
-def test_a_random_local_mac_is_written_and_kept(world: World) -> None:
-    world.vm()
-    world.attach()
-    mac = world.mac()
+def test_a_random_local_mac_is_written_and_kept(cluster: FakeCluster) -> None:
+    cluster.vm()
+    cluster.attach()
+    mac = cluster.mac()
     assert re.fullmatch("02(:[0-9a-f]{2}){5}", mac)
-    assert world.records()["10.133.0.1"].mac == mac
-    world.attach()
-    assert world.mac() == mac
+    assert cluster.records()["10.133.0.1"].mac == mac
+    cluster.attach()
+    assert cluster.mac() == mac
 
 
-def test_no_mac_is_written_if_none_is_wanted(world: World) -> None:
-    world.vm()
-    world.attach(mac="")
-    assert world.mac() == ""
-    assert world.records()["10.133.0.1"].mac == ""
-    assert not world.attach(mac="").has_changed()
+def test_no_mac_is_written_if_none_is_wanted(cluster: FakeCluster) -> None:
+    cluster.vm()
+    cluster.attach(mac="")
+    assert cluster.mac() == ""
+    assert cluster.records()["10.133.0.1"].mac == ""
+    assert not cluster.attach(mac="").has_changed()
 
 
-def test_the_mac_asked_for_is_written(world: World) -> None:
-    world.vm()
-    world.attach(mac="02:00:00:ab:cd:ef")
-    assert world.mac() == world.records()["10.133.0.1"].mac == "02:00:00:ab:cd:ef"
+def test_the_mac_asked_for_is_written(cluster: FakeCluster) -> None:
+    cluster.vm()
+    cluster.attach(mac="02:00:00:ab:cd:ef")
+    assert cluster.mac() == cluster.records()["10.133.0.1"].mac == "02:00:00:ab:cd:ef"
 
 
-def test_the_interfaces_own_mac_is_recorded_and_not_written_again(world: World) -> None:
+def test_the_interfaces_own_mac_is_recorded_and_not_written_again(cluster: FakeCluster) -> None:
     own = {"name": "default", "bridge": {}, "macAddress": "02:11:22:33:44:55"}
     spec = {"domain": {"devices": {"interfaces": [own]}}, "networks": [{"name": "default", "pod": {}}]}
-    world.vm(template={"spec": spec})
-    world.attach()
-    assert world.mac() == ""
-    assert world.records()["10.133.0.1"].mac == "02:11:22:33:44:55"
+    cluster.vm(template={"spec": spec})
+    cluster.attach()
+    assert cluster.mac() == ""
+    assert cluster.records()["10.133.0.1"].mac == "02:11:22:33:44:55"
 
 
 # -- others at the same time ----------------------------------------------------------------------------------------
 
 
-def test_of_two_that_choose_the_same_address_the_slower_one_chooses_again(world: World) -> None:
-    world.vm("web-1")
-    world.vm("web-2")
-    once_before(world, "patch", "NetworkWizard", lambda: world.attach("web-2"))
-    done = world.attach("web-1")
-    assert world.pin("web-2") == "10.133.0.1"
-    assert done.results["prod/web-1"] == world.pin("web-1") != "10.133.0.1"
-    world.check()
+def test_of_two_that_choose_the_same_address_the_slower_one_chooses_again(cluster: FakeCluster) -> None:
+    cluster.vm("web-1")
+    cluster.vm("web-2")
+    once_before(cluster, "patch", "NetworkWizard", lambda: cluster.attach("web-2"))
+    done = cluster.attach("web-1")
+    assert cluster.pin("web-2") == "10.133.0.1"
+    assert done.results["prod/web-1"] == cluster.pin("web-1") != "10.133.0.1"
+    cluster.check()
 
 
-def test_of_two_that_attach_one_vm_the_slower_one_reports_the_others_address(world: World) -> None:
-    world.vm()
-    once_before(world, "patch", "VirtualMachine", lambda: world.attach())
-    done = world.attach()
-    assert done.results == {"prod/web-1": world.pin()}
-    assert world.holders() == {world.pin(): "prod/web-1"}
-    world.check()
+def test_of_two_that_attach_one_vm_the_slower_one_reports_the_others_address(cluster: FakeCluster) -> None:
+    cluster.vm()
+    once_before(cluster, "patch", "VirtualMachine", lambda: cluster.attach())
+    done = cluster.attach()
+    assert done.results == {"prod/web-1": cluster.pin()}
+    assert cluster.holders() == {cluster.pin(): "prod/web-1"}
+    cluster.check()
 
 
 @pytest.mark.parametrize("cidr", ["10.133.0.0/24", "10.0.0.0/8"])
 def test_if_another_address_was_written_to_the_vm_meanwhile_that_one_wins_and_ours_is_given_back(cidr: str) -> None:
-    world = World()
-    world.network(cidr=cidr)
-    world.vm()
+    cluster = FakeCluster()
+    cluster.network(cidr=cidr)
+    cluster.vm()
     theirs = "10.133.0.99" if cidr.endswith("24") else "10.1.2.3"
-    once_before(world, "patch", "VirtualMachine", lambda: world.attach(ip=theirs))
-    done = world.attach()
+    once_before(cluster, "patch", "VirtualMachine", lambda: cluster.attach(ip=theirs))
+    done = cluster.attach()
     assert done.results == {"prod/web-1": theirs}
-    assert world.holders() == {theirs: "prod/web-1"}
-    world.check()
+    assert cluster.holders() == {theirs: "prod/web-1"}
+    cluster.check()
 
 
 @pytest.mark.parametrize("cidr", ["10.133.0.0/24", "10.133.0.0/16"])
 def test_if_the_address_asked_for_loses_against_another_one_it_is_given_back_and_refused(cidr: str) -> None:
-    world = World()
-    world.network(cidr=cidr)
-    world.vm()
+    cluster = FakeCluster()
+    cluster.network(cidr=cidr)
+    cluster.vm()
     theirs = "10.133.0.99" if cidr.endswith("24") else "10.133.9.99"
-    once_before(world, "patch", "VirtualMachine", lambda: world.attach(ip=theirs))
-    refused = refusal(world.attach(ip="10.133.0.50"))
+    once_before(cluster, "patch", "VirtualMachine", lambda: cluster.attach(ip=theirs))
+    refused = refusal(cluster.attach(ip="10.133.0.50"))
     assert f"already has {theirs}" in refused.message
-    assert world.holders() == {theirs: "prod/web-1"}
-    world.check()
+    assert cluster.holders() == {theirs: "prod/web-1"}
+    cluster.check()
 
 
-def test_if_the_vm_is_attached_to_another_network_meanwhile_ours_is_given_back_and_refused(world: World) -> None:
-    world.network("red", "10.144.0.0/24")
-    world.vm()
-    once_before(world, "patch", "VirtualMachine", lambda: world.attach(network="prod/red"))
-    refused = refusal(world.attach())
+def test_if_the_vm_is_attached_to_another_network_meanwhile_ours_is_given_back_and_refused(
+    cluster: FakeCluster,
+) -> None:
+    cluster.network("red", "10.144.0.0/24")
+    cluster.vm()
+    once_before(cluster, "patch", "VirtualMachine", lambda: cluster.attach(network="prod/red"))
+    refused = refusal(cluster.attach())
     assert "already has 10.144.0.1 on network red" in refused.message
-    assert world.records("blue") == {}
-    assert world.holders("red") == {"10.144.0.1": "prod/web-1"}
-    world.check()
+    assert cluster.records("blue") == {}
+    assert cluster.holders("red") == {"10.144.0.1": "prod/web-1"}
+    cluster.check()
 
 
-def test_what_another_writer_changed_on_the_vm_meanwhile_stays(world: World) -> None:
-    world.vm()
-    once_before(world, "patch", "VirtualMachine", lambda: annotate_template(world, "web-1", "team", "a"))
-    world.attach()
-    assert world.now().template_annotations["team"] == "a"
-    assert world.pin() == "10.133.0.1"
-    world.check()
+def test_what_another_writer_changed_on_the_vm_meanwhile_stays(cluster: FakeCluster) -> None:
+    cluster.vm()
+    once_before(cluster, "patch", "VirtualMachine", lambda: annotate_template(cluster, "web-1", "team", "a"))
+    cluster.attach()
+    assert cluster.now().template_annotations["team"] == "a"
+    assert cluster.pin() == "10.133.0.1"
+    cluster.check()
 
 
-def test_if_the_vm_is_deleted_meanwhile_the_address_is_given_back(world: World) -> None:
-    world.vm()
-    once_before(world, "patch", "VirtualMachine", lambda: world.drop_vm())
-    assert 'VM "web-1" not found' in refusal(world.attach()).message
-    assert world.records() == {}
+def test_if_the_vm_is_deleted_meanwhile_the_address_is_given_back(cluster: FakeCluster) -> None:
+    cluster.vm()
+    once_before(cluster, "patch", "VirtualMachine", lambda: cluster.delete_vm())
+    assert 'VM "web-1" not found' in refusal(cluster.attach()).message
+    assert cluster.records() == {}
 
 
-def test_if_the_vm_is_made_anew_meanwhile_the_new_one_gets_one_address(world: World) -> None:
-    world.vm()
-
-    def made_anew() -> None:
-        world.drop_vm()
-        world.vm()
-
-    once_before(world, "patch", "VirtualMachine", made_anew)
-    done = world.attach()
-    assert done.results == {"prod/web-1": world.pin()}
-    assert world.records()[world.pin()].uid == world.now().uid
-    world.check()
-
-
-def test_if_the_network_is_made_anew_meanwhile_the_address_is_of_the_new_one(world: World) -> None:
-    world.vm()
+def test_if_the_vm_is_made_anew_meanwhile_the_new_one_gets_one_address(cluster: FakeCluster) -> None:
+    cluster.vm()
 
     def made_anew() -> None:
-        world.delete_network()
-        world.network(cidr="10.155.0.0/24")
+        cluster.delete_vm()
+        cluster.vm()
 
-    once_before(world, "patch", "NetworkWizard", made_anew)
-    assert world.attach().results == {"prod/web-1": world.pin()}
-    assert world.pin().startswith("10.155.0.")
-    world.check()
+    once_before(cluster, "patch", "VirtualMachine", made_anew)
+    done = cluster.attach()
+    assert done.results == {"prod/web-1": cluster.pin()}
+    assert cluster.records()[cluster.pin()].uid == cluster.now().uid
+    cluster.check()
+
+
+def test_if_the_network_is_made_anew_meanwhile_the_address_is_of_the_new_one(cluster: FakeCluster) -> None:
+    cluster.vm()
+
+    def made_anew() -> None:
+        cluster.delete_network()
+        cluster.network(cidr="10.155.0.0/24")
+
+    once_before(cluster, "patch", "NetworkWizard", made_anew)
+    assert cluster.attach().results == {"prod/web-1": cluster.pin()}
+    assert cluster.pin().startswith("10.155.0.")
+    cluster.check()
 
 
 @pytest.mark.parametrize("cidr", ["10.133.0.0/24", "10.0.0.0/8"])
 def test_if_the_vm_may_not_be_patched_the_address_is_given_back(cidr: str) -> None:
-    world = World()
-    world.network(cidr=cidr)
-    world.vm()
-    world.api.refuse("patch", VM)
-    refused = refusal(world.attach())
+    cluster = FakeCluster()
+    cluster.network(cidr=cidr)
+    cluster.vm()
+    cluster.api.refuse("patch", VM)
+    refused = refusal(cluster.attach())
     assert isinstance(refused, ApiError)
     assert "may not patch virtualmachines" in refused.message
-    assert world.records() == {}
-    assert world.api.every(ADDRESSBLOCK) == []
+    assert cluster.records() == {}
+    assert cluster.api.every(ADDRESSBLOCK) == []
 
 
-def test_of_many_only_the_one_that_a_webhook_refuses_gives_its_address_back(world: World) -> None:
+def test_of_many_only_the_one_that_a_webhook_refuses_gives_its_address_back(cluster: FakeCluster) -> None:
     for name in ("web-1", "web-2", "web-3"):
-        world.vm(name)
+        cluster.vm(name)
 
     def refuse(verb: str, ref: ObjectRef) -> None:
         if verb == "patch" and ref.name == "web-2":
-            world.api.refuse("patch", VM, 400, 'admission webhook "x" denied the request: no')
+            cluster.api.refuse("patch", VM, 400, 'admission webhook "x" denied the request: no')
         elif ref.resource == VM:
-            world.api.allow_everything()
+            cluster.api.allow_everything()
 
-    world.api.before.append(refuse)
-    done = world.attach("web-1", "web-2", "web-3")
+    cluster.api.before.append(refuse)
+    done = cluster.attach("web-1", "web-2", "web-3")
     assert sorted(done.results) == ["prod/web-1", "prod/web-3"]
     assert "denied the request" in refusal(done, "prod/web-2").message
-    assert sorted(world.holders().values()) == ["prod/web-1", "prod/web-3"]
-    world.check()
+    assert sorted(cluster.holders().values()) == ["prod/web-1", "prod/web-3"]
+    cluster.check()
 
 
-def test_if_the_ledger_may_not_be_written_no_vm_is_touched(world: World) -> None:
-    world.vm("web-1")
-    world.vm("web-2")
-    world.api.refuse("patch", NETWORKWIZARD)
-    done = world.attach("web-1", "web-2")
+def test_if_the_ledger_may_not_be_written_no_vm_is_touched(cluster: FakeCluster) -> None:
+    cluster.vm("web-1")
+    cluster.vm("web-2")
+    cluster.api.refuse("patch", NETWORKWIZARD)
+    done = cluster.attach("web-1", "web-2")
     assert sorted(done.errors) == ["prod/web-1", "prod/web-2"]
-    assert world.pin("web-1") == world.pin("web-2") == ""
+    assert cluster.pin("web-1") == cluster.pin("web-2") == ""
 
 
-def test_a_run_that_was_killed_between_its_writes_is_completed_by_the_same_command(world: World) -> None:
-    world.vm()
+def test_a_run_that_was_killed_between_its_writes_is_completed_by_the_same_command(cluster: FakeCluster) -> None:
+    cluster.vm()
 
     def killed() -> None:
         raise KeyboardInterrupt
 
-    once_before(world, "patch", "VirtualMachine", killed)
+    once_before(cluster, "patch", "VirtualMachine", killed)
     with pytest.raises(KeyboardInterrupt):
-        world.attach()
-    assert world.holders() == {"10.133.0.1": "prod/web-1"}
-    assert world.pin() == ""
-    assert world.attach().results == {"prod/web-1": "10.133.0.1"}
-    world.check()
+        cluster.attach()
+    assert cluster.holders() == {"10.133.0.1": "prod/web-1"}
+    assert cluster.pin() == ""
+    assert cluster.attach().results == {"prod/web-1": "10.133.0.1"}
+    cluster.check()
 
 
 def test_a_run_that_was_killed_is_completed_on_a_large_network_too() -> None:
-    world = World()
-    world.network(cidr="10.0.0.0/8")
-    world.vm()
+    cluster = FakeCluster()
+    cluster.network(cidr="10.0.0.0/8")
+    cluster.vm()
 
     def killed() -> None:
         raise KeyboardInterrupt
 
-    once_before(world, "patch", "VirtualMachine", killed)
+    once_before(cluster, "patch", "VirtualMachine", killed)
     with pytest.raises(KeyboardInterrupt):
-        world.attach()
-    (left,) = world.records()
-    assert world.attach().results == {"prod/web-1": left}
-    world.check()
+        cluster.attach()
+    (left,) = cluster.records()
+    assert cluster.attach().results == {"prod/web-1": left}
+    cluster.check()
 
 
 # -- a VM made anew under its name ----------------------------------------------------------------------------------
 
 
-def test_a_vm_made_anew_gets_its_old_address_if_nobody_took_it(world: World) -> None:
-    world.vm()
-    world.attach(ip="10.133.0.9")
-    world.drop_vm()
-    anew = world.vm()
-    assert world.attach().results == {"prod/web-1": "10.133.0.9"}
-    assert world.records()["10.133.0.9"].uid == anew.uid
-    world.check()
+def test_a_vm_made_anew_gets_its_old_address_if_nobody_took_it(cluster: FakeCluster) -> None:
+    cluster.vm()
+    cluster.attach(ip="10.133.0.9")
+    cluster.delete_vm()
+    anew = cluster.vm()
+    assert cluster.attach().results == {"prod/web-1": "10.133.0.9"}
+    assert cluster.records()["10.133.0.9"].uid == anew.uid
+    cluster.check()
 
 
-def test_a_vm_made_anew_does_not_get_the_old_address_while_the_old_instance_runs(world: World) -> None:
-    world.running(pin="10.133.0.9")
-    world.attach()
-    old = world.api.get(VMI.ref("web-1", "prod"))
-    world.api.drop(VM.ref("web-1", "prod"))
-    world.api.put(VMI, old)  # as it is while its pod ends, or if only the VM was deleted (--cascade=orphan)
-    world.vm()
-    done = world.attach()
-    assert world.pin() != "10.133.0.9"
-    assert world.holders()["10.133.0.9"] == "prod/web-1"
-    assert done.errors or done.results == {"prod/web-1": world.pin()}
+def test_a_vm_made_anew_does_not_get_the_old_address_while_the_old_instance_runs(cluster: FakeCluster) -> None:
+    cluster.running(pin="10.133.0.9")
+    cluster.attach()
+    old = cluster.api.get(VMI.ref("web-1", "prod"))
+    cluster.api.drop(VM.ref("web-1", "prod"))
+    cluster.api.put(VMI, old)  # as it is while its pod ends, or if only the VM was deleted (--cascade=orphan)
+    cluster.vm()
+    done = cluster.attach()
+    assert cluster.pin() != "10.133.0.9"
+    assert cluster.holders()["10.133.0.9"] == "prod/web-1"
+    assert done.errors or done.results == {"prod/web-1": cluster.pin()}
 
 
-def test_a_vm_made_anew_with_the_old_ones_template_adopts_its_address(world: World) -> None:
-    world.vm(pin="10.133.0.9")
-    world.attach()
-    world.drop_vm()
-    anew = world.vm(pin="10.133.0.9")
-    assert world.attach().results == {"prod/web-1": "10.133.0.9"}
-    assert world.records()["10.133.0.9"].uid == anew.uid
-    world.check()
+def test_a_vm_made_anew_with_the_old_ones_template_adopts_its_address(cluster: FakeCluster) -> None:
+    cluster.vm(pin="10.133.0.9")
+    cluster.attach()
+    cluster.delete_vm()
+    anew = cluster.vm(pin="10.133.0.9")
+    assert cluster.attach().results == {"prod/web-1": "10.133.0.9"}
+    assert cluster.records()["10.133.0.9"].uid == anew.uid
+    cluster.check()
 
 
 # -- VMs that run ---------------------------------------------------------------------------------------------------
 
 
-def test_a_running_vm_keeps_running_and_is_said_to_need_a_restart(old_world: World) -> None:
-    old_world.running()
-    old_world.api.writes.clear()
-    done = old_world.attach()
+def test_a_running_vm_keeps_running_and_is_said_to_need_a_restart(old_calico: FakeCluster) -> None:
+    old_calico.running()
+    old_calico.api.writes.clear()
+    done = old_calico.attach()
     assert done.results == {"prod/web-1": "10.133.0.1"}
     assert any("restart needed: virtualmachine/web-1" in note for note in done.notes)
-    assert [write for write in old_world.api.writes if write.startswith(("stop", "restart"))] == []
-    old_world.check()
+    assert [write for write in old_calico.api.writes if write.startswith(("stop", "restart"))] == []
+    old_calico.check()
 
 
-def test_the_need_is_told_again_until_the_vm_runs_with_its_address(old_world: World) -> None:
-    old_world.running()
-    old_world.attach()
-    assert any("restart needed" in note for note in old_world.attach().notes)
-    old_world.api.call(_call("web-1"), "restart")
-    old_world.time_passes()
-    assert old_world.runs_with() == "10.133.0.1"
-    assert not any("restart needed" in note for note in old_world.attach().notes)
+def test_the_need_is_told_again_until_the_vm_runs_with_its_address(old_calico: FakeCluster) -> None:
+    old_calico.running()
+    old_calico.attach()
+    assert any("restart needed" in note for note in old_calico.attach().notes)
+    old_calico.api.call(_call("web-1"), "restart")
+    old_calico.time_passes()
+    assert old_calico.runs_with() == "10.133.0.1"
+    assert not any("restart needed" in note for note in old_calico.attach().notes)
 
 
 def _call(name: str) -> ObjectRef:
@@ -667,106 +673,106 @@ def _call(name: str) -> ObjectRef:
 
 
 @pytest.mark.parametrize("spec", [{"runStrategy": "Always"}, {"runStrategy": "RerunOnFailure"}, {"running": True}])
-def test_with_restart_kubevirt_is_asked_once_to_restart_it(old_world: World, spec: dict[str, Any]) -> None:
-    old_world.running(**spec)
-    done = old_world.attach(restart=True)
-    assert old_world.api.writes.count("restart virtualmachine/web-1") == 1
+def test_with_restart_kubevirt_is_asked_once_to_restart_it(old_calico: FakeCluster, spec: dict[str, Any]) -> None:
+    old_calico.running(**spec)
+    done = old_calico.attach(restart=True)
+    assert old_calico.api.writes.count("restart virtualmachine/web-1") == 1
     assert not any("restart needed" in note for note in done.notes)
-    old_world.time_passes()
-    assert old_world.runs_with() == "10.133.0.1"
-    old_world.api.writes.clear()
-    assert not old_world.attach(restart=True).has_changed()
-    old_world.check()
+    old_calico.time_passes()
+    assert old_calico.runs_with() == "10.133.0.1"
+    old_calico.api.writes.clear()
+    assert not old_calico.attach(restart=True).has_changed()
+    old_calico.check()
 
 
-def test_a_vm_that_runs_with_the_address_already_is_not_restarted(old_world: World) -> None:
-    old_world.running(pin="10.133.0.7")
-    done = old_world.attach(restart=True)
+def test_a_vm_that_runs_with_the_address_already_is_not_restarted(old_calico: FakeCluster) -> None:
+    old_calico.running(pin="10.133.0.7")
+    done = old_calico.attach(restart=True)
     assert done.results == {"prod/web-1": "10.133.0.7"}
-    assert not [write for write in old_world.api.writes if write.startswith(("stop", "restart"))]
+    assert not [write for write in old_calico.api.writes if write.startswith(("stop", "restart"))]
 
 
-def test_the_address_that_a_vm_runs_with_stays_recorded_when_its_attachment_is_refused(world: World) -> None:
-    world.running(pin="10.133.0.7")
-    world.attach()
-    world.detach()
-    assert (world.pin(), world.holders()) == ("", {"10.133.0.7": "prod/web-1"})
-    world.api.refuse("patch", VM)
-    assert "may not patch" in refusal(world.attach(ip="10.133.0.7")).message
-    assert world.holders() == {"10.133.0.7": "prod/web-1"}
+def test_the_address_that_a_vm_runs_with_stays_recorded_when_its_attachment_is_refused(cluster: FakeCluster) -> None:
+    cluster.running(pin="10.133.0.7")
+    cluster.attach()
+    cluster.detach()
+    assert (cluster.pin(), cluster.holders()) == ("", {"10.133.0.7": "prod/web-1"})
+    cluster.api.refuse("patch", VM)
+    assert "may not patch" in refusal(cluster.attach(ip="10.133.0.7")).message
+    assert cluster.holders() == {"10.133.0.7": "prod/web-1"}
 
 
-def test_the_old_address_of_a_running_vm_stays_recorded_until_it_is_restarted(old_world: World) -> None:
-    old_world.running(pin="10.133.0.7")
-    old_world.attach()
-    done = old_world.attach(ip="10.133.0.8", replace=True)
-    assert old_world.holders() == {"10.133.0.7": "prod/web-1", "10.133.0.8": "prod/web-1"}
+def test_the_old_address_of_a_running_vm_stays_recorded_until_it_is_restarted(old_calico: FakeCluster) -> None:
+    old_calico.running(pin="10.133.0.7")
+    old_calico.attach()
+    done = old_calico.attach(ip="10.133.0.8", replace=True)
+    assert old_calico.holders() == {"10.133.0.7": "prod/web-1", "10.133.0.8": "prod/web-1"}
     assert any("10.133.0.7 stays recorded" in note for note in done.notes)
 
 
 # -- what Calico holds ----------------------------------------------------------------------------------------------
 
 
-def test_what_calico_holds_for_a_halted_vm_is_released_block_first_then_handle(world: World) -> None:
-    world.vm()
-    world.hold("192.168.0.9", "k8s-pod-network.vmi.prod.web-1")
-    world.hold_by_pod("192.168.0.10")
-    world.api.writes.clear()
-    assert world.attach().results == {"prod/web-1": "10.133.0.1"}
-    assert world.held_in_calico() == {"192.168.0.10": "k8s-pod-network.some-container-10"}
-    ours = [write for write in world.api.writes if "ipam" in write]
+def test_what_calico_holds_for_a_halted_vm_is_released_block_first_then_handle(cluster: FakeCluster) -> None:
+    cluster.vm()
+    cluster.hold("192.168.0.9", "k8s-pod-network.vmi.prod.web-1")
+    cluster.hold_by_pod("192.168.0.10")
+    cluster.api.writes.clear()
+    assert cluster.attach().results == {"prod/web-1": "10.133.0.1"}
+    assert cluster.held_in_calico() == {"192.168.0.10": "k8s-pod-network.some-container-10"}
+    ours = [write for write in cluster.api.writes if "ipam" in write]
     assert ours == ["replace ipamblock/192-168-0-0-26", "delete ipamhandle/k8s-pod-network.vmi.prod.web-1"]
-    world.check()
+    cluster.check()
 
 
-def test_the_address_that_calico_holds_for_the_vm_is_adopted_without_release(world: World) -> None:
-    world.vm(pin="10.133.0.9")
-    world.hold("10.133.0.9", "k8s-pod-network.vmi.prod.web-1")
-    assert world.attach().results == {"prod/web-1": "10.133.0.9"}
-    assert world.held_in_calico() == {"10.133.0.9": "k8s-pod-network.vmi.prod.web-1"}
+def test_the_address_that_calico_holds_for_the_vm_is_adopted_without_release(cluster: FakeCluster) -> None:
+    cluster.vm(pin="10.133.0.9")
+    cluster.hold("10.133.0.9", "k8s-pod-network.vmi.prod.web-1")
+    assert cluster.attach().results == {"prod/web-1": "10.133.0.9"}
+    assert cluster.held_in_calico() == {"10.133.0.9": "k8s-pod-network.vmi.prod.web-1"}
 
 
-def test_a_dual_stack_vm_has_both_its_old_addresses_released(world: World) -> None:
-    world.vm()
+def test_a_dual_stack_vm_has_both_its_old_addresses_released(cluster: FakeCluster) -> None:
+    cluster.vm()
     for address in ("fd00:9::5", "192.168.0.9"):
-        world.hold(address, "k8s-pod-network.vmi.prod.web-1")
-    assert world.attach().results == {"prod/web-1": "10.133.0.1"}
-    assert world.held_in_calico() == {}
+        cluster.hold(address, "k8s-pod-network.vmi.prod.web-1")
+    assert cluster.attach().results == {"prod/web-1": "10.133.0.1"}
+    assert cluster.held_in_calico() == {}
 
 
-def test_an_ipv6_address_that_calico_holds_for_a_running_vm_is_named_rightly(world: World) -> None:
-    world.running()
-    world.forget("web-1")
-    world.hold("fd00:9::5", "k8s-pod-network.vmi.prod.web-1")
-    assert "Calico holds fd00:9::5 for VM prod/web-1" in refusal(world.attach()).message
+def test_an_ipv6_address_that_calico_holds_for_a_running_vm_is_named_rightly(cluster: FakeCluster) -> None:
+    cluster.running()
+    cluster.forget("web-1")
+    cluster.hold("fd00:9::5", "k8s-pod-network.vmi.prod.web-1")
+    assert "Calico holds fd00:9::5 for VM prod/web-1" in refusal(cluster.attach()).message
 
 
-def test_a_running_vm_that_calico_holds_another_address_for_is_refused_with_the_way_out(world: World) -> None:
-    world.running()
-    world.api.writes.clear()
-    refused = refusal(world.attach())
+def test_a_running_vm_that_calico_holds_another_address_for_is_refused_with_the_way_out(cluster: FakeCluster) -> None:
+    cluster.running()
+    cluster.api.writes.clear()
+    refused = refusal(cluster.attach())
     assert "Calico holds 192.168.0.1 for VM prod/web-1 and would assign it again" in refused.message
     assert "--restart" in refused.hint
-    assert world.api.writes == []
-    assert world.records() == {}
+    assert cluster.api.writes == []
+    assert cluster.records() == {}
 
 
 @pytest.mark.parametrize("restart", [False, True])
 @pytest.mark.parametrize("phase", ["Succeeded", "Failed"])
 def test_a_vm_whose_guest_has_shut_down_is_a_halted_one_once_its_pod_has_ended(
-    world: World, restart: bool, phase: str
+    cluster: FakeCluster, restart: bool, phase: str
 ) -> None:
     """KubeVirt keeps the instance of Manual and Once until somebody starts the VM."""
-    world.running(runStrategy="Manual")
-    world.api.change(VMI.ref("web-1", "prod"), lambda vmi: vmi["status"].update(phase=phase))
-    assert "virt-launcher-web-1 in namespace prod exists" in refusal(world.attach()).message
-    world.drop_pod("web-1")
-    world.api.writes.clear()
-    assert world.attach(restart=restart).results == {"prod/web-1": "10.133.0.1"}
-    assert world.held_in_calico() == {}
-    assert not [write for write in world.api.writes if write.startswith(("stop", "start"))]
-    world.detach()
-    assert world.records() == {}
+    cluster.running(runStrategy="Manual")
+    cluster.api.change(VMI.ref("web-1", "prod"), lambda vmi: vmi["status"].update(phase=phase))
+    assert "virt-launcher-web-1 in namespace prod exists" in refusal(cluster.attach()).message
+    cluster.drop_pod("web-1")
+    cluster.api.writes.clear()
+    assert cluster.attach(restart=restart).results == {"prod/web-1": "10.133.0.1"}
+    assert cluster.held_in_calico() == {}
+    assert not [write for write in cluster.api.writes if write.startswith(("stop", "start"))]
+    cluster.detach()
+    assert cluster.records() == {}
 
 
 SPECS = [
@@ -779,241 +785,243 @@ SPECS = [
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=[str(*spec.values()) for spec in SPECS])
-def test_with_restart_it_is_stopped_released_and_started_as_it_was(world: World, spec: dict[str, Any]) -> None:
-    before = world.running(**spec)
-    world.api.writes.clear()
-    done = world.attach(restart=True)
+def test_with_restart_it_is_stopped_released_and_started_as_it_was(cluster: FakeCluster, spec: dict[str, Any]) -> None:
+    before = cluster.running(**spec)
+    cluster.api.writes.clear()
+    done = cluster.attach(restart=True)
     assert done.results == {"prod/web-1": "10.133.0.1"}
-    order = [write.split("/")[0] for write in world.api.writes]
+    order = [write.split("/")[0] for write in cluster.api.writes]
     assert order.index("stop virtualmachine") < order.index("replace ipamblock") < order.index("delete ipamhandle")
-    world.time_passes()
-    assert world.runs_with() == "10.133.0.1"
-    after = world.now()
+    cluster.time_passes()
+    assert cluster.runs_with() == "10.133.0.1"
+    after = cluster.now()
     assert {key: after.raw["spec"].get(key) for key in spec} == spec
     assert set(after.raw["spec"]) == set(before.raw["spec"])
     assert START_AGAIN_ANNOTATION not in after.annotations
-    world.check()
+    cluster.check()
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=[str(*spec.values()) for spec in SPECS])
 @pytest.mark.parametrize("attached", [False, True])
 def test_what_was_stopped_in_vain_is_started_again_as_it_was(
-    world: World, spec: dict[str, Any], attached: bool
+    cluster: FakeCluster, spec: dict[str, Any], attached: bool
 ) -> None:
-    world.running(**spec)
+    cluster.running(**spec)
     if attached:
-        world.attach(restart=True)
-        world.time_passes()
-    ran_with = world.runs_with()
-    world.may_not_write_calicos_books(reviews=False)
+        cluster.attach(restart=True)
+        cluster.time_passes()
+    ran_with = cluster.runs_with()
+    cluster.forbid_ipam_writes(reviews=False)
     for _ in range(2):
-        done = world.attach(ip="10.133.0.9", replace=True, restart=True)
-        world.time_passes()
+        done = cluster.attach(ip="10.133.0.9", replace=True, restart=True)
+        cluster.time_passes()
         told = refusal(done)
         assert "may not update ipamblocks" in told.message
         assert "stop virtualmachine/web-1" in told.changes_so_far
         assert "virtualmachine/web-1 in namespace prod is started again unchanged" in done.notes
-        assert world.runs_with() == ran_with
-        assert {key: world.now().raw["spec"].get(key) for key in spec} == spec
-        assert START_AGAIN_ANNOTATION not in world.now().annotations
+        assert cluster.runs_with() == ran_with
+        assert {key: cluster.now().raw["spec"].get(key) for key in spec} == spec
+        assert START_AGAIN_ANNOTATION not in cluster.now().annotations
 
 
-def test_a_vm_that_a_killed_run_had_stopped_is_started_by_one_that_can_do_nothing_more_for_it(world: World) -> None:
-    world.running()
-    once_before(world, "update", "IPAMBlock", lambda: (_ for _ in ()).throw(KeyboardInterrupt()))
+def test_a_vm_that_a_killed_run_had_stopped_is_started_by_one_that_can_do_nothing_more_for_it(
+    cluster: FakeCluster,
+) -> None:
+    cluster.running()
+    once_before(cluster, "update", "IPAMBlock", lambda: (_ for _ in ()).throw(KeyboardInterrupt()))
     with pytest.raises(KeyboardInterrupt):
-        world.attach(restart=True)
-    world.time_passes()
-    assert not world.runs_with()
-    world.may_not_write_calicos_books(reviews=False)
-    assert "may not update ipamblocks" in refusal(world.attach()).message
-    world.time_passes()
-    assert world.runs_with()
-    assert START_AGAIN_ANNOTATION not in world.now().annotations
+        cluster.attach(restart=True)
+    cluster.time_passes()
+    assert not cluster.runs_with()
+    cluster.forbid_ipam_writes(reviews=False)
+    assert "may not update ipamblocks" in refusal(cluster.attach()).message
+    cluster.time_passes()
+    assert cluster.runs_with()
+    assert START_AGAIN_ANNOTATION not in cluster.now().annotations
 
 
-def test_a_vm_that_does_not_stop_in_time_is_told_and_is_started_again_by_the_next_run(world: World) -> None:
-    world.running()
-    world.slow.add("web-1")
-    assert "still" in refusal(world.attach(restart=True)).message
-    world.slow.clear()
-    world.time_passes()
-    assert world.runs_with() == ""
-    assert world.attach(restart=True).results == {"prod/web-1": world.pin()}
-    world.time_passes()
-    assert world.runs_with() == world.pin() != ""
-    assert world.now().run_strategy == "Always"
-    assert START_AGAIN_ANNOTATION not in world.now().annotations
-    world.check()
+def test_a_vm_that_does_not_stop_in_time_is_told_and_is_started_again_by_the_next_run(cluster: FakeCluster) -> None:
+    cluster.running()
+    cluster.slow.add("web-1")
+    assert "still" in refusal(cluster.attach(restart=True)).message
+    cluster.slow.clear()
+    cluster.time_passes()
+    assert cluster.runs_with() == ""
+    assert cluster.attach(restart=True).results == {"prod/web-1": cluster.pin()}
+    cluster.time_passes()
+    assert cluster.runs_with() == cluster.pin() != ""
+    assert cluster.now().run_strategy == "Always"
+    assert START_AGAIN_ANNOTATION not in cluster.now().annotations
+    cluster.check()
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=[str(*spec.values()) for spec in SPECS])
 def test_a_restart_that_was_killed_anywhere_is_finished_by_the_same_command(spec: dict[str, Any]) -> None:
     for writes in itertools.count():
-        world = World()
-        world.network()
-        world.running(**spec)
-        killed = is_killed(world, writes, lambda world: world.attach(restart=True))
+        cluster = FakeCluster()
+        cluster.network()
+        cluster.running(**spec)
+        killed = is_killed(cluster, writes, lambda cluster: cluster.attach(restart=True))
         if killed:
-            world.time_passes()
-        done = world.attach(restart=True)
-        world.time_passes()
-        assert done.results == {"prod/web-1": world.pin()}
-        assert world.runs_with() == world.pin() != ""
-        assert {key: world.now().raw["spec"].get(key) for key in spec} == spec
-        assert START_AGAIN_ANNOTATION not in world.now().annotations
-        assert world.held_in_calico() == {world.pin(): "k8s-pod-network.vmi.prod.web-1"}
-        world.check()
+            cluster.time_passes()
+        done = cluster.attach(restart=True)
+        cluster.time_passes()
+        assert done.results == {"prod/web-1": cluster.pin()}
+        assert cluster.runs_with() == cluster.pin() != ""
+        assert {key: cluster.now().raw["spec"].get(key) for key in spec} == spec
+        assert START_AGAIN_ANNOTATION not in cluster.now().annotations
+        assert cluster.held_in_calico() == {cluster.pin(): "k8s-pod-network.vmi.prod.web-1"}
+        cluster.check()
         if not killed:
             break
     assert writes > 5, "so many writes at least have had a kill before them"
 
 
-def test_while_only_the_pod_is_left_a_restart_waits_until_it_is_gone(world: World) -> None:
-    world.running()
-    world.api.change(VM.ref("web-1", "prod"), lambda obj: obj["spec"].update(runStrategy="Halted"))
-    world.api.drop(VMI.ref("web-1", "prod"))
-    assert "pod/virt-launcher-web-1" in refusal(world.attach()).message
+def test_while_only_the_pod_is_left_a_restart_waits_until_it_is_gone(cluster: FakeCluster) -> None:
+    cluster.running()
+    cluster.api.change(VM.ref("web-1", "prod"), lambda obj: obj["spec"].update(runStrategy="Halted"))
+    cluster.api.drop(VMI.ref("web-1", "prod"))
+    assert "pod/virt-launcher-web-1" in refusal(cluster.attach()).message
     waited: list[float] = []
 
     def pod_goes() -> None:
-        waited.append(world.api.clock.time)
+        waited.append(cluster.api.clock.time)
         if len(waited) == 3:
-            world.drop_pod("web-1")
+            cluster.drop_pod("web-1")
 
-    world.api.clock._meanwhile = pod_goes
-    assert world.attach(restart=True).results == {"prod/web-1": "10.133.0.1"}
-    assert world.held_in_calico() == {}
+    cluster.api.clock._meanwhile = pod_goes
+    assert cluster.attach(restart=True).results == {"prod/web-1": "10.133.0.1"}
+    assert cluster.held_in_calico() == {}
     assert len(waited) >= 3
-    world.check()
+    cluster.check()
 
 
-def test_where_calico_may_not_be_asked_a_halted_vm_is_attached_with_a_note(world: World) -> None:
-    world.vm()
-    world.api.refuse("get", RAW.handle)
-    done = world.attach()
+def test_where_calico_may_not_be_asked_a_halted_vm_is_attached_with_a_note(cluster: FakeCluster) -> None:
+    cluster.vm()
+    cluster.api.refuse("get", RAW.handle)
+    done = cluster.attach()
     assert done.results == {"prod/web-1": "10.133.0.1"}
     assert any("whether Calico holds other addresses" in note for note in done.notes)
 
 
-def test_nothing_that_changed_in_the_block_meanwhile_is_overwritten(world: World) -> None:
-    world.vm()
-    world.hold("192.168.0.9", "k8s-pod-network.vmi.prod.web-1")
-    once_before(world, "update", "IPAMBlock", lambda: world.hold_by_pod("192.168.0.10"))
-    assert world.attach().results == {"prod/web-1": "10.133.0.1"}
-    assert world.held_in_calico() == {"192.168.0.10": "k8s-pod-network.some-container-10"}
+def test_nothing_that_changed_in_the_block_meanwhile_is_overwritten(cluster: FakeCluster) -> None:
+    cluster.vm()
+    cluster.hold("192.168.0.9", "k8s-pod-network.vmi.prod.web-1")
+    once_before(cluster, "update", "IPAMBlock", lambda: cluster.hold_by_pod("192.168.0.10"))
+    assert cluster.attach().results == {"prod/web-1": "10.133.0.1"}
+    assert cluster.held_in_calico() == {"192.168.0.10": "k8s-pod-network.some-container-10"}
 
 
 # -- showing only ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dry_run", ["client", "server"])
-def test_a_dry_run_changes_nothing_and_tells_the_address(world: World, dry_run: str) -> None:
-    world.vm()
-    world.api.writes.clear()
-    done = world.attach(dry_run=dry_run)
+def test_a_dry_run_changes_nothing_and_tells_the_address(cluster: FakeCluster, dry_run: str) -> None:
+    cluster.vm()
+    cluster.api.writes.clear()
+    done = cluster.attach(dry_run=dry_run)
     assert done.results == {"prod/web-1": "10.133.0.1"}
     assert [change.ref.resource.kind for change in done.plan] == ["NetworkWizard", "VirtualMachine"]
-    assert world.api.writes == []
-    assert world.records() == {}
+    assert cluster.api.writes == []
+    assert cluster.records() == {}
 
 
-def test_a_network_whose_spec_is_broken_is_named(world: World) -> None:
-    world.vm()
-    world.api.put(NETWORKWIZARD, wizard("broken", "10.133.0.0"))
+def test_a_network_whose_spec_is_broken_is_named(cluster: FakeCluster) -> None:
+    cluster.vm()
+    cluster.api.put(NETWORKWIZARD, wizard("broken", "10.133.0.0"))
     with pytest.raises(UsageError, match=r'network "broken": cidr "10\.133\.0\.0"'):
-        world.attach(network="prod/broken")
+        cluster.attach(network="prod/broken")
 
 
-def test_an_annotation_that_calico_could_not_read_either_counts_as_none(world: World) -> None:
-    world.vm()
-    annotate_template(world, "web-1", IP_ADDRS_ANNOTATION, "10.133.0.9")
-    world.attach()
-    assert json.loads(world.now().template_annotations[IP_ADDRS_ANNOTATION]) == [world.pin()]
-    world.check()
+def test_an_annotation_that_calico_could_not_read_either_counts_as_none(cluster: FakeCluster) -> None:
+    cluster.vm()
+    annotate_template(cluster, "web-1", IP_ADDRS_ANNOTATION, "10.133.0.9")
+    cluster.attach()
+    assert json.loads(cluster.now().template_annotations[IP_ADDRS_ANNOTATION]) == [cluster.pin()]
+    cluster.check()
 
 
 # -- live migration -------------------------------------------------------------------------------------------------
 
 
-def moving(world: World, *names: str, **template: str) -> None:
+def moving(cluster: FakeCluster, *names: str, **template: str) -> None:
     """VMs that are to leave their node when it is drained."""
     for name in names:
         spec: Json = {"domain": {"devices": {}}, "evictionStrategy": "LiveMigrate"}
-        world.vm(name, template={"metadata": {"annotations": template}, "spec": spec})
+        cluster.vm(name, template={"metadata": {"annotations": template}, "spec": spec})
 
 
 def about_migration(done: RunResult) -> list[str]:
     return [note for note in done.notes if "live-migrated" in note]
 
 
-def test_what_live_migration_lacks_is_told_once_for_all_vms(world: World) -> None:
-    moving(world, "web-1", "web-2")
-    moving(world, "web-3", **{ALLOW_MIGRATION_ANNOTATION: ""})
-    world.vm("web-4")
-    (line,) = about_migration(world.attach("web-1", "web-2", "web-3", "web-4"))
+def test_what_live_migration_lacks_is_told_once_for_all_vms(cluster: FakeCluster) -> None:
+    moving(cluster, "web-1", "web-2")
+    moving(cluster, "web-3", **{ALLOW_MIGRATION_ANNOTATION: ""})
+    cluster.vm("web-4")
+    (line,) = about_migration(cluster.attach("web-1", "web-2", "web-3", "web-4"))
     assert line == (
         "3 VMs of network prod/blue cannot be live-migrated: network prod/blue has VXLAN and NAT (created without "
         f"--live-migration); bridge binding without annotation {ALLOW_MIGRATION_ANNOTATION} (2 of them)"
     )
-    moving(world, "web-5")
-    (line,) = about_migration(world.attach("web-1", "web-2", "web-3", "web-4", "web-5"))
+    moving(cluster, "web-5")
+    (line,) = about_migration(cluster.attach("web-1", "web-2", "web-3", "web-4", "web-5"))
     assert line.startswith("VM prod/web-5 cannot be live-migrated: ")
 
 
-def test_where_nothing_is_changed_or_nobody_asks_nothing_is_said_of_live_migration(world: World) -> None:
-    moving(world, "web-1")
-    world.attach("web-1")
-    assert world.attach("web-1").notes == ()
-    world.vm("web-2")
-    assert world.attach("web-2").notes == ()
+def test_where_nothing_is_changed_or_nobody_asks_nothing_is_said_of_live_migration(cluster: FakeCluster) -> None:
+    moving(cluster, "web-1")
+    cluster.attach("web-1")
+    assert cluster.attach("web-1").notes == ()
+    cluster.vm("web-2")
+    assert cluster.attach("web-2").notes == ()
 
 
 def test_what_was_released_in_the_end_is_not_said_to_stay_recorded() -> None:
-    world = World()
-    world.network("blue", "10.133.0.0/24")
-    world.running(pin="10.133.0.5")
-    world.attach(ip="10.133.0.5")
-    assert world.runs_with() == "10.133.0.5"
-    done = world.attach(ip="10.133.0.6", replace=True, restart=True)
-    assert world.holders() == {"10.133.0.6": "prod/web-1"}
+    cluster = FakeCluster()
+    cluster.network("blue", "10.133.0.0/24")
+    cluster.running(pin="10.133.0.5")
+    cluster.attach(ip="10.133.0.5")
+    assert cluster.runs_with() == "10.133.0.5"
+    done = cluster.attach(ip="10.133.0.6", replace=True, restart=True)
+    assert cluster.holders() == {"10.133.0.6": "prod/web-1"}
     assert not any("stays recorded" in note for note in done.notes)
 
 
 @pytest.mark.parametrize(("keeps", "length", "warned"), [(True, 104, True), (True, 103, False), (False, 104, False)])
 def test_a_name_that_calico_cannot_make_a_handle_of_is_warned_of(keeps: bool, length: int, warned: bool) -> None:
-    world = World(keeps)
-    world.network("blue", "10.133.0.0/24")
+    cluster = FakeCluster(keeps)
+    cluster.network("blue", "10.133.0.0/24")
     name = "w" * length  # in namespace prod
-    world.vm(name)
-    done = world.attach(name)
+    cluster.vm(name)
+    done = cluster.attach(name)
     assert not done.errors
     says = "have more than 107 characters together, and these have 108"
     assert any(says in note for note in done.notes) is warned
 
 
-def test_what_the_answers_tell_is_not_read_again(world: World) -> None:
+def test_what_the_answers_tell_is_not_read_again(cluster: FakeCluster) -> None:
     """The patch of the VM is refused if anybody has written to it: what was read before still holds."""
-    world.vm()
+    cluster.vm()
     requests: list[str] = []
-    world.api.before.append(lambda verb, ref: requests.append(verb))
-    assert not world.attach().errors
+    cluster.api.before.append(lambda verb, ref: requests.append(verb))
+    assert not cluster.attach().errors
     assert requests[-2:] == ["patch", "patch"]
-    assert not world.detach().errors
+    assert not cluster.detach().errors
     assert requests[-2:] == ["patch", "patch"]
 
 
-def test_an_attachment_whose_record_another_run_takes_meanwhile_is_made_again(world: World) -> None:
-    world.vm()
-    mine = world.twin(1)
+def test_an_attachment_whose_record_another_run_takes_meanwhile_is_made_again(cluster: FakeCluster) -> None:
+    cluster.vm()
+    mine = cluster.second_client(1)
 
     def collected(verb: str, ref: ObjectRef) -> None:
         if (verb, ref.resource) == ("patch", VM):
             mine.api.before.clear()
-            world.collect()
-            assert world.holders() == {}
+            cluster.collect()
+            assert cluster.holders() == {}
 
     mine.api.before.append(collected)
     assert not mine.attach().errors
-    assert world.holders() == {world.pin(): "prod/web-1"}
-    world.check()
+    assert cluster.holders() == {cluster.pin(): "prod/web-1"}
+    cluster.check()

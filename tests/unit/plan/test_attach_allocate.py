@@ -142,7 +142,7 @@ def test_choosing_in_a_slash_8_with_100000_held_addresses_takes_a_few_dozen_step
     assert Counting.compared <= 200
 
 
-class Books:
+class AllocationTables:
     """Shelves, and which of them were opened."""
 
     def __init__(self, net: Network, held: Intervals = NOBODY) -> None:
@@ -160,7 +160,7 @@ class Books:
         return obj
 
 
-def allocator(books: Books, taken: Intervals = NOBODY, rng: Any = None) -> Allocator:
+def allocator(books: AllocationTables, taken: Intervals = NOBODY, rng: Any = None) -> Allocator:
     run = RunContext() if rng is None else RunContext(1, rng=rng)
     return Allocator(books.network, books, taken, run)
 
@@ -179,7 +179,7 @@ def test_every_free_address_is_handed_out_once_and_then_the_network_is_full(
     held = net.usable - free
     taken = Intervals.from_numbers(data.draw(st.lists(anywhere, max_size=3)))
     excluded = Intervals.from_numbers(data.draw(st.lists(anywhere, max_size=3)))
-    books = Books(net, held)
+    books = AllocationTables(net, held)
     wanted = set(free - taken - excluded)
     got: list[int] = []
     with pytest.raises(PreconditionFailed, match="network prod/blue is full"):
@@ -193,7 +193,7 @@ def test_every_free_address_is_handed_out_once_and_then_the_network_is_full(
 
 
 def test_a_small_network_is_filled_from_the_lowest_address_on() -> None:
-    chosen = allocator(Books(network("10.133.0.0/29")))
+    chosen = allocator(AllocationTables(network("10.133.0.0/29")))
     assert [str(network("10.133.0.0/29").address(chosen.next_address())) for _ in range(6)] == [
         f"10.133.0.{last}" for last in range(1, 7)
     ]
@@ -201,14 +201,14 @@ def test_a_small_network_is_filled_from_the_lowest_address_on() -> None:
 
 def test_a_large_network_is_filled_from_its_lowest_block_on_each_blocks_first_and_last_address_last() -> None:
     net = network("10.133.0.0/23")
-    chosen = allocator(Books(net))
+    chosen = allocator(AllocationTables(net))
     order = [str(net.address(chosen.next_address())) for _ in range(510)]
     low, high = ([f"10.133.{third}.{last}" for last in range(1, 255)] for third in (0, 1))
     assert order == [*low, "10.133.0.255", *high, "10.133.1.0"]
 
 
 def test_only_as_many_shelves_are_opened_as_are_needed() -> None:
-    books = Books(network("10.0.0.0/8"))
+    books = AllocationTables(network("10.0.0.0/8"))
     chosen = allocator(books)
     for _ in range(255):  # its first address is the network's own
         chosen.next_address()
@@ -233,7 +233,7 @@ def searched_from(net: Network, address: str) -> Network:
 )
 def test_the_search_begins_in_the_block_that_the_status_names(hint: str, first: str) -> None:
     net = searched_from(network("fd00::/64"), hint)
-    chosen = allocator(Books(net))
+    chosen = allocator(AllocationTables(net))
     assert str(net.address(chosen.next_address())) == first
     assert chosen.hint.start == number(first) // 256 * 256
 
@@ -243,7 +243,7 @@ def test_where_that_block_is_full_the_lowest_one_with_room_is_next_and_named_for
     held = Intervals.from_spans(
         [(number("10.0.0.0"), number("10.0.1.255")), (number("10.0.4.0"), number("10.0.4.255"))]
     )
-    books = Books(net, held)
+    books = AllocationTables(net, held)
     chosen = allocator(books)
     assert str(net.address(chosen.next_address())) == "10.0.2.1"
     assert chosen.hint.start == number("10.0.2.0")

@@ -22,7 +22,7 @@ from kubectl_yoshi.model.objects import Json, dig
 from kubectl_yoshi.model.vm import VM, VMI
 from kubectl_yoshi.plan.attach.wait import find_pending_vms
 from kubectl_yoshi.plan.restart import starts_vm
-from tests.unit.plan.fake_cluster import BACKENDS, World
+from tests.unit.plan.fake_cluster import BACKENDS, FakeCluster
 from tests.unit.plan.test_layer2 import layer2
 
 WEB = VM.ref("web-1", "prod")
@@ -31,55 +31,57 @@ AT_ONCE = [(1, "")]
 """What is told where there is nothing to wait for."""
 
 
-def wait(world: World, done: RunResult, network: str = "blue", timeout: float | None = None) -> list[tuple[int, str]]:
+def wait(
+    cluster: FakeCluster, done: RunResult, network: str = "blue", timeout: float | None = None
+) -> list[tuple[int, str]]:
     """As `vm attach --wait` does; gives what was told of it."""
     started = {change.owner for change, _ in done.executed if starts_vm(change)}
     ask = partial(find_pending_vms, ("prod", network), done.results, started, BACKENDS)
     told: list[tuple[int, str]] = []
-    wait_until_running(world.api, ask, done.results, timeout, lambda count, what: told.append((count, what)))  # type: ignore[arg-type]
+    wait_until_running(cluster.api, ask, done.results, timeout, lambda count, what: told.append((count, what)))  # type: ignore[arg-type]
     return told
 
 
-def blue() -> World:
-    world = World()
-    world.network()
-    return world
+def blue() -> FakeCluster:
+    cluster = FakeCluster()
+    cluster.network()
+    return cluster
 
 
 @pytest.mark.parametrize("strategy", ["Always", "RerunOnFailure", "Manual"])
 def test_a_vm_that_was_restarted_is_waited_for_until_it_runs_with_its_address(strategy: str) -> None:
-    world = blue()
-    world.running(runStrategy=strategy)
-    done = world.attach(restart=True)
-    assert world.runs_with() != "10.133.0.1"
-    told = wait(world, done)
-    assert world.runs_with() == "10.133.0.1"
+    cluster = blue()
+    cluster.running(runStrategy=strategy)
+    done = cluster.attach(restart=True)
+    assert cluster.runs_with() != "10.133.0.1"
+    told = wait(cluster, done)
+    assert cluster.runs_with() == "10.133.0.1"
     assert (0, "prod/web-1 does not run with 10.133.0.1 yet") in told
 
 
 @pytest.mark.parametrize("strategy", ["RerunOnFailure", "Manual"])
 def test_a_started_vm_is_waited_for_while_nothing_of_it_is_there(strategy: str) -> None:
-    world = blue()
-    world.running(runStrategy=strategy)
-    done = world.attach(restart=True)
-    if world.api.look(INSTANCE):
-        world.api.drop(INSTANCE)
+    cluster = blue()
+    cluster.running(runStrategy=strategy)
+    done = cluster.attach(restart=True)
+    if cluster.api.look(INSTANCE):
+        cluster.api.drop(INSTANCE)
     with pytest.raises(TimedOutError, match=r"VM prod/web-1 does not run with 10.133.0.1 yet \(1 in all\)"):
-        wait(world, done, timeout=0.0)
+        wait(cluster, done, timeout=0.0)
 
 
 @pytest.mark.parametrize("strategy", ["Halted", "RerunOnFailure", "Manual"])
 def test_a_vm_that_does_not_run_and_that_nobody_has_started_is_not_waited_for(strategy: str) -> None:
-    world = blue()
-    world.vm(runStrategy=strategy)
-    assert wait(world, world.attach(), timeout=0.0) == AT_ONCE
+    cluster = blue()
+    cluster.vm(runStrategy=strategy)
+    assert wait(cluster, cluster.attach(), timeout=0.0) == AT_ONCE
 
 
 def test_one_that_kubernetes_is_yet_to_start_is_waited_for() -> None:
-    world = blue()
-    world.vm(runStrategy="Always")
-    wait(world, world.attach())
-    assert world.runs_with() == "10.133.0.1"
+    cluster = blue()
+    cluster.vm(runStrategy="Always")
+    wait(cluster, cluster.attach())
+    assert cluster.runs_with() == "10.133.0.1"
 
 
 @pytest.mark.parametrize(
@@ -93,86 +95,86 @@ def test_one_that_kubernetes_is_yet_to_start_is_waited_for() -> None:
     ids=["stops", "starts", "is over", "runs with another"],
 )
 def test_an_instance_is_none_that_runs_with_the_address_while_it(state: Json) -> None:
-    world = blue()
-    world.vm(runStrategy="Always")
-    done = world.attach()
-    world.time_passes()
-    assert wait(world, done, timeout=0.0) == AT_ONCE
+    cluster = blue()
+    cluster.vm(runStrategy="Always")
+    done = cluster.attach()
+    cluster.time_passes()
+    assert wait(cluster, done, timeout=0.0) == AT_ONCE
 
     def change(vmi: Json) -> None:
         for key, value in state.items():
             vmi[key] |= value
 
-    world.api.change(INSTANCE, change)
+    cluster.api.change(INSTANCE, change)
     with pytest.raises(TimedOutError, match=r"does not run with 10\.133\.0\.1"):
-        wait(world, done, timeout=0.0)
+        wait(cluster, done, timeout=0.0)
 
 
 def test_those_that_have_come_are_counted_once() -> None:
-    world = World(keeps=False)  # so that each is restarted by one call
-    world.network()
+    cluster = FakeCluster(keeps=False)  # so that each is restarted by one call
+    cluster.network()
     names = [f"web-{number}" for number in range(30)]
     for name in names:
-        world.running(name)
-    world.slow |= {"web-3", "web-4"}
-    done = world.attach(*names, restart=True)
+        cluster.running(name)
+    cluster.slow |= {"web-3", "web-4"}
+    done = cluster.attach(*names, restart=True)
     told = []
     ask = partial(find_pending_vms, ("prod", "blue"), done.results, {*done.results}, BACKENDS)
 
     def step(count: int, what: str) -> None:
         told.append((count, what.partition(" ")[0]))
         if len(told) == 4:
-            world.slow.clear()
+            cluster.slow.clear()
 
-    wait_until_running(world.api, ask, done.results, None, step)  # type: ignore[arg-type]
+    wait_until_running(cluster.api, ask, done.results, None, step)  # type: ignore[arg-type]
     assert sum(count for count, _ in told) == 30
     assert told[-1][1:] == ("",)
     assert {who for _, who in told[1:4]} == {"prod/web-3"}
 
 
 def test_on_a_layer_2_network_whose_guest_tells_nothing_the_interface_is_enough() -> None:
-    world = World()
-    layer2(world)
-    world.running()
-    done = world.attach(network="prod/lab", restart=True)
-    assert dig(world.api.get(INSTANCE), "spec", "networks", default=[]) == []
-    wait(world, done, "lab")
-    assert [one["name"] for one in world.api.get(INSTANCE)["spec"]["networks"]] == ["default", "lab"]
+    cluster = FakeCluster()
+    layer2(cluster)
+    cluster.running()
+    done = cluster.attach(network="prod/lab", restart=True)
+    assert dig(cluster.api.get(INSTANCE), "spec", "networks", default=[]) == []
+    wait(cluster, done, "lab")
+    assert [one["name"] for one in cluster.api.get(INSTANCE)["spec"]["networks"]] == ["default", "lab"]
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
 def test_a_moment_without_an_answer_ends_no_wait(status: int) -> None:
-    world = blue()
-    world.running()
-    done = world.attach(restart=True)
-    world.api.refuse("get", VMI, status, "not now")
+    cluster = blue()
+    cluster.running()
+    done = cluster.attach(restart=True)
+    cluster.api.refuse("get", VMI, status, "not now")
     tries: list[float] = []
 
     def meanwhile(verb: str, ref: object) -> None:
-        tries.append(world.api.clock.now())
-        if world.api.clock.now() > 3:
-            world.api.allow_everything()
+        tries.append(cluster.api.clock.now())
+        if cluster.api.clock.now() > 3:
+            cluster.api.allow_everything()
 
-    world.api.before.append(meanwhile)
-    wait(world, done)
-    assert world.runs_with() == "10.133.0.1"
+    cluster.api.before.append(meanwhile)
+    wait(cluster, done)
+    assert cluster.runs_with() == "10.133.0.1"
     assert len({*tries}) > 3
 
 
 def test_a_vm_that_is_deleted_meanwhile_ends_it() -> None:
-    world = blue()
-    world.running()
-    done = world.attach(restart=True)
-    world.drop_vm()
+    cluster = blue()
+    cluster.running()
+    done = cluster.attach(restart=True)
+    cluster.delete_vm()
     with pytest.raises(PreconditionFailed, match=r"VM prod/web-1 was deleted before it ran with 10\.133\.0\.1"):
-        wait(world, done)
+        wait(cluster, done)
 
 
 @pytest.mark.parametrize("hidden", [VM, VMI], ids=lambda resource: resource.kind)
 def test_what_may_not_be_read_is_not_waited_for(hidden: object) -> None:
-    world = blue()
-    world.running()
-    done = world.attach(restart=True)
-    world.api.refuse("get", hidden)  # type: ignore[arg-type]
+    cluster = blue()
+    cluster.running()
+    done = cluster.attach(restart=True)
+    cluster.api.refuse("get", hidden)  # type: ignore[arg-type]
     with pytest.raises(PreconditionFailed, match="cannot check whether VM prod/web-1 runs: "):
-        wait(world, done)
+        wait(cluster, done)

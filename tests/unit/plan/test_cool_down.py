@@ -18,23 +18,23 @@ from kubectl_yoshi.model.durations import format_duration
 from kubectl_yoshi.model.errors import UsageError
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, parse_cool_down
 from kubectl_yoshi.model.objects import Json, name_of
-from tests.unit.plan.fake_cluster import World, refusal
+from tests.unit.plan.fake_cluster import FakeCluster, refusal
 
 SMALL, LARGE = "10.133.0.0/24", "10.133.0.0/16"
 SIZES = pytest.mark.parametrize("cidr", [SMALL, LARGE])
 RANGE = {"range_start": "10.133.0.1", "range_end": "10.133.0.3"}
 
 
-def cooling(cidr: str = SMALL, **spec: Any) -> World:
+def cooling(cidr: str = SMALL, **spec: Any) -> FakeCluster:
     """Network prod/blue that cools down for 10 minutes, and VMs web-1 to web-4."""
-    world = World()
-    world.network(cidr=cidr, **{"coolDown": "10m", **spec})
+    cluster = FakeCluster()
+    cluster.network(cidr=cidr, **{"coolDown": "10m", **spec})
     for number in range(1, 5):
-        world.vm(f"web-{number}")
-    return world
+        cluster.vm(f"web-{number}")
+    return cluster
 
 
-def later(world: World, **time: float) -> None:
+def later(cluster: FakeCluster, **time: float) -> None:
     """Makes every tenure end so much earlier."""
 
     def grow_old(obj: Json) -> None:
@@ -44,126 +44,126 @@ def later(world: World, **time: float) -> None:
                 past["until"] = ended.strftime("%Y-%m-%dT%H:%M:%SZ")
 
     for resource in (NETWORKWIZARD, ADDRESSBLOCK):
-        for obj in world.api.every(resource):
-            world.api.change(resource.ref(name_of(obj), "prod"), grow_old)
+        for obj in cluster.api.every(resource):
+            cluster.api.change(resource.ref(name_of(obj), "prod"), grow_old)
 
 
 @SIZES
 def test_an_address_that_was_given_back_is_handed_out_to_nobody_else_until_it_has_cooled(cidr: str) -> None:
-    world = cooling(cidr, **RANGE)
-    world.attach("web-1")
-    world.detach("web-1")
-    world.attach("web-2", "web-3")
-    assert world.holders() == {"10.133.0.2": "prod/web-2", "10.133.0.3": "prod/web-3"}
-    error = refusal(world.attach("web-4"), "prod/web-4")
+    cluster = cooling(cidr, **RANGE)
+    cluster.attach("web-1")
+    cluster.detach("web-1")
+    cluster.attach("web-2", "web-3")
+    assert cluster.holders() == {"10.133.0.2": "prod/web-2", "10.133.0.3": "prod/web-3"}
+    error = refusal(cluster.attach("web-4"), "prod/web-4")
     assert error.message.startswith(
         f"network prod/blue is full: no address of {cidr} is free, 1 are cooling down, the first"
     )
     assert error.message.rpartition("free in ")[2] in ("10m", "9m59s", "9m58s", "9m57s")
     assert "spec.coolDown" in error.hint
-    later(world, minutes=11)
-    assert not world.attach("web-4").errors
-    assert world.holders()["10.133.0.1"] == "prod/web-4"
-    world.check()
+    later(cluster, minutes=11)
+    assert not cluster.attach("web-4").errors
+    assert cluster.holders()["10.133.0.1"] == "prod/web-4"
+    cluster.check()
 
 
 def test_without_a_cool_down_it_is_handed_out_at_once() -> None:
-    world = cooling(coolDown="0s", **RANGE)
-    world.attach("web-1")
-    world.detach("web-1")
-    world.attach("web-2")
-    assert world.holders() == {"10.133.0.1": "prod/web-2"}
+    cluster = cooling(coolDown="0s", **RANGE)
+    cluster.attach("web-1")
+    cluster.detach("web-1")
+    cluster.attach("web-2")
+    assert cluster.holders() == {"10.133.0.1": "prod/web-2"}
 
 
 def test_reservations_of_any_address_leave_out_what_cools_down_and_named_ones_may_have_it() -> None:
-    world = cooling(**RANGE)
-    world.attach("web-1")
-    world.detach("web-1")
-    world.reserve(count=2)
-    assert set(world.holders()) == {"10.133.0.2", "10.133.0.3"}
-    assert not world.reserve("10.133.0.1").errors
+    cluster = cooling(**RANGE)
+    cluster.attach("web-1")
+    cluster.detach("web-1")
+    cluster.reserve(count=2)
+    assert set(cluster.holders()) == {"10.133.0.2", "10.133.0.3"}
+    assert not cluster.reserve("10.133.0.1").errors
 
 
 @SIZES
 def test_asked_for_by_name_who_had_it_gets_it_and_another_is_told_how_long(cidr: str) -> None:
-    world = cooling(cidr)
-    world.attach("web-1", ip="10.133.0.9")
-    world.detach("web-1")
-    error = refusal(world.attach("web-2", ip="10.133.0.9"), "prod/web-2")
+    cluster = cooling(cidr)
+    cluster.attach("web-1", ip="10.133.0.9")
+    cluster.detach("web-1")
+    error = refusal(cluster.attach("web-2", ip="10.133.0.9"), "prod/web-2")
     assert error.message.startswith("10.133.0.9 cools down for another ")
     assert ": prod/web-1 had it until 2" in error.message
     assert "spec.coolDown" in error.hint
-    assert not world.attach("web-1", ip="10.133.0.9").errors
-    world.detach("web-1")
-    later(world, minutes=10, seconds=1)
-    assert not world.attach("web-2", ip="10.133.0.9").errors
+    assert not cluster.attach("web-1", ip="10.133.0.9").errors
+    cluster.detach("web-1")
+    later(cluster, minutes=10, seconds=1)
+    assert not cluster.attach("web-2", ip="10.133.0.9").errors
 
 
 @SIZES
 @pytest.mark.parametrize("cool_down", ["10m", "0s"])
 def test_a_vm_made_anew_gets_its_old_address_back_while_it_is_free(cidr: str, cool_down: str) -> None:
-    world = cooling(cidr, coolDown=cool_down)
-    world.attach("web-1")
-    (lowest,) = world.holders()
+    cluster = cooling(cidr, coolDown=cool_down)
+    cluster.attach("web-1")
+    (lowest,) = cluster.holders()
     old = lowest.removesuffix(".1") + ".7"
-    world.attach("web-1", ip=old, replace=True)
-    world.attach("web-2", "web-3")
-    world.drop_vm("web-1")
-    world.collect()
-    assert "prod/web-1" not in world.holders().values()
-    world.vm("web-1")
-    world.attach("web-1")
-    assert world.holders()[old] == "prod/web-1"
-    world.check()
+    cluster.attach("web-1", ip=old, replace=True)
+    cluster.attach("web-2", "web-3")
+    cluster.delete_vm("web-1")
+    cluster.collect()
+    assert "prod/web-1" not in cluster.holders().values()
+    cluster.vm("web-1")
+    cluster.attach("web-1")
+    assert cluster.holders()[old] == "prod/web-1"
+    cluster.check()
 
 
 def test_many_made_anew_by_one_command_each_get_their_own_back() -> None:
-    world = cooling(coolDown="0s")
+    cluster = cooling(coolDown="0s")
     names = ("web-1", "web-2", "web-3", "web-4")
-    world.attach(*names)
-    had = world.holders()
+    cluster.attach(*names)
+    had = cluster.holders()
     for name in names:
-        world.drop_vm(name)
-    world.collect()
-    assert world.holders() == {}
+        cluster.delete_vm(name)
+    cluster.collect()
+    assert cluster.holders() == {}
     for name in ("new-1", "new-2", *names):
-        world.vm(name)
-    world.attach("new-1", "new-2", *names[::-1])
-    assert {address: who for address, who in world.holders().items() if "web" in who} == had
-    assert len(world.holders()) == 6
-    world.check()
+        cluster.vm(name)
+    cluster.attach("new-1", "new-2", *names[::-1])
+    assert {address: who for address, who in cluster.holders().items() if "web" in who} == had
+    assert len(cluster.holders()) == 6
+    cluster.check()
 
 
 def test_an_old_address_that_another_has_or_that_a_pod_uses_is_not_given_back() -> None:
-    world = cooling(coolDown="0s")
-    world.attach("web-1")
-    world.detach("web-1")
-    world.attach("web-2", ip="10.133.0.1")
-    world.attach("web-1")
-    assert world.holders() == {"10.133.0.1": "prod/web-2", "10.133.0.2": "prod/web-1"}
+    cluster = cooling(coolDown="0s")
+    cluster.attach("web-1")
+    cluster.detach("web-1")
+    cluster.attach("web-2", ip="10.133.0.1")
+    cluster.attach("web-1")
+    assert cluster.holders() == {"10.133.0.1": "prod/web-2", "10.133.0.2": "prod/web-1"}
 
-    world.attach("web-3")
-    world.detach("web-3")
-    world.hold_by_pod("10.133.0.3")
-    world.attach("web-3")
-    assert world.holders()["10.133.0.4"] == "prod/web-3"
+    cluster.attach("web-3")
+    cluster.detach("web-3")
+    cluster.hold_by_pod("10.133.0.3")
+    cluster.attach("web-3")
+    assert cluster.holders()["10.133.0.4"] == "prod/web-3"
 
 
 def test_a_vm_of_that_name_in_another_namespace_is_another_owner() -> None:
-    world = cooling(**RANGE)
-    world.vm("web-1", "dev")
-    world.attach("prod/web-1")
-    world.detach("prod/web-1")
-    world.attach("dev/web-1")
-    assert world.holders() == {"10.133.0.2": "dev/web-1"}
+    cluster = cooling(**RANGE)
+    cluster.vm("web-1", "dev")
+    cluster.attach("prod/web-1")
+    cluster.detach("prod/web-1")
+    cluster.attach("dev/web-1")
+    assert cluster.holders() == {"10.133.0.2": "dev/web-1"}
 
 
 def test_a_move_from_one_address_to_another_leaves_the_first_to_cool_down() -> None:
-    world = cooling(**RANGE)
-    world.attach("web-1")
-    world.attach("web-1", ip="10.133.0.3", replace=True)
-    world.attach("web-2")
-    assert world.holders() == {"10.133.0.2": "prod/web-2", "10.133.0.3": "prod/web-1"}
+    cluster = cooling(**RANGE)
+    cluster.attach("web-1")
+    cluster.attach("web-1", ip="10.133.0.3", replace=True)
+    cluster.attach("web-2")
+    assert cluster.holders() == {"10.133.0.2": "prod/web-2", "10.133.0.3": "prod/web-1"}
 
 
 @pytest.mark.parametrize(

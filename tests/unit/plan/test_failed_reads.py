@@ -17,7 +17,7 @@ from kubectl_yoshi.plan.gc import GcRequest, plan_gc
 from kubectl_yoshi.plan.network.planner import NetworkDeleteRequest, NetworkRequest, plan_network, plan_network_deletion
 from kubectl_yoshi.plan.rebuild.planner import RebuildRequest, plan_rebuild
 from kubectl_yoshi.plan.sync.planner import SyncScope, plan_sync
-from tests.unit.plan.fake_cluster import BACKENDS, World, wizard
+from tests.unit.plan.fake_cluster import BACKENDS, FakeCluster, wizard
 
 
 class FailingReader:
@@ -27,19 +27,19 @@ class FailingReader:
         rounds: how many rounds there were.
     """
 
-    def __init__(self, world: World, failing: int) -> None:
-        self._world, self._failing = world, failing
+    def __init__(self, cluster: FakeCluster, failing: int) -> None:
+        self._cluster, self._failing = cluster, failing
         self.rounds = 0
 
     @property
     def served(self) -> ServedApis:
-        return self._world.api.served
+        return self._cluster.api.served
 
     def read(self, queries: Sequence[Query]) -> Mapping[Query, Answer]:
         self.rounds += 1
         if self.rounds == self._failing:
             raise UnreachableError("the API server does not answer")
-        return run_queries(self._world.api, queries)  # type: ignore[arg-type]
+        return run_queries(self._cluster.api, queries)  # type: ignore[arg-type]
 
 
 def context(reader: FailingReader) -> PlanContext:
@@ -63,14 +63,14 @@ PLANNERS: dict[str, Callable[[PlanContext], object]] = {
 @pytest.mark.parametrize("cidr", ["10.133.0.0/24", "10.133.0.0/16"])
 @pytest.mark.parametrize("name", PLANNERS)
 def test_a_failed_read_ends_the_planning_whichever_round_it_is(name: str, cidr: str) -> None:
-    world = World()
-    world.network(cidr=cidr)
-    world.running()
-    world.attach()
-    world.vm("web-2")
-    whole = FailingReader(world, failing=0)
+    cluster = FakeCluster()
+    cluster.network(cidr=cidr)
+    cluster.running()
+    cluster.attach()
+    cluster.vm("web-2")
+    whole = FailingReader(cluster, failing=0)
     PLANNERS[name](context(whole))
     assert whole.rounds
     for failing in range(1, whole.rounds + 1):
         with pytest.raises(UnreachableError):
-            PLANNERS[name](context(FailingReader(world, failing)))
+            PLANNERS[name](context(FailingReader(cluster, failing)))

@@ -1,4 +1,4 @@
-"""World.check judges by itself: it finds what the program's own code, were it wrong, would let pass."""
+"""FakeCluster.check judges by itself: it finds what the program's own code, were it wrong, would let pass."""
 
 from __future__ import annotations
 
@@ -7,37 +7,37 @@ from collections.abc import Callable
 import pytest
 
 from kubectl_yoshi.model.network import NETWORKWIZARD, Network
-from tests.unit.plan.fake_cluster import World, wizard
+from tests.unit.plan.fake_cluster import FakeCluster, wizard
 
 
 def test_an_address_that_must_not_be_given_out_is_found_though_the_program_thinks_it_may(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Network, "unusable_reason", lambda *_: "")
-    world.vm()
-    assert world.attach(ip="10.133.0.255").results == {"prod/web-1": "10.133.0.255"}
+    cluster.vm()
+    assert cluster.attach(ip="10.133.0.255").results == {"prod/web-1": "10.133.0.255"}
     with pytest.raises(AssertionError, match=r"I4 prod/blue: 10\.133\.0\.255 is held, but it is the broadcast address"):
-        world.check()
+        cluster.check()
 
 
-def overlap(world: World) -> None:
-    world.api.put(NETWORKWIZARD, wizard("red", "10.133.0.128/25"))
+def overlap(cluster: FakeCluster) -> None:
+    cluster.api.put(NETWORKWIZARD, wizard("red", "10.133.0.128/25"))
 
 
-def record_twice(world: World) -> None:
-    world.vm("web-2", pin="10.133.0.1")
+def record_twice(cluster: FakeCluster) -> None:
+    cluster.vm("web-2", pin="10.133.0.1")
 
 
-def forget(world: World) -> None:
-    world.api.change(NETWORKWIZARD.ref("blue", "prod"), lambda obj: obj["status"]["allocations"].clear())
+def forget(cluster: FakeCluster) -> None:
+    cluster.api.change(NETWORKWIZARD.ref("blue", "prod"), lambda obj: obj["status"]["allocations"].clear())
 
 
-def record_another(world: World) -> None:
+def record_another(cluster: FakeCluster) -> None:
     def change(obj: dict[str, dict[str, dict[str, object]]]) -> None:
         records = obj["status"]["allocations"]
         records["10.133.0.7"] = records["10.133.0.1"]
 
-    world.api.change(NETWORKWIZARD.ref("blue", "prod"), change)
+    cluster.api.change(NETWORKWIZARD.ref("blue", "prod"), change)
 
 
 @pytest.mark.parametrize(
@@ -49,10 +49,12 @@ def record_another(world: World) -> None:
         (record_another, r"I3 prod/web-1 .* has 2 records on prod/blue"),
     ],
 )
-def test_what_violates_an_invariant_is_found(world: World, harm: Callable[[World], None], says: str) -> None:
-    world.vm()
-    world.attach()
-    world.check()
-    harm(world)
+def test_what_violates_an_invariant_is_found(
+    cluster: FakeCluster, harm: Callable[[FakeCluster], None], says: str
+) -> None:
+    cluster.vm()
+    cluster.attach()
+    cluster.check()
+    harm(cluster)
     with pytest.raises(AssertionError, match=says):
-        world.check()
+        cluster.check()

@@ -34,15 +34,15 @@ from kubectl_yoshi.plan.import_.sources import (
     list_observations,
     match_networks,
 )
-from tests.unit.plan.fake_cluster import BACKENDS, World
+from tests.unit.plan.fake_cluster import BACKENDS, FakeCluster
 
 CIDRS = pytest.mark.parametrize("cidr", ["10.133.0.0/24", "10.133.0.0/16"], ids=["in its status", "in blocks"])
 EVERYWHERE = SearchScope(None, None, "prod")
 
 
-def runs_with(world: World, address: str, name: str = "web-1", mac: str = "0a:00:00:00:00:01") -> None:
+def runs_with(cluster: FakeCluster, address: str, name: str = "web-1", mac: str = "0a:00:00:00:00:01") -> None:
     """A VM that runs with an address that nobody pinned: an ordinary pod's, as Calico chose it."""
-    world.running(name, pin=address)
+    cluster.running(name, pin=address)
 
     def unpin(obj: Json) -> None:
         obj["spec"]["template"].pop("metadata", None)
@@ -51,22 +51,22 @@ def runs_with(world: World, address: str, name: str = "web-1", mac: str = "0a:00
         obj["status"]["interfaces"][0]["mac"] = mac
         obj["metadata"].pop("annotations", None)
 
-    world.api.change(VM.ref(name, "prod"), unpin)
-    world.api.change(VMI.ref(name, "prod"), with_mac)
+    cluster.api.change(VM.ref(name, "prod"), unpin)
+    cluster.api.change(VMI.ref(name, "prod"), with_mac)
 
 
-def seen(world: World, source: Source = Source.VMS, where: SearchScope = EVERYWHERE) -> list[Observation]:
-    return list_observations(source, where, BACKENDS, new_snapshot(world.api))
+def seen(cluster: FakeCluster, source: Source = Source.VMS, where: SearchScope = EVERYWHERE) -> list[Observation]:
+    return list_observations(source, where, BACKENDS, new_snapshot(cluster.api))
 
 
-def adopt(world: World, *existing: ExistingAddress | tuple[str, str], **options: Any) -> RunResult:
+def adopt(cluster: FakeCluster, *existing: ExistingAddress | tuple[str, str], **options: Any) -> RunResult:
     """Adopts what is given, as pairs of VM and address too; all that is seen on VMs where nothing is."""
     told = [
         one if isinstance(one, ExistingAddress) else ExistingAddress(("prod", one[0]), parse_address(one[1]))
         for one in existing
     ]
-    request = ImportRequest(("prod", "blue"), tuple(told or [one.existing for one in seen(world)]))
-    return world.run(plan_import, request, **options)
+    request = ImportRequest(("prod", "blue"), tuple(told or [one.existing for one in seen(cluster)]))
+    return cluster.run(plan_import, request, **options)
 
 
 def said(done: RunResult, name: str = "web-1") -> str:
@@ -76,64 +76,66 @@ def said(done: RunResult, name: str = "web-1") -> str:
 @CIDRS
 @pytest.mark.parametrize("keeps", [True, False], ids=["v3.32", "v3.31"])
 def test_what_a_vm_runs_with_becomes_its_own_with_the_mac_address_and_without_a_restart(cidr: str, keeps: bool) -> None:
-    world = World(keeps)
-    world.network(cidr=cidr)
-    runs_with(world, "10.133.0.77")
+    cluster = FakeCluster(keeps)
+    cluster.network(cidr=cidr)
+    runs_with(cluster, "10.133.0.77")
     if not keeps:
-        as_older_calico(world, "10.133.0.77", "virt-launcher-web-1")
-    done = adopt(world)
+        as_older_calico(cluster, "10.133.0.77", "virt-launcher-web-1")
+    done = adopt(cluster)
     assert not done.errors
     assert done.plan.results == {"prod/web-1": "10.133.0.77"}
     assert not [note for note in done.notes if "restart" in note]
-    assert world.pin() == "10.133.0.77"
-    record = world.records()["10.133.0.77"]
-    assert (record.holder, record.uid, record.mac) == ("prod/web-1", world.now().uid, "0a:00:00:00:00:01")
-    assert world.mac() == "0a:00:00:00:00:01"
-    world.check()
-    world.api.writes.clear()
-    assert not adopt(world).errors
-    assert world.api.writes == []
+    assert cluster.pin() == "10.133.0.77"
+    record = cluster.records()["10.133.0.77"]
+    assert (record.holder, record.uid, record.mac) == ("prod/web-1", cluster.now().uid, "0a:00:00:00:00:01")
+    assert cluster.mac() == "0a:00:00:00:00:01"
+    cluster.check()
+    cluster.api.writes.clear()
+    assert not adopt(cluster).errors
+    assert cluster.api.writes == []
 
 
 def test_a_vm_on_which_another_address_is_written_is_told_how_to_keep_the_one_that_it_runs_with() -> None:
-    world = World()
-    world.network()
-    runs_with(world, "10.133.0.77")
+    cluster = FakeCluster()
+    cluster.network()
+    runs_with(cluster, "10.133.0.77")
     pins = {"annotations": {IP_ADDRS_ANNOTATION: '["10.133.0.9"]'}}
-    world.api.change(world.now().ref, lambda obj: obj["spec"]["template"].update(metadata=pins))
+    cluster.api.change(cluster.now().ref, lambda obj: obj["spec"]["template"].update(metadata=pins))
     command = "kubectl yoshi vm attach web-1 -n prod --network blue --ip 10.133.0.77 --replace"
-    assert said(adopt(world)) == (
+    assert said(adopt(cluster)) == (
         f"VM prod/web-1 runs with 10.133.0.77, but 10.133.0.9 is set on it (`{command}` changes that)"
     )
-    assert not world.records()
-    assert not world.attach(ip="10.133.0.77", replace=True).errors
-    assert world.holders() == {"10.133.0.77": "prod/web-1"}
+    assert not cluster.records()
+    assert not cluster.attach(ip="10.133.0.77", replace=True).errors
+    assert cluster.holders() == {"10.133.0.77": "prod/web-1"}
 
 
-def as_older_calico(world: World, address: str, pod: str) -> None:
+def as_older_calico(cluster: FakeCluster, address: str, pod: str) -> None:
     """Calico before v3.32 writes down the pod, not the VM."""
 
     def change(obj: Json) -> None:
         for attribute in obj["spec"]["attributes"]:
             attribute["secondary"] = {"namespace": "prod", "pod": pod, "node": "node-1"}
 
-    for block in world.api.every(RAW.block):
-        world.api.change(RAW.block.ref(block["metadata"]["name"]), change)
-    assert address in world.held_in_calico()
+    for block in cluster.api.every(RAW.block):
+        cluster.api.change(RAW.block.ref(block["metadata"]["name"]), change)
+    assert address in cluster.held_in_calico()
 
 
 def test_a_dry_run_writes_nothing() -> None:
-    world = World()
-    world.network()
-    runs_with(world, "10.133.0.77")
-    world.api.writes.clear()
-    assert next(change.summary for change in adopt(world, dry_run="client").plan) == "record 10.133.0.77 for prod/web-1"
-    assert world.api.writes == []
+    cluster = FakeCluster()
+    cluster.network()
+    runs_with(cluster, "10.133.0.77")
+    cluster.api.writes.clear()
+    assert (
+        next(change.summary for change in adopt(cluster, dry_run="client").plan) == "record 10.133.0.77 for prod/web-1"
+    )
+    assert cluster.api.writes == []
 
 
 def test_the_annotation_of_ovn_kubernetes_is_read_and_nonsense_in_it_is_not() -> None:
-    world = World()
-    world.network()
+    cluster = FakeCluster()
+    cluster.network()
     for name, text in {
         "right": '{"net1": ["10.133.0.9/24", "fd00::9/64"]}',
         "text": '{"net1": "10.133.0.10"}',
@@ -142,43 +144,43 @@ def test_the_annotation_of_ovn_kubernetes_is_read_and_nonsense_in_it_is_not() ->
         "none": '{"net1": ["10.133.0.999"]}',
         "elsewhere": '{"net1": ["10.134.0.9/24"]}',
     }.items():
-        world.vm(
+        cluster.vm(
             name,
             template={"metadata": {"annotations": {ADDRESSES_ANNOTATION: text}}, "spec": {"domain": {"devices": {}}}},
         )
-    assert {one.existing.vm[1]: str(one.existing.address) for one in seen(world)} == {
+    assert {one.existing.vm[1]: str(one.existing.address) for one in seen(cluster)} == {
         "right": "10.133.0.9", "text": "10.133.0.10",
     }  # fmt: skip
-    assert not adopt(world).errors
-    assert world.pin("right") == "10.133.0.9"
-    world.check()
+    assert not adopt(cluster).errors
+    assert cluster.pin("right") == "10.133.0.9"
+    cluster.check()
 
 
 def test_what_calico_keeps_for_a_stopped_vm_is_adopted() -> None:
-    world = World()
-    world.network()
-    world.vm("web-1")
-    world.hold("10.133.0.77", handle_name("prod", "web-1"))
-    world.hold_by_pod("10.133.0.78")
-    (one,) = seen(world, Source.CALICO)
+    cluster = FakeCluster()
+    cluster.network()
+    cluster.vm("web-1")
+    cluster.hold("10.133.0.77", handle_name("prod", "web-1"))
+    cluster.hold_by_pod("10.133.0.78")
+    (one,) = seen(cluster, Source.CALICO)
     assert "ipamblock/10-133-0-64-26 holds it for the VM" in one.evidence
-    assert not adopt(world, one.existing).errors
-    assert world.pin() == "10.133.0.77"
-    world.check()
+    assert not adopt(cluster, one.existing).errors
+    assert cluster.pin() == "10.133.0.77"
+    cluster.check()
 
 
 def test_each_refusal_says_why_and_the_others_are_adopted() -> None:
-    world = World()
-    world.network(gateway="10.133.0.1", exclude=["10.133.0.20-10.133.0.29"])
+    cluster = FakeCluster()
+    cluster.network(gateway="10.133.0.1", exclude=["10.133.0.20-10.133.0.29"])
     for name in ("a", "b", "c", "d", "e", "f", "g", "owner", "well"):
-        world.vm(name)
-    world.attach("owner", ip="10.133.0.50")
-    world.attach("g", ip="10.133.0.60")
-    world.reserve("10.133.0.51", note="printer")
-    world.vm("pinned", pin="10.133.0.53")
-    world.hold_by_pod("10.133.0.52")
+        cluster.vm(name)
+    cluster.attach("owner", ip="10.133.0.50")
+    cluster.attach("g", ip="10.133.0.60")
+    cluster.reserve("10.133.0.51", note="printer")
+    cluster.vm("pinned", pin="10.133.0.53")
+    cluster.hold_by_pod("10.133.0.52")
     done = adopt(
-        world,
+        cluster,
         ("a", "10.133.0.50"), ("b", "10.133.0.51"), ("c", "10.133.0.52"), ("d", "10.133.0.1"), ("e", "10.133.0.25"),
         ("f", "10.134.0.9"), ("g", "10.133.0.61"), ("missing", "10.133.0.62"), ("well", "10.133.0.63"),
         ("pinned", "10.133.0.53"),
@@ -192,48 +194,48 @@ def test_each_refusal_says_why_and_the_others_are_adopted() -> None:
     assert "but 10.133.0.60 is set on it" in said(done, "g")
     assert 'VM "missing" not found' in said(done, "missing")
     assert len(done.errors) == 8
-    assert world.pin("well") == "10.133.0.63"
-    assert world.pin("pinned") == "10.133.0.53"
-    assert world.holders() == {
+    assert cluster.pin("well") == "10.133.0.63"
+    assert cluster.pin("pinned") == "10.133.0.53"
+    assert cluster.holders() == {
         "10.133.0.50": "prod/owner", "10.133.0.51": "reserved (printer)", "10.133.0.53": "prod/pinned",
         "10.133.0.60": "prod/g", "10.133.0.63": "prod/well",
     }  # fmt: skip
-    world.check()
+    cluster.check()
 
 
 def test_an_address_said_of_two_vms_is_neithers_and_a_vm_with_two_addresses_gets_none() -> None:
-    world = World()
-    world.network()
+    cluster = FakeCluster()
+    cluster.network()
     for name in ("a", "b", "two"):
-        world.vm(name)
+        cluster.vm(name)
     done = adopt(
-        world, ("a", "10.133.0.9"), ("b", "10.133.0.9"), ("two", "10.133.0.10"), ("two", "10.133.0.11"),
+        cluster, ("a", "10.133.0.9"), ("b", "10.133.0.9"), ("two", "10.133.0.10"), ("two", "10.133.0.11"),
         ("two", "10.133.0.10"),
     )  # fmt: skip
     assert "also reported for prod/b" in said(done, "a")
     assert "also reported for prod/a" in said(done, "b")
     assert "10.133.0.10 and 10.133.0.11 are both reported for the VM" in said(done, "two")
-    assert world.records() == {}
+    assert cluster.records() == {}
 
 
 def test_an_address_said_of_two_vms_is_that_ones_which_has_it() -> None:
-    world = World()
-    world.network()
+    cluster = FakeCluster()
+    cluster.network()
     for name in ("a", "b"):
-        world.vm(name)
-    world.attach("a", ip="10.133.0.9")
-    done = adopt(world, ("a", "10.133.0.9"), ("b", "10.133.0.9"))
+        cluster.vm(name)
+    cluster.attach("a", ip="10.133.0.9")
+    done = adopt(cluster, ("a", "10.133.0.9"), ("b", "10.133.0.9"))
     assert {*done.errors} == {"prod/b"}
     assert "virtualmachine/a" in said(done, "b")
-    assert world.holders() == {"10.133.0.9": "prod/a"}
+    assert cluster.holders() == {"10.133.0.9": "prod/a"}
 
 
 def test_two_vms_that_run_with_one_address_are_both_refused() -> None:
-    world = World()
-    world.network()
-    runs_with(world, "10.133.0.77", "a")
-    world.vm("b")
-    world.api.put(
+    cluster = FakeCluster()
+    cluster.network()
+    runs_with(cluster, "10.133.0.77", "a")
+    cluster.vm("b")
+    cluster.api.put(
         POD,
         {
             "metadata": {
@@ -243,41 +245,41 @@ def test_two_vms_that_run_with_one_address_are_both_refused() -> None:
             "status": {"phase": "Running", "podIPs": [{"ip": "10.133.0.77"}]},
         },
     )  # fmt: skip
-    done = adopt(world)
+    done = adopt(cluster)
     assert {*done.errors} == {"prod/a", "prod/b"}
-    assert world.records() == {}
+    assert cluster.records() == {}
 
 
 def test_what_nobody_may_see_is_not_adopted() -> None:
-    world = World()
-    world.network()
-    world.api.refuse("list", VMI)
+    cluster = FakeCluster()
+    cluster.network()
+    cluster.api.refuse("list", VMI)
     with pytest.raises(PreconditionFailed, match="cannot determine which VM has which address"):
-        seen(world)
+        seen(cluster)
 
 
 def test_what_a_person_tells_goes_to_the_network_that_has_it() -> None:
-    world = World()
-    world.network()
-    world.network("green", "10.134.0.0/24")
+    cluster = FakeCluster()
+    cluster.network()
+    cluster.network("green", "10.134.0.0/24")
     told = [
         (ExistingAddress(("prod", "a"), parse_address(text)), text)
         for text in ("10.134.0.9", "10.133.0.9", "10.135.0.9")
     ]
-    found = match_networks(told, EVERYWHERE, new_snapshot(world.api))
+    found = match_networks(told, EVERYWHERE, new_snapshot(cluster.api))
     assert [one.network for one in found] == [("prod", "green"), ("prod", "blue"), None]
     only = SearchScope(("prod", "blue"), None, "prod")
-    found = match_networks(told, only, new_snapshot(world.api))
+    found = match_networks(told, only, new_snapshot(cluster.api))
     assert {one.network for one in found} == {("prod", "blue")}
 
 
 @pytest.mark.parametrize("seed", range(8))
 def test_imports_and_attachments_at_once_never_give_an_address_two_owners(seed: int) -> None:
-    world = World()
-    world.network()
+    cluster = FakeCluster()
+    cluster.network()
     for number in range(4):
-        world.vm(f"told-{number}")
-        world.vm(f"free-{number}")
+        cluster.vm(f"told-{number}")
+        cluster.vm(f"free-{number}")
     told = [(f"told-{n}", f"10.133.0.{n + 1}") for n in range(4)]
     errands: list[Any] = [
         lambda other: adopt(other, *told),
@@ -285,7 +287,7 @@ def test_imports_and_attachments_at_once_never_give_an_address_two_owners(seed: 
         lambda other: other.attach(*(f"free-{n}" for n in range(4))),
     ]
     random.Random(seed).shuffle(errands)
-    world.at_once(*errands, seed=seed)
-    world.collect()
-    world.check()
-    assert len(world.records()) >= 4
+    cluster.run_concurrently(*errands, seed=seed)
+    cluster.collect()
+    cluster.check()
+    assert len(cluster.records()) >= 4

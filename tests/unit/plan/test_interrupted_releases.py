@@ -35,7 +35,7 @@ from kubectl_yoshi.plan.inventory import (
 )
 from kubectl_yoshi.plan.rebuild.planner import RebuildRequest, plan_rebuild
 from kubectl_yoshi.plan.sync.tasks import RepairTask
-from tests.unit.plan.fake_cluster import BACKENDS, World
+from tests.unit.plan.fake_cluster import BACKENDS, FakeCluster
 
 pytestmark = pytest.mark.I10
 
@@ -43,255 +43,261 @@ WEB = handle_name("prod", "web-1")
 COUNTS = f"IPAMHandle {WEB} counts 1 address that block 10.133.0.0/26 does not contain"
 
 
-def handles(world: World) -> list[str]:
-    return [name_of(handle) for handle in world.api.every(RAW.handle)]
+def handles(cluster: FakeCluster) -> list[str]:
+    return [name_of(handle) for handle in cluster.api.every(RAW.handle)]
 
 
-def sync(world: World) -> Any:
+def sync(cluster: FakeCluster) -> Any:
     def plan(task: RepairTask, ctx: PlanContext) -> Plan:
         return task.plan({}, ctx)
 
-    return world.run(plan, RepairTask((("prod", "blue"),), "prod"))
+    return cluster.run(plan, RepairTask((("prod", "blue"),), "prod"))
 
 
-def rebuild(world: World) -> Any:
-    return world.run(plan_rebuild, RebuildRequest())
+def rebuild(cluster: FakeCluster) -> Any:
+    return cluster.run(plan_rebuild, RebuildRequest())
 
 
-REPAIRING: dict[str, Callable[[World], Any]] = {
-    "attach": lambda world: world.attach(),
-    "detach": lambda world: world.detach(),
-    "release": lambda world: (world.drop_vm(), world.release("10.133.0.9"), world.vm()),
-    "gc": lambda world: world.collect(),
+REPAIRING: dict[str, Callable[[FakeCluster], Any]] = {
+    "attach": lambda cluster: cluster.attach(),
+    "detach": lambda cluster: cluster.detach(),
+    "release": lambda cluster: (cluster.delete_vm(), cluster.release("10.133.0.9"), cluster.vm()),
+    "gc": lambda cluster: cluster.collect(),
     "sync": sync,
     "rebuild": rebuild,
-    "network delete": lambda world: world.delete_network(force=True),
+    "network delete": lambda cluster: cluster.delete_network(force=True),
 }
 
 
-def hang(world: World, name: str = "web-1") -> None:
+def hang(cluster: FakeCluster, name: str = "web-1") -> None:
     """The VM is started, and its pod does not get an address."""
-    world.api.change(VM.ref(name, "prod"), lambda obj: obj["spec"].update(runStrategy="Always"))
-    world.time_passes()
-    assert world.runs_with(name) == ""
-    assert world.api.look(POD.ref(f"virt-launcher-{name}", "prod"))
+    cluster.api.change(VM.ref(name, "prod"), lambda obj: obj["spec"].update(runStrategy="Always"))
+    cluster.time_passes()
+    assert cluster.runs_with(name) == ""
+    assert cluster.api.look(POD.ref(f"virt-launcher-{name}", "prod"))
 
 
-def looked_at(world: World, age: timedelta = timedelta(hours=1)) -> tuple[dict[str, InventoryRow], list[str]]:
+def looked_at(cluster: FakeCluster, age: timedelta = timedelta(hours=1)) -> tuple[dict[str, InventoryRow], list[str]]:
     """The rows of prod/blue by address, and what `ips check` says of it."""
     now = datetime.now(timezone.utc) + age
 
     def ask(snapshot: Snapshot) -> tuple[dict[str, InventoryRow], list[str]]:
-        network, backend = parse_network(world.api.get(NETWORKWIZARD.ref("blue", "prod"))), BACKENDS["calico"]
+        network, backend = parse_network(cluster.api.get(NETWORKWIZARD.ref("blue", "prod"))), BACKENDS["calico"]
         rows = build_inventory(network, backend, snapshot, now, all_namespaces=False, exact=True)
         said = [sentence for _, sentence in find_discrepancies(rows)]
         said += map(str, list_other_troubles(network, backend, rows, snapshot))
         return {row.address: row for row in rows}, said
 
-    return ask(new_snapshot(world.api))  # type: ignore[arg-type]
+    return ask(new_snapshot(cluster.api))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("command", REPAIRING)
 def test_a_handle_that_counts_what_its_block_does_not_contain_is_repaired_while_the_vm_has_no_pod(
-    world: World, command: str
+    cluster: FakeCluster, command: str
 ) -> None:
-    world.vm()
-    world.attach(ip="10.133.0.9")
-    world.half_release("10.133.0.9")
-    REPAIRING[command](world)
-    assert handles(world) == []
-    hang_not(world)
+    cluster.vm()
+    cluster.attach(ip="10.133.0.9")
+    cluster.interrupt_release("10.133.0.9")
+    REPAIRING[command](cluster)
+    assert handles(cluster) == []
+    hang_not(cluster)
 
 
-def hang_not(world: World) -> None:
+def hang_not(cluster: FakeCluster) -> None:
     """The VM starts."""
-    world.api.change(VM.ref("web-1", "prod"), lambda obj: obj["spec"].update(runStrategy="Always"))
-    world.time_passes()
-    assert world.runs_with() != ""
+    cluster.api.change(VM.ref("web-1", "prod"), lambda obj: obj["spec"].update(runStrategy="Always"))
+    cluster.time_passes()
+    assert cluster.runs_with() != ""
 
 
 @pytest.mark.parametrize("command", ["gc", "sync", "rebuild", "network delete"])
-def test_it_is_repaired_too_where_neither_the_vm_nor_a_record_is_there(world: World, command: str) -> None:
-    world.half_release("10.133.0.9")
-    assert looked_at(world)[1] == [f"{COUNTS}: VM prod/web-1 cannot start (`kubectl yoshi ips gc --network prod/blue`)"]
-    REPAIRING[command](world)
-    assert handles(world) == []
+def test_it_is_repaired_too_where_neither_the_vm_nor_a_record_is_there(cluster: FakeCluster, command: str) -> None:
+    cluster.interrupt_release("10.133.0.9")
+    assert looked_at(cluster)[1] == [
+        f"{COUNTS}: VM prod/web-1 cannot start (`kubectl yoshi ips gc --network prod/blue`)"
+    ]
+    REPAIRING[command](cluster)
+    assert handles(cluster) == []
 
 
-def test_a_handle_that_holds_more_counts_as_many_as_its_blocks_contain(world: World) -> None:
-    world.vm()
-    world.attach(ip="10.133.0.70")
-    world.hold("10.133.0.70", WEB)
-    world.half_release("10.133.0.9")
-    world.collect()
-    assert world.api.get(RAW.handle.ref(WEB))["spec"]["block"] == {"10.133.0.64/26": 1}
+def test_a_handle_that_holds_more_counts_as_many_as_its_blocks_contain(cluster: FakeCluster) -> None:
+    cluster.vm()
+    cluster.attach(ip="10.133.0.70")
+    cluster.hold("10.133.0.70", WEB)
+    cluster.interrupt_release("10.133.0.9")
+    cluster.collect()
+    assert cluster.api.get(RAW.handle.ref(WEB))["spec"]["block"] == {"10.133.0.64/26": 1}
 
 
 @pytest.mark.parametrize("command", ["gc", "sync", "rebuild"])
-def test_while_a_pod_hangs_it_is_reported_with_the_command_that_repairs_it(world: World, command: str) -> None:
-    world.vm()
-    world.attach(ip="10.133.0.9")
-    world.half_release("10.133.0.9")
-    hang(world)
-    world.api.writes.clear()
-    done = REPAIRING[command](world)
+def test_while_a_pod_hangs_it_is_reported_with_the_command_that_repairs_it(cluster: FakeCluster, command: str) -> None:
+    cluster.vm()
+    cluster.attach(ip="10.133.0.9")
+    cluster.interrupt_release("10.133.0.9")
+    hang(cluster)
+    cluster.api.writes.clear()
+    done = REPAIRING[command](cluster)
     repairs = "`kubectl yoshi vm attach web-1 -n prod --network blue --restart`"
     assert done.notes == (f"{COUNTS}: VM prod/web-1 cannot start ({repairs})",)
-    assert world.api.writes == []
-    rows, said = looked_at(world)
+    assert cluster.api.writes == []
+    rows, said = looked_at(cluster)
     assert said == [f"10.133.0.9 on prod/blue: {COUNTS}: VM prod/web-1 cannot start ({repairs})"]
     assert rows["10.133.0.9"].state is AddressState.CONFLICT
 
 
-def test_a_vm_that_hangs_after_its_detachment_was_cut_off_is_reported_though_its_record_is_young(world: World) -> None:
-    world.vm()
-    world.attach(ip="10.133.0.9")
-    world.hold("10.133.0.9", WEB)
+def test_a_vm_that_hangs_after_its_detachment_was_cut_off_is_reported_though_its_record_is_young(
+    cluster: FakeCluster,
+) -> None:
+    cluster.vm()
+    cluster.attach(ip="10.133.0.9")
+    cluster.hold("10.133.0.9", WEB)
 
     def die(verb: str, ref: ObjectRef) -> None:
         if verb == "delete" and ref.resource == RAW.handle:
             raise KeyboardInterrupt
 
-    world.api.before.append(die)
+    cluster.api.before.append(die)
     with pytest.raises(KeyboardInterrupt):
-        world.detach()
-    world.api.before.clear()
-    assert (world.pin(), [*world.records()]) == ("10.133.0.9", ["10.133.0.9"])
-    hang(world)
-    rows, said = looked_at(world, age=timedelta())
+        cluster.detach()
+    cluster.api.before.clear()
+    assert (cluster.pin(), [*cluster.records()]) == ("10.133.0.9", ["10.133.0.9"])
+    hang(cluster)
+    rows, said = looked_at(cluster, age=timedelta())
     assert rows["10.133.0.9"].state is AddressState.CONFLICT
     repairs = "`kubectl yoshi vm attach web-1 -n prod --network blue --restart`"
     assert said == [f"10.133.0.9 on prod/blue: {COUNTS}: VM prod/web-1 cannot start ({repairs})"]
 
 
-def test_a_vm_that_hangs_is_not_attached_but_by_a_restart(world: World) -> None:
-    world.vm()
-    world.attach(ip="10.133.0.9")
-    world.half_release("10.133.0.9")
-    hang(world)
-    world.api.writes.clear()
-    (error,) = world.attach().errors.values()
+def test_a_vm_that_hangs_is_not_attached_but_by_a_restart(cluster: FakeCluster) -> None:
+    cluster.vm()
+    cluster.attach(ip="10.133.0.9")
+    cluster.interrupt_release("10.133.0.9")
+    hang(cluster)
+    cluster.api.writes.clear()
+    (error,) = cluster.attach().errors.values()
     assert error.message.startswith(COUNTS)
     assert "--restart" in error.hint
-    assert world.api.writes == []
-    assert world.attach(restart=True).results == {"prod/web-1": "10.133.0.9"}
-    world.time_passes()
-    assert world.runs_with() == "10.133.0.9"
-    assert world.held_in_calico() == {"10.133.0.9": WEB}
-    assert looked_at(world)[1] == []
+    assert cluster.api.writes == []
+    assert cluster.attach(restart=True).results == {"prod/web-1": "10.133.0.9"}
+    cluster.time_passes()
+    assert cluster.runs_with() == "10.133.0.9"
+    assert cluster.held_in_calico() == {"10.133.0.9": WEB}
+    assert looked_at(cluster)[1] == []
 
 
-def test_a_vm_that_runs_well_is_attached_and_its_handle_is_only_reported(world: World) -> None:
-    world.vm()
-    world.attach(ip="10.133.0.70")
-    hang_not(world)
-    world.half_release("10.133.0.9")
-    done = world.attach()
+def test_a_vm_that_runs_well_is_attached_and_its_handle_is_only_reported(cluster: FakeCluster) -> None:
+    cluster.vm()
+    cluster.attach(ip="10.133.0.70")
+    hang_not(cluster)
+    cluster.interrupt_release("10.133.0.9")
+    done = cluster.attach()
     assert done.results == {"prod/web-1": "10.133.0.70"}
     assert [note for note in done.notes if note.startswith(COUNTS)]
-    assert handles(world) == [WEB]
-    (said,) = looked_at(world)[1]
+    assert handles(cluster) == [WEB]
+    (said,) = looked_at(cluster)[1]
     assert said.endswith("(`virtctl stop web-1 -n prod`)"), "after that, gc repairs it"
     assert "cannot start" not in said
 
 
-def test_an_allocation_that_begins_while_it_is_repaired_is_not_undone(world: World) -> None:
+def test_an_allocation_that_begins_while_it_is_repaired_is_not_undone(cluster: FakeCluster) -> None:
     """Calico counts in the handle first: so the handle is not as it was read, and the write is refused."""
-    world.vm()
-    world.half_release("10.133.0.9")
+    cluster.vm()
+    cluster.interrupt_release("10.133.0.9")
     began: list[str] = []
 
     def begin(verb: str, ref: ObjectRef) -> None:
         if verb == "delete" and ref.resource == RAW.handle and not began:
             began.append("")
-            world.api.before.clear()
-            world.hold("10.133.0.9", WEB)
-            world.api.change(RAW.handle.ref(WEB), lambda obj: obj["spec"].update(block={"10.133.0.0/26": 1}))
+            cluster.api.before.clear()
+            cluster.hold("10.133.0.9", WEB)
+            cluster.api.change(RAW.handle.ref(WEB), lambda obj: obj["spec"].update(block={"10.133.0.0/26": 1}))
 
-    world.api.before.append(begin)
-    world.collect()
+    cluster.api.before.append(begin)
+    cluster.collect()
     assert began
-    assert world.held_in_calico() == {"10.133.0.9": WEB}
+    assert cluster.held_in_calico() == {"10.133.0.9": WEB}
 
 
-def test_an_allocation_in_progress_has_a_pod_and_is_left_alone(world: World) -> None:
-    world.half_release("10.133.0.9")
+def test_an_allocation_in_progress_has_a_pod_and_is_left_alone(cluster: FakeCluster) -> None:
+    cluster.interrupt_release("10.133.0.9")
     labels = {"kubevirt.io": "virt-launcher", "vm.kubevirt.io/name": "web-1"}
     domain = {"kubevirt.io/domain": "web-1"}
-    world.api.put(
+    cluster.api.put(
         POD, {"metadata": {"name": "virt-launcher-x", "namespace": "prod", "labels": labels, "annotations": domain}}
     )
-    world.collect()
-    assert handles(world) == [WEB]
+    cluster.collect()
+    assert handles(cluster) == [WEB]
 
 
 @pytest.mark.parametrize("resource", [RAW.block, POD])
-def test_what_cannot_be_read_is_not_repaired(world: World, resource: Any) -> None:
-    world.vm()
-    world.attach(ip="10.133.0.9")
-    world.half_release("10.133.0.9")
-    world.api.refuse("get", resource)
-    world.api.refuse("list", resource)
-    world.attach()
-    world.collect()
-    sync(world)
-    assert handles(world) == [WEB]
+def test_what_cannot_be_read_is_not_repaired(cluster: FakeCluster, resource: Any) -> None:
+    cluster.vm()
+    cluster.attach(ip="10.133.0.9")
+    cluster.interrupt_release("10.133.0.9")
+    cluster.api.refuse("get", resource)
+    cluster.api.refuse("list", resource)
+    cluster.attach()
+    cluster.collect()
+    sync(cluster)
+    assert handles(cluster) == [WEB]
 
 
-def test_who_may_not_list_handles_is_told_once_and_sees_the_rest(world: World) -> None:
-    world.vm()
-    world.attach(ip="10.133.0.9")
-    world.half_release("10.133.0.9")
-    world.api.refuse("list", RAW.handle)
-    rows, said = looked_at(world)
+def test_who_may_not_list_handles_is_told_once_and_sees_the_rest(cluster: FakeCluster) -> None:
+    cluster.vm()
+    cluster.attach(ip="10.133.0.9")
+    cluster.interrupt_release("10.133.0.9")
+    cluster.api.refuse("list", RAW.handle)
+    rows, said = looked_at(cluster)
     assert (rows["10.133.0.9"].state, said) == (AddressState.BOUND, [])
 
 
-def test_a_halted_vm_to_which_calico_would_assign_another_address_is_reported(world: World) -> None:
-    world.vm()
-    world.attach(ip="10.133.0.50")
-    world.hold("10.133.0.251", WEB)
+def test_a_halted_vm_to_which_calico_would_assign_another_address_is_reported(cluster: FakeCluster) -> None:
+    cluster.vm()
+    cluster.attach(ip="10.133.0.50")
+    cluster.hold("10.133.0.251", WEB)
     repairs = "`kubectl yoshi vm attach web-1 -n prod --network blue`"
-    rows, said = looked_at(world)
+    rows, said = looked_at(cluster)
     assert f"10.133.0.50 on prod/blue: Calico would assign 10.133.0.251 to VM prod/web-1 ({repairs})" in said
     assert rows["10.133.0.50"].state is AddressState.CONFLICT
-    assert world.attach().results == {"prod/web-1": "10.133.0.50"}
-    assert looked_at(world)[1] == []
-    hang_not(world)
-    assert world.runs_with() == "10.133.0.50"
+    assert cluster.attach().results == {"prod/web-1": "10.133.0.50"}
+    assert looked_at(cluster)[1] == []
+    hang_not(cluster)
+    assert cluster.runs_with() == "10.133.0.50"
 
 
 def test_a_running_vm_to_which_a_restart_would_give_the_same_address_again_needs_more_than_a_restart(
-    world: World,
+    cluster: FakeCluster,
 ) -> None:
-    world.vm()
-    world.attach(ip="10.133.0.50")
-    world.hold("10.133.0.251", WEB)
-    hang_not(world)
-    assert world.runs_with() == "10.133.0.251"
-    rows, said = looked_at(world)
+    cluster.vm()
+    cluster.attach(ip="10.133.0.50")
+    cluster.hold("10.133.0.251", WEB)
+    hang_not(cluster)
+    assert cluster.runs_with() == "10.133.0.251"
+    rows, said = looked_at(cluster)
     assert rows["10.133.0.50"].state is AddressState.RESTART_NEEDED
     repairs = "`kubectl yoshi vm attach web-1 -n prod --network blue --restart`"
     assert f"10.133.0.50 on prod/blue: Calico would assign 10.133.0.251 to VM prod/web-1 ({repairs})" in said
     assert not [sentence for sentence in said if "it needs a restart" in sentence]
 
 
-def test_a_block_with_an_address_of_a_handle_that_is_gone_is_reported(world: World) -> None:
-    world.vm()
-    world.attach(ip="10.133.0.9")
-    world.hold("10.133.0.9", WEB)
-    world.api.drop(RAW.handle.ref(WEB))
+def test_a_block_with_an_address_of_a_handle_that_is_gone_is_reported(cluster: FakeCluster) -> None:
+    cluster.vm()
+    cluster.attach(ip="10.133.0.9")
+    cluster.hold("10.133.0.9", WEB)
+    cluster.api.drop(RAW.handle.ref(WEB))
     contains = f"block 10.133.0.0/26 contains 1 address of IPAMHandle {WEB}, which counts 0"
     release = "`calicoctl ipam release --ip=10.133.0.9`"
-    assert looked_at(world)[1] == [f"10.133.0.9 on prod/blue: {contains} ({release})"]
+    assert looked_at(cluster)[1] == [f"10.133.0.9 on prod/blue: {contains} ({release})"]
 
 
-def test_a_vm_whose_name_calico_would_hash_is_not_taken_for_the_one_of_addresses_without_a_handle(world: World) -> None:
+def test_a_vm_whose_name_calico_would_hash_is_not_taken_for_the_one_of_addresses_without_a_handle(
+    cluster: FakeCluster,
+) -> None:
     long = "w" * 128
-    world.vm(long)
-    world.attach(f"prod/{long}", ip="10.133.0.50")
-    world.hold("10.133.0.251", "")
-    rows, said = looked_at(world)
+    cluster.vm(long)
+    cluster.attach(f"prod/{long}", ip="10.133.0.50")
+    cluster.hold("10.133.0.251", "")
+    rows, said = looked_at(cluster)
     assert rows["10.133.0.50"].state is AddressState.BOUND
     assert not [sentence for sentence in said if "Calico would assign" in sentence]
 
@@ -299,15 +305,15 @@ def test_a_vm_whose_name_calico_would_hash_is_not_taken_for_the_one_of_addresses
 @pytest.mark.parametrize("otherwise", [False, True])
 def test_what_a_check_asks_for_does_not_grow_with_the_vms(otherwise: bool) -> None:
     def requests(count: int) -> int:
-        world = World()
-        world.network()
+        cluster = FakeCluster()
+        cluster.network()
         for number in range(count):
-            world.vm(f"web-{number}")
-            world.attach(f"web-{number}", ip=f"10.133.0.{number + 1}")
-            world.hold(f"10.133.0.{100 + number if otherwise else number + 1}", handle_name("prod", f"web-{number}"))
+            cluster.vm(f"web-{number}")
+            cluster.attach(f"web-{number}", ip=f"10.133.0.{number + 1}")
+            cluster.hold(f"10.133.0.{100 + number if otherwise else number + 1}", handle_name("prod", f"web-{number}"))
         asked: list[str] = []
-        world.api.before.append(lambda verb, ref: asked.append(verb))
-        rows, _ = looked_at(world)
+        cluster.api.before.append(lambda verb, ref: asked.append(verb))
+        rows, _ = looked_at(cluster)
         assert [rows[f"10.133.0.{number + 1}"].state for number in range(count)] == [
             AddressState.CONFLICT if otherwise else AddressState.BOUND
         ] * count

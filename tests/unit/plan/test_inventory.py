@@ -28,7 +28,7 @@ from kubectl_yoshi.model.objects import Json
 from kubectl_yoshi.model.snapshot import MissingQueriesError, Query, Snapshot
 from kubectl_yoshi.model.vm import VM, VMI
 from kubectl_yoshi.plan.inventory import AddressState, InventoryRow, build_inventory, find_discrepancies
-from tests.unit.plan.fake_cluster import BACKENDS, World, refusal
+from tests.unit.plan.fake_cluster import BACKENDS, FakeCluster, refusal
 
 BLUE = NETWORKWIZARD.ref("blue", "prod")
 SOON = timedelta(seconds=1)
@@ -36,26 +36,26 @@ LATER = timedelta(hours=1)
 
 
 def surveyed(
-    world: World, age: timedelta = SOON, all_namespaces: bool = True, exact: bool = False
+    cluster: FakeCluster, age: timedelta = SOON, all_namespaces: bool = True, exact: bool = False
 ) -> tuple[dict[str, InventoryRow], list[str]]:
     """The rows by address, and what is wrong."""
     now = datetime.now(timezone.utc) + age
 
     def ask(snapshot: Snapshot) -> tuple[InventoryRow, ...]:
-        network = parse_network(world.api.get(BLUE))
+        network = parse_network(cluster.api.get(BLUE))
         return build_inventory(network, BACKENDS["calico"], snapshot, now, all_namespaces, exact)
 
-    rows = ask(new_snapshot(world.api))  # type: ignore[arg-type]
+    rows = ask(new_snapshot(cluster.api))  # type: ignore[arg-type]
     assert [row.number for row in rows] == sorted(row.number for row in rows)
     return {row.address: row for row in rows}, [sentence for _, sentence in find_discrepancies(rows)]
 
 
-def state_of(world: World, address: str, **more: Any) -> AddressState:
-    return surveyed(world, **more)[0][address].state
+def state_of(cluster: FakeCluster, address: str, **more: Any) -> AddressState:
+    return surveyed(cluster, **more)[0][address].state
 
 
-def unpin(world: World, name: str = "web-1") -> None:
-    world.api.change(VM.ref(name, "prod"), lambda obj: obj["spec"]["template"].pop("metadata"))
+def unpin(cluster: FakeCluster, name: str = "web-1") -> None:
+    cluster.api.change(VM.ref(name, "prod"), lambda obj: obj["spec"]["template"].pop("metadata"))
 
 
 CIDRS = pytest.mark.parametrize("cidr", ["10.133.0.0/24", "10.133.0.0/16"], ids=["in its status", "in blocks"])
@@ -63,11 +63,11 @@ CIDRS = pytest.mark.parametrize("cidr", ["10.133.0.0/24", "10.133.0.0/16"], ids=
 
 @CIDRS
 def test_a_halted_vm_that_carries_its_address_is_bound_and_nothing_is_wrong(cidr: str) -> None:
-    world = World()
-    world.network(cidr=cidr)
-    vm = world.vm()
-    world.attach(ip="10.133.0.9")
-    rows, wrong = surveyed(world)
+    cluster = FakeCluster()
+    cluster.network(cidr=cidr)
+    vm = cluster.vm()
+    cluster.attach(ip="10.133.0.9")
+    rows, wrong = surveyed(cluster)
     row = rows["10.133.0.9"]
     assert (row.state, row.holder, row.running) == (AddressState.BOUND, "prod/web-1", False)
     assert row.vm is not None
@@ -75,52 +75,52 @@ def test_a_halted_vm_that_carries_its_address_is_bound_and_nothing_is_wrong(cidr
     assert wrong == []
 
 
-def test_a_vm_that_runs_with_its_address_is_bound(world: World) -> None:
-    world.running(pin="10.133.0.9")
-    world.attach()
-    rows, wrong = surveyed(world)
+def test_a_vm_that_runs_with_its_address_is_bound(cluster: FakeCluster) -> None:
+    cluster.running(pin="10.133.0.9")
+    cluster.attach()
+    rows, wrong = surveyed(cluster)
     assert (rows["10.133.0.9"].state, rows["10.133.0.9"].running) == (AddressState.BOUND, True)
     assert wrong == []
 
 
-def test_a_vm_that_runs_without_its_address_needs_a_restart(old_world: World) -> None:
-    old_world.running()
-    old_world.attach()
-    rows, wrong = surveyed(old_world)
+def test_a_vm_that_runs_without_its_address_needs_a_restart(old_calico: FakeCluster) -> None:
+    old_calico.running()
+    old_calico.attach()
+    rows, wrong = surveyed(old_calico)
     assert rows["10.133.0.1"].state is AddressState.RESTART_NEEDED
     assert wrong == [
         "10.133.0.1 on prod/blue: prod/web-1 runs without its template's latest changes; it needs a restart"
     ]
 
 
-def test_a_vm_that_was_detached_while_it_ran_needs_a_restart(world: World) -> None:
-    world.running(pin="10.133.0.9")
-    world.attach()
-    world.detach()
-    assert state_of(world, "10.133.0.9") is AddressState.RESTART_NEEDED
+def test_a_vm_that_was_detached_while_it_ran_needs_a_restart(cluster: FakeCluster) -> None:
+    cluster.running(pin="10.133.0.9")
+    cluster.attach()
+    cluster.detach()
+    assert state_of(cluster, "10.133.0.9") is AddressState.RESTART_NEEDED
 
 
-def test_a_vm_that_calico_gave_its_old_address_again_needs_a_restart(world: World) -> None:
+def test_a_vm_that_calico_gave_its_old_address_again_needs_a_restart(cluster: FakeCluster) -> None:
     """The instance and the pod are pinned to the one and have the other: calico's handle was stronger."""
-    world.hold("192.168.0.9", "k8s-pod-network.vmi.prod.web-1")
-    world.vm(pin="10.133.0.9")
-    world.api.refuse("get", RAW.handle)
-    world.attach()
-    world.api.allow_everything()
-    world.api.change(VM.ref("web-1", "prod"), lambda obj: obj["spec"].update(runStrategy="Always"))
-    world.time_passes()
-    assert world.runs_with() == "192.168.0.9"
-    assert state_of(world, "10.133.0.9") is AddressState.RESTART_NEEDED
+    cluster.hold("192.168.0.9", "k8s-pod-network.vmi.prod.web-1")
+    cluster.vm(pin="10.133.0.9")
+    cluster.api.refuse("get", RAW.handle)
+    cluster.attach()
+    cluster.api.allow_everything()
+    cluster.api.change(VM.ref("web-1", "prod"), lambda obj: obj["spec"].update(runStrategy="Always"))
+    cluster.time_passes()
+    assert cluster.runs_with() == "192.168.0.9"
+    assert state_of(cluster, "10.133.0.9") is AddressState.RESTART_NEEDED
 
 
-def test_a_record_whose_vm_was_not_written_yet_is_pending_for_a_while_and_then_orphaned(world: World) -> None:
-    world.vm()
-    world.attach()
-    unpin(world)
-    rows, wrong = surveyed(world)
+def test_a_record_whose_vm_was_not_written_yet_is_pending_for_a_while_and_then_orphaned(cluster: FakeCluster) -> None:
+    cluster.vm()
+    cluster.attach()
+    unpin(cluster)
+    rows, wrong = surveyed(cluster)
     assert rows["10.133.0.1"].state is AddressState.PENDING
     assert wrong == []
-    rows, wrong = surveyed(world, LATER)
+    rows, wrong = surveyed(cluster, LATER)
     assert rows["10.133.0.1"].state is AddressState.ORPHANED
     assert wrong == [
         (
@@ -130,35 +130,35 @@ def test_a_record_whose_vm_was_not_written_yet_is_pending_for_a_while_and_then_o
     ]
 
 
-def test_the_record_of_a_vm_that_is_gone_is_orphaned(world: World) -> None:
-    world.vm()
-    world.attach()
-    world.drop_vm()
-    rows, wrong = surveyed(world, LATER)
+def test_the_record_of_a_vm_that_is_gone_is_orphaned(cluster: FakeCluster) -> None:
+    cluster.vm()
+    cluster.attach()
+    cluster.delete_vm()
+    rows, wrong = surveyed(cluster, LATER)
     assert (rows["10.133.0.1"].state, rows["10.133.0.1"].vm) == (AddressState.ORPHANED, None)
     assert wrong == ["10.133.0.1 on prod/blue: recorded for prod/web-1, but the VM no longer exists"]
 
 
-def test_the_record_of_a_vm_that_was_made_anew_is_orphaned(world: World) -> None:
-    world.vm()
-    world.attach()
-    world.drop_vm()
-    world.vm()
-    assert state_of(world, "10.133.0.1", age=LATER) is AddressState.ORPHANED
+def test_the_record_of_a_vm_that_was_made_anew_is_orphaned(cluster: FakeCluster) -> None:
+    cluster.vm()
+    cluster.attach()
+    cluster.delete_vm()
+    cluster.vm()
+    assert state_of(cluster, "10.133.0.1", age=LATER) is AddressState.ORPHANED
 
 
-def test_a_reservation_is_reserved(world: World) -> None:
-    world.reserve("10.133.0.9", note="printer")
-    rows, wrong = surveyed(world)
+def test_a_reservation_is_reserved(cluster: FakeCluster) -> None:
+    cluster.reserve("10.133.0.9", note="printer")
+    rows, wrong = surveyed(cluster)
     assert (rows["10.133.0.9"].state, rows["10.133.0.9"].holder) == (AddressState.RESERVED, "reserved (printer)")
     assert wrong == []
 
 
-def test_what_is_used_without_a_record_is_unrecorded_and_told(world: World) -> None:
-    world.vm("web-9", "dev", pin="10.133.0.7")
-    world.hold_by_pod("10.133.0.8")
-    world.hold_by_pod("10.133.0.9", "shop")
-    rows, wrong = surveyed(world)
+def test_what_is_used_without_a_record_is_unrecorded_and_told(cluster: FakeCluster) -> None:
+    cluster.vm("web-9", "dev", pin="10.133.0.7")
+    cluster.hold_by_pod("10.133.0.8")
+    cluster.hold_by_pod("10.133.0.9", "shop")
+    rows, wrong = surveyed(cluster)
     assert {address: (row.state, row.holder) for address, row in rows.items()} == {
         "10.133.0.7": (AddressState.UNRECORDED, "dev/web-9"),
         "10.133.0.8": (AddressState.UNRECORDED, "ipamblock/10-133-0-0-26"),
@@ -171,21 +171,21 @@ def test_what_is_used_without_a_record_is_unrecorded_and_told(world: World) -> N
     ]
 
 
-def test_an_address_that_cools_down_in_calico_is_no_finding_and_not_given_out(world: World) -> None:
-    world.hold("10.133.0.8", "gone")
-    [block] = world.api.every(RAW.block)
+def test_an_address_that_cools_down_in_calico_is_no_finding_and_not_given_out(cluster: FakeCluster) -> None:
+    cluster.hold("10.133.0.8", "gone")
+    [block] = cluster.api.every(RAW.block)
     block["spec"]["attributes"] = [{"releasedAt": "2026-01-01T00:00:00Z"}]
-    world.api.put(RAW.block, block)
-    rows, wrong = surveyed(world)
+    cluster.api.put(RAW.block, block)
+    rows, wrong = surveyed(cluster)
     assert (rows["10.133.0.8"].state, wrong) == (AddressState.COOLING_DOWN, [])
-    world.vm("web-9")
-    said = refusal(world.attach("web-9", ip="10.133.0.8"), "prod/web-9").message
+    cluster.vm("web-9")
+    said = refusal(cluster.attach("web-9", ip="10.133.0.8"), "prod/web-9").message
     assert said == "10.133.0.8 is not free: it is cooling down in Calico, which released it at 2026-01-01T00:00:00Z"
 
 
-def test_one_address_without_a_record_is_one_finding_that_names_all_who_use_it(world: World) -> None:
-    world.running("web-9", pin="10.133.0.7")
-    (wrong,) = surveyed(world)[1]
+def test_one_address_without_a_record_is_one_finding_that_names_all_who_use_it(cluster: FakeCluster) -> None:
+    cluster.running("web-9", pin="10.133.0.7")
+    (wrong,) = surveyed(cluster)[1]
     here = "in namespace prod"
     used_by = (
         f"virtualmachine/web-9 {here}, virtualmachineinstance/web-9 {here}, pod/virt-launcher-web-9 {here} and "
@@ -194,26 +194,28 @@ def test_one_address_without_a_record_is_one_finding_that_names_all_who_use_it(w
     assert wrong == f"10.133.0.7 on prod/blue: {used_by} use it, but it is not recorded"
 
 
-def test_only_an_exact_look_sees_unrecorded_uses_in_namespaces_that_the_ledger_does_not_name(world: World) -> None:
-    world.vm("web-9", "dev", pin="10.133.0.7")
-    assert "10.133.0.7" not in surveyed(world, all_namespaces=False)[0]
-    assert "10.133.0.7" in surveyed(world, all_namespaces=False, exact=True)[0]
+def test_only_an_exact_look_sees_unrecorded_uses_in_namespaces_that_the_ledger_does_not_name(
+    cluster: FakeCluster,
+) -> None:
+    cluster.vm("web-9", "dev", pin="10.133.0.7")
+    assert "10.133.0.7" not in surveyed(cluster, all_namespaces=False)[0]
+    assert "10.133.0.7" in surveyed(cluster, all_namespaces=False, exact=True)[0]
 
 
-def test_vms_of_other_namespaces_that_the_ledger_names_are_looked_at(world: World) -> None:
-    world.vm("web-9", "dev")
-    world.attach("dev/web-9")
-    assert state_of(world, "10.133.0.1", all_namespaces=False) is AddressState.BOUND
+def test_vms_of_other_namespaces_that_the_ledger_names_are_looked_at(cluster: FakeCluster) -> None:
+    cluster.vm("web-9", "dev")
+    cluster.attach("dev/web-9")
+    assert state_of(cluster, "10.133.0.1", all_namespaces=False) is AddressState.BOUND
 
 
 @pytest.mark.parametrize("all_namespaces", [True, False])
 def test_the_blocks_of_a_network_and_its_vms_are_asked_for_at_once(all_namespaces: bool) -> None:
-    world = World()
-    world.network(cidr="10.133.0.0/16")
-    network = parse_network(world.api.get(BLUE))
+    cluster = FakeCluster()
+    cluster.network(cidr="10.133.0.0/16")
+    network = parse_network(cluster.api.get(BLUE))
     with pytest.raises(MissingQueriesError) as caught:
         build_inventory(
-            network, BACKENDS["calico"], Snapshot(world.api.served), datetime.now(timezone.utc), all_namespaces
+            network, BACKENDS["calico"], Snapshot(cluster.api.served), datetime.now(timezone.utc), all_namespaces
         )
     namespace = None if all_namespaces else network.namespace
     assert {Query(kind, namespace) for kind in (ADDRESSBLOCK, VM, VMI)} <= {*caught.value.queries}
@@ -221,14 +223,14 @@ def test_the_blocks_of_a_network_and_its_vms_are_asked_for_at_once(all_namespace
 
 @pytest.mark.parametrize("all_namespaces", [True, False])
 @pytest.mark.parametrize("kind", [VM, VMI], ids=["VMs", "instances"])
-def test_what_cannot_be_seen_is_unknown_and_never_wrong(world: World, kind: Any, all_namespaces: bool) -> None:
-    world.vm("web-1")
-    world.running("web-2", pin="10.133.0.2")
-    world.attach("web-1", "web-2")
-    world.reserve("10.133.0.9")
-    world.api.refuse("list", kind)
-    world.api.refuse("list", RAW.block)
-    rows, wrong = surveyed(world, LATER, all_namespaces)
+def test_what_cannot_be_seen_is_unknown_and_never_wrong(cluster: FakeCluster, kind: Any, all_namespaces: bool) -> None:
+    cluster.vm("web-1")
+    cluster.running("web-2", pin="10.133.0.2")
+    cluster.attach("web-1", "web-2")
+    cluster.reserve("10.133.0.9")
+    cluster.api.refuse("list", kind)
+    cluster.api.refuse("list", RAW.block)
+    rows, wrong = surveyed(cluster, LATER, all_namespaces)
     states = {address: row.state for address, row in rows.items()}
     # That the pod of web-2 has its address is enough to know that it runs with it.
     bound = AddressState.UNKNOWN if kind is VM else AddressState.BOUND
@@ -236,19 +238,19 @@ def test_what_cannot_be_seen_is_unknown_and_never_wrong(world: World, kind: Any,
     assert wrong == []
 
 
-def test_an_address_that_two_vms_carry_is_told(world: World) -> None:
-    world.vm("web-1")
-    world.attach("web-1")
-    world.vm("web-2", pin="10.133.0.1")
-    assert surveyed(world)[1] == [
+def test_an_address_that_two_vms_carry_is_told(cluster: FakeCluster) -> None:
+    cluster.vm("web-1")
+    cluster.attach("web-1")
+    cluster.vm("web-2", pin="10.133.0.1")
+    assert surveyed(cluster)[1] == [
         "10.133.0.1 on prod/blue: recorded for prod/web-1, but virtualmachine/web-2 in namespace prod uses it too"
     ]
 
 
-def test_a_record_in_the_originals_form_is_told(world: World) -> None:
-    world.vm(pin="10.133.0.5")
-    world.api.change(BLUE, lambda obj: obj["status"].update(allocations={"10.133.0.5": "web-1"}))
-    rows, wrong = surveyed(world)
+def test_a_record_in_the_originals_form_is_told(cluster: FakeCluster) -> None:
+    cluster.vm(pin="10.133.0.5")
+    cluster.api.change(BLUE, lambda obj: obj["status"].update(allocations={"10.133.0.5": "web-1"}))
+    rows, wrong = surveyed(cluster)
     assert rows["10.133.0.5"].state is AddressState.BOUND
     assert wrong == [
         (
@@ -258,31 +260,31 @@ def test_a_record_in_the_originals_form_is_told(world: World) -> None:
     ]
 
 
-def test_a_record_of_an_address_that_is_never_handed_out_is_told(world: World) -> None:
-    world.vm()
-    world.attach()
-    world.api.change(BLUE, lambda obj: obj["spec"].update(exclude=["10.133.0.1"]))
-    assert surveyed(world)[1] == ["10.133.0.1 on prod/blue: recorded for prod/web-1, but it is excluded"]
+def test_a_record_of_an_address_that_is_never_handed_out_is_told(cluster: FakeCluster) -> None:
+    cluster.vm()
+    cluster.attach()
+    cluster.api.change(BLUE, lambda obj: obj["spec"].update(exclude=["10.133.0.1"]))
+    assert surveyed(cluster)[1] == ["10.133.0.1 on prod/blue: recorded for prod/web-1, but it is excluded"]
 
 
 def test_blocks_of_other_networks_are_not_looked_into() -> None:
-    world = World()
-    world.network(cidr="10.133.0.0/16")
-    world.network("red", "10.144.0.0/16")
-    world.vm()
-    world.attach(network="prod/red")
-    assert len(world.api.every(ADDRESSBLOCK)) == 1
-    assert surveyed(world)[0] == {}
+    cluster = FakeCluster()
+    cluster.network(cidr="10.133.0.0/16")
+    cluster.network("red", "10.144.0.0/16")
+    cluster.vm()
+    cluster.attach(network="prod/red")
+    assert len(cluster.api.every(ADDRESSBLOCK)) == 1
+    assert surveyed(cluster)[0] == {}
 
 
-def test_an_instance_that_has_ended_runs_with_nothing(world: World) -> None:
-    world.running(pin="10.133.0.9")
-    world.attach()
+def test_an_instance_that_has_ended_runs_with_nothing(cluster: FakeCluster) -> None:
+    cluster.running(pin="10.133.0.9")
+    cluster.attach()
 
     def end(obj: Json) -> None:
         obj["status"]["phase"] = "Succeeded"
 
-    world.api.change(VMI.ref("web-1", "prod"), end)
-    world.drop_pod("web-1")
-    rows, _ = surveyed(world)
+    cluster.api.change(VMI.ref("web-1", "prod"), end)
+    cluster.drop_pod("web-1")
+    rows, _ = surveyed(cluster)
     assert (rows["10.133.0.9"].state, rows["10.133.0.9"].running) == (AddressState.BOUND, False)

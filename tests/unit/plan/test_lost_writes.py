@@ -34,13 +34,13 @@ from kubectl_yoshi.model.snapshot import Query
 from kubectl_yoshi.model.vm import VM
 from kubectl_yoshi.plan.context import PlanContext
 from kubectl_yoshi.plan.sync.planner import SyncScope
-from tests.unit.plan.fake_cluster import BACKENDS, World, refusal
+from tests.unit.plan.fake_cluster import BACKENDS, FakeCluster, refusal
 
 POOL = RAW.pool.ref("prod.blue")
 DROPPED = "ippool/prod.blue: the API server does not store spec.natOutgoing"
 
 
-def drops(world: World, *names: str, plural: str = "ippools", of: str = "") -> None:
+def drops(cluster: FakeCluster, *names: str, plural: str = "ippools", of: str = "") -> None:
     """From now on the server drops these fields of a kind's spec."""
 
     def shows(obj: Json, there: str) -> Json:
@@ -48,48 +48,48 @@ def drops(world: World, *names: str, plural: str = "ippools", of: str = "") -> N
             return obj
         return {**obj, "spec": {key: value for key, value in obj["spec"].items() if key not in names}}
 
-    world.api.shows = shows
+    cluster.api.shows = shows
 
 
 def test_a_network_whose_pool_is_not_kept_as_it_was_asked_for_is_taken_back() -> None:
-    world = World()
-    drops(world, "natOutgoing")
-    done = world.make_network("blue", "10.133.0.0/24")
+    cluster = FakeCluster()
+    drops(cluster, "natOutgoing")
+    done = cluster.make_network("blue", "10.133.0.0/24")
     error = refusal(done, "prod/blue")
     assert isinstance(error, WriteLostError)
     assert error.message == DROPPED
     assert error.hint.endswith("kubectl get ippools.crd.projectcalico.org prod.blue -o yaml --show-managed-fields")
     assert error.exit_code == 1
-    assert world.api.tried[("patch", "ippools")] == 2  # once to set it, once to disable the pool before it is deleted
-    assert world.networks() == []
-    assert world.api.every(RAW.pool) == []
+    assert cluster.api.tried[("patch", "ippools")] == 2  # once to set it, once to disable the pool before it is deleted
+    assert cluster.networks() == []
+    assert cluster.api.every(RAW.pool) == []
 
 
 def test_a_field_that_is_left_alone_is_not_missed() -> None:
-    world = World()
-    drops(world, "disabled")
-    assert not world.make_network("blue", "10.133.0.0/24").errors
+    cluster = FakeCluster()
+    drops(cluster, "disabled")
+    assert not cluster.make_network("blue", "10.133.0.0/24").errors
 
 
 def test_of_a_network_that_is_there_the_status_says_what_is_not_kept_and_sync_goes_on_to_the_others() -> None:
-    world = World()
+    cluster = FakeCluster()
     for number, name in enumerate(("aqua", "blue", "cyan")):
-        world.network(name, f"10.133.{number}.0/24")
-    for pool in world.api.every(RAW.pool):
-        world.api.change(RAW.pool.ref(pool["metadata"]["name"]), lambda obj: obj["spec"].update(natOutgoing=False))
-    drops(world, "natOutgoing", of="blue")
-    report = sync(SyncScope("prod"), BACKENDS, world.api)  # type: ignore[arg-type]
+        cluster.network(name, f"10.133.{number}.0/24")
+    for pool in cluster.api.every(RAW.pool):
+        cluster.api.change(RAW.pool.ref(pool["metadata"]["name"]), lambda obj: obj["spec"].update(natOutgoing=False))
+    drops(cluster, "natOutgoing", of="blue")
+    report = sync(SyncScope("prod"), BACKENDS, cluster.api)  # type: ignore[arg-type]
     assert {name: error.message for name, error in report.network_errors.items()} == {("prod", "blue"): DROPPED}
     assert len([change for change, _ in report.executed if change.ref == POOL]) == 1
     for name in ("aqua", "cyan"):
-        assert dig(world.api.look(RAW.pool.ref(f"prod.{name}")), "spec", "natOutgoing") is True
-    assert dig(world.api.look(NETWORKWIZARD.ref("blue", "prod")), "status", "reason") == DROPPED
+        assert dig(cluster.api.look(RAW.pool.ref(f"prod.{name}")), "spec", "natOutgoing") is True
+    assert dig(cluster.api.look(NETWORKWIZARD.ref("blue", "prod")), "status", "reason") == DROPPED
 
 
 def test_a_list_entry_of_a_bridges_template_is_named_too() -> None:
-    world = World()
-    world.network("lab", "10.20.0.0/24", plugin="ovs", ovs={"bridge": "br-ext", "nic": "eth1"})
-    world.api.change(NETWORKWIZARD.ref("lab", "prod"), lambda obj: obj["spec"]["ovs"].update(mtu=1400))
+    cluster = FakeCluster()
+    cluster.network("lab", "10.20.0.0/24", plugin="ovs", ovs={"bridge": "br-ext", "nic": "eth1"})
+    cluster.api.change(NETWORKWIZARD.ref("lab", "prod"), lambda obj: obj["spec"]["ovs"].update(mtu=1400))
 
     def without_params(obj: Json, plural: str) -> Json:
         if plural != TEMPLATE.plural:
@@ -97,66 +97,66 @@ def test_a_list_entry_of_a_bridges_template_is_named_too() -> None:
         entries = [{key: entry[key] for key in entry if key != "params"} for entry in obj["spec"]["ovsConfig"]]
         return {**obj, "spec": {**obj["spec"], "ovsConfig": entries}}
 
-    world.api.shows = without_params
-    error = refusal(world.sync_network("lab"), "prod/lab")
+    cluster.api.shows = without_params
+    error = refusal(cluster.sync_network("lab"), "prod/lab")
     assert error.message.startswith("hostnetworktemplate/yoshi-br-ext-")
     assert error.message.endswith(" in namespace prod: the API server does not store spec.ovsConfig")
 
 
 def test_a_field_that_a_controller_sets_back_ends_the_run_too() -> None:
-    world = World()
-    world.network()
+    cluster = FakeCluster()
+    cluster.network()
     done = []
 
     def sets_back(verb: str, ref: ObjectRef) -> None:
-        there = world.api.look(POOL)
+        there = cluster.api.look(POOL)
         if verb == "list" and there is not None and there["spec"]["natOutgoing"]:
             done.append(verb)
-            world.api.change(POOL, lambda obj: obj["spec"].update(natOutgoing=False))
+            cluster.api.change(POOL, lambda obj: obj["spec"].update(natOutgoing=False))
 
-    world.api.before.append(sets_back)
-    error = refusal(world.sync_network(), "prod/blue")
+    cluster.api.before.append(sets_back)
+    error = refusal(cluster.sync_network(), "prod/blue")
     assert error.message == "ippool/prod.blue: spec.natOutgoing is reverted as often as it is written"
     assert len(done) == MAX_REPEATS_WITH_OTHER_WRITERS + 1
 
 
 def test_an_object_that_is_removed_as_often_as_it_is_made_ends_the_run_too() -> None:
-    world = World()
-    world.network()
+    cluster = FakeCluster()
+    cluster.network()
 
     def removes(verb: str, ref: ObjectRef) -> None:
-        if verb == "list" and ref.resource == RAW.pool and world.api.look(POOL) is not None:
-            world.api.drop(POOL)
+        if verb == "list" and ref.resource == RAW.pool and cluster.api.look(POOL) is not None:
+            cluster.api.drop(POOL)
 
-    world.api.before.append(removes)
-    error = refusal(world.sync_network(), "prod/blue")
+    cluster.api.before.append(removes)
+    error = refusal(cluster.sync_network(), "prod/blue")
     assert error.message == "ippool/prod.blue is deleted as often as it is created"
     assert (
-        world.api.tried[("create", "ippools")] == MAX_REPEATS_WITH_OTHER_WRITERS + 1
+        cluster.api.tried[("create", "ippools")] == MAX_REPEATS_WITH_OTHER_WRITERS + 1
     )  # the first one made the network
 
 
 def test_a_race_that_ends_is_none_of_this() -> None:
-    world = World()
-    world.network()
+    cluster = FakeCluster()
+    cluster.network()
     left = [None] * 3
 
     def sets_back(verb: str, ref: ObjectRef) -> None:
         if verb == "list" and ref.resource == RAW.pool and left:
             left.pop()
-            world.api.change(POOL, lambda obj: obj["spec"].update(natOutgoing=False))
+            cluster.api.change(POOL, lambda obj: obj["spec"].update(natOutgoing=False))
 
-    world.api.before.append(sets_back)
-    assert not world.sync_network().errors
+    cluster.api.before.append(sets_back)
+    assert not cluster.sync_network().errors
     assert not left
-    assert dig(world.api.look(POOL), "spec", "natOutgoing") is True
+    assert dig(cluster.api.look(POOL), "spec", "natOutgoing") is True
 
 
 def test_what_is_not_kept_of_one_vm_is_told_for_that_one_and_the_others_are_done() -> None:
-    world = World()
+    cluster = FakeCluster()
     for name in ("a", "b", "c"):
-        world.vm(name)
-    drops(world, "odd", plural="virtualmachines", of="b")
+        cluster.vm(name)
+    drops(cluster, "odd", plural="virtualmachines", of="b")
 
     def planner(ctx: PlanContext) -> Plan:
         vms = [vm for vm in ctx.snapshot.lookup(Query(VM, "prod")) if f"prod/{name_of(vm)}" not in ctx.run.failed]
@@ -168,15 +168,15 @@ def test_what_is_not_kept_of_one_vm_is_told_for_that_one_and_the_others_are_done
         )
         return Plan((tuple(changes),), errors=ctx.run.failed)
 
-    done = run(planner, world.api, BACKENDS)  # type: ignore[arg-type]
+    done = run(planner, cluster.api, BACKENDS)  # type: ignore[arg-type]
     assert [*done.errors] == ["prod/b"]
     assert isinstance(refusal(done, "prod/b"), WriteLostError)
     assert all(done.has_changed(f"prod/{name}") for name in ("a", "c"))
 
 
 def test_what_is_not_kept_even_of_taking_back_ends_the_run() -> None:
-    world = World()
-    world.vm()
+    cluster = FakeCluster()
+    cluster.vm()
     ref = VM.ref("web-1", "prod")
     patch = Change(Verb.PATCH, ref, "set it", [{"op": "add", "path": "/spec/odd", "value": "1"}], owner="prod/web-1")
 
@@ -184,18 +184,18 @@ def test_what_is_not_kept_even_of_taking_back_ends_the_run() -> None:
         (vm,) = ctx.snapshot.lookup(Query(VM, "prod", "web-1"))
         return sequential(replace(patch, before=vm))
 
-    drops(world, "odd", plural="virtualmachines")
+    drops(cluster, "odd", plural="virtualmachines")
     with pytest.raises(WriteLostError, match=r"does not store spec\.odd"):
-        run(planner, world.api, BACKENDS)  # type: ignore[arg-type]
-    assert world.api.tried[("patch", "virtualmachines")] == 2
+        run(planner, cluster.api, BACKENDS)  # type: ignore[arg-type]
+    assert cluster.api.tried[("patch", "virtualmachines")] == 2
 
 
 def test_a_plan_that_is_never_the_same_ends_too_and_not_as_an_api_server_that_is_gone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(loop, "MAX_ROUNDS", 5)
-    world = World()
-    ref = world.vm().ref
+    cluster = FakeCluster()
+    ref = cluster.vm().ref
     numbers = itertools.count()
 
     def planner(ctx: PlanContext) -> Plan:
@@ -204,7 +204,7 @@ def test_a_plan_that_is_never_the_same_ends_too_and_not_as_an_api_server_that_is
         return sequential(Change(Verb.PATCH, ref, "count", [op]))
 
     with pytest.raises(NotConvergedError, match="not complete after 5 rounds"):
-        run(planner, world.api, BACKENDS)  # type: ignore[arg-type]
+        run(planner, cluster.api, BACKENDS)  # type: ignore[arg-type]
     assert not issubclass(NotConvergedError, FATAL_ERRORS)  # sync goes on
 
 

@@ -23,9 +23,9 @@ from kubectl_yoshi.model.network import NETWORKWIZARD
 from kubectl_yoshi.model.objects import Json, annotations_of, dig
 from kubectl_yoshi.plan.detach import DetachRequest, plan_detach
 from kubectl_yoshi.plan.network.planner import NetworkRequest, plan_network
-from tests.unit.normalization import as_shown, without_empty
+from tests.unit.normalization import normalized, without_empty
 from tests.unit.plan.fake_api import served
-from tests.unit.plan.fake_cluster import SERVED, World, wizard
+from tests.unit.plan.fake_cluster import SERVED, FakeCluster, wizard
 from tests.unit.plan.test_public import ANNOUNCED
 
 BGP = {"peers": "10.240.0.4, 10.240.0.5", "myASN": 64512, "remoteASN": 64514}
@@ -71,7 +71,7 @@ SHOWN: dict[str, Callable[[Json, str], Json]] = {
     "without empty fields": lambda obj, plural: (
         {**obj, "spec": without_empty(obj["spec"])} if _is_shown(plural) else obj
     ),
-    "otherwise": as_shown,
+    "otherwise": normalized,
 }
 MADE = (
     RAW.pool, RAW.bgp_peer, RAW.bgp_configuration, NAD, TEMPLATE, DHCPSERVER,
@@ -85,8 +85,8 @@ def _is_shown(plural: str) -> bool:
 
 
 @pytest.fixture(params=SHOWN)
-def world(request: pytest.FixtureRequest) -> World:
-    found = World()
+def cluster(request: pytest.FixtureRequest) -> FakeCluster:
+    found = FakeCluster()
     found.api.served = served((*SERVED, *ANNOUNCED))
     found.api.shows = SHOWN[request.param]
     found.vm("a")
@@ -94,15 +94,15 @@ def world(request: pytest.FixtureRequest) -> World:
     return found
 
 
-def twice(world: World, command: Callable[[], RunResult]) -> RunResult:
+def twice(cluster: FakeCluster, command: Callable[[], RunResult]) -> RunResult:
     """Runs a command, and once more: that changes nothing."""
     first = command()
     assert not first.errors, first.errors
-    before, state = len(world.api.writes), copy.deepcopy(world.api._objects)
+    before, state = len(cluster.api.writes), copy.deepcopy(cluster.api._objects)
     second = command()
     assert not second.errors, second.errors
-    assert world.api.writes[before:] == []
-    assert world.api._objects == state
+    assert cluster.api.writes[before:] == []
+    assert cluster.api._objects == state
     return first
 
 
@@ -114,54 +114,56 @@ def wanted(name: str, cidr: str, spec: Json) -> Json:
 
 
 @pytest.mark.parametrize("kind", NETWORKS)
-def test_the_second_run_of_every_command_changes_nothing(world: World, kind: str) -> None:
+def test_the_second_run_of_every_command_changes_nothing(cluster: FakeCluster, kind: str) -> None:
     cidr, spec = NETWORKS[kind]
     request = NetworkRequest("prod", "it", wanted("it", cidr, spec))
     ip = {"": "203.0.113.7", "10": "", "20": "", "fd": ""}[cidr[:2]]
 
     def detach(*names: str) -> RunResult:
         vms = tuple(("prod", name) for name in names)
-        return world.run(plan_detach, DetachRequest(("prod", "it"), vms))
+        return cluster.run(plan_detach, DetachRequest(("prod", "it"), vms))
 
-    twice(world, lambda: world.run(plan_network, request))
-    twice(world, lambda: world.sync_network("it"))
-    attached: Any = twice(world, lambda: world.attach("a", network="prod/it", ip=ip))
-    twice(world, lambda: world.attach("b", network="prod/it", ip=ip and "203.0.113.9"))
+    twice(cluster, lambda: cluster.run(plan_network, request))
+    twice(cluster, lambda: cluster.sync_network("it"))
+    attached: Any = twice(cluster, lambda: cluster.attach("a", network="prod/it", ip=ip))
+    twice(cluster, lambda: cluster.attach("b", network="prod/it", ip=ip and "203.0.113.9"))
     assert attached.results
-    twice(world, lambda: world.sync_network("it"))
-    twice(world, lambda: detach("b"))
-    twice(world, lambda: detach("a"))
-    twice(world, lambda: world.collect())
-    world.delete_network("it")
-    assert [obj["metadata"]["name"] for resource in MADE for obj in world.api.every(resource)] == []
-    assert world.api.every(NETWORKWIZARD) == []
+    twice(cluster, lambda: cluster.sync_network("it"))
+    twice(cluster, lambda: detach("b"))
+    twice(cluster, lambda: detach("a"))
+    twice(cluster, lambda: cluster.collect())
+    cluster.delete_network("it")
+    assert [obj["metadata"]["name"] for resource in MADE for obj in cluster.api.every(resource)] == []
+    assert cluster.api.every(NETWORKWIZARD) == []
 
 
 @pytest.mark.parametrize("kind", [kind for kind in NETWORKS if "bgp" in kind or kind in ("external-ips", "no CIDR")])
-def test_a_second_network_shares_the_first_ones_peers_and_leaves_them_to_it(world: World, kind: str) -> None:
+def test_a_second_network_shares_the_first_ones_peers_and_leaves_them_to_it(cluster: FakeCluster, kind: str) -> None:
     cidr, spec = NETWORKS[kind]
-    twice(world, lambda: world.run(plan_network, NetworkRequest("prod", "it", wanted("it", cidr, spec))))
+    twice(cluster, lambda: cluster.run(plan_network, NetworkRequest("prod", "it", wanted("it", cidr, spec))))
     other = cidr and str(cidr).replace("203.0.113", "203.0.112").replace("fd00:9:", "fd00:8:")
-    twice(world, lambda: world.run(plan_network, NetworkRequest("prod", "other", wanted("other", other, spec))))
-    twice(world, lambda: world.sync_network("it"))
-    world.delete_network("other")
-    twice(world, lambda: world.sync_network("it"))
-    world.delete_network("it")
-    assert [obj["metadata"]["name"] for resource in MADE for obj in world.api.every(resource)] == []
+    twice(cluster, lambda: cluster.run(plan_network, NetworkRequest("prod", "other", wanted("other", other, spec))))
+    twice(cluster, lambda: cluster.sync_network("it"))
+    cluster.delete_network("other")
+    twice(cluster, lambda: cluster.sync_network("it"))
+    cluster.delete_network("it")
+    assert [obj["metadata"]["name"] for resource in MADE for obj in cluster.api.every(resource)] == []
 
 
-def test_of_calicos_lists_the_right_entries_go_whatever_their_order_and_form(world: World) -> None:
+def test_of_calicos_lists_the_right_entries_go_whatever_their_order_and_form(cluster: FakeCluster) -> None:
     cidr, spec = NETWORKS["calico-bgp IPv6"]
     theirs = [{"cidr": "fd00:aaaa::/64"}, {"cidr": "FD00:0:0::5/128"}, {"cidr": "192.0.2.1/32"}]
-    world.api.put(RAW.bgp_configuration, {"metadata": {"name": "default"}, "spec": {"serviceLoadBalancerIPs": theirs}})
-    twice(world, lambda: world.run(plan_network, NetworkRequest("prod", "it", wanted("it", cidr, spec))))
-    twice(world, lambda: world.attach("a", "b", network="prod/it"))
-    there = world.api.look(RAW.bgp_configuration.ref("default"))
+    cluster.api.put(
+        RAW.bgp_configuration, {"metadata": {"name": "default"}, "spec": {"serviceLoadBalancerIPs": theirs}}
+    )
+    twice(cluster, lambda: cluster.run(plan_network, NetworkRequest("prod", "it", wanted("it", cidr, spec))))
+    twice(cluster, lambda: cluster.attach("a", "b", network="prod/it"))
+    there = cluster.api.look(RAW.bgp_configuration.ref("default"))
     assert len(dig(there, "spec", "serviceLoadBalancerIPs")) == 5
-    twice(world, lambda: world.detach("a", network="prod/it"))
-    assert len(dig(world.api.look(RAW.bgp_configuration.ref("default")), "spec", "serviceLoadBalancerIPs")) == 4
-    world.delete_network("it", force=True)
-    there = world.api.look(RAW.bgp_configuration.ref("default"))
-    shown = world.api.shows({"spec": {"serviceLoadBalancerIPs": theirs}}, "bgpconfigurations")["spec"]
+    twice(cluster, lambda: cluster.detach("a", network="prod/it"))
+    assert len(dig(cluster.api.look(RAW.bgp_configuration.ref("default")), "spec", "serviceLoadBalancerIPs")) == 4
+    cluster.delete_network("it", force=True)
+    there = cluster.api.look(RAW.bgp_configuration.ref("default"))
+    shown = cluster.api.shows({"spec": {"serviceLoadBalancerIPs": theirs}}, "bgpconfigurations")["spec"]
     assert dig(there, "spec", "serviceLoadBalancerIPs") == shown["serviceLoadBalancerIPs"]
     assert not annotations_of(there or {})

@@ -18,7 +18,7 @@ from kubectl_yoshi.model.network import NETWORKWIZARD
 from kubectl_yoshi.model.objects import dig
 from kubectl_yoshi.model.snapshot import Snapshot
 from kubectl_yoshi.plan.orphaned_vms import find_orphaned_vms
-from tests.unit.plan.fake_cluster import BACKENDS, World, refusal, wishes
+from tests.unit.plan.fake_cluster import BACKENDS, FakeCluster, refusal, requested_network
 from tests.unit.plan.test_layer2 import layer2
 
 pytestmark = pytest.mark.I8
@@ -31,99 +31,99 @@ TOLD = (
 
 
 @pytest.fixture
-def world() -> World:
+def cluster() -> FakeCluster:
     """Network prod/blue was deleted while web-1 was on it; web-2 is on none."""
-    world = World()
-    world.network()
-    world.vm()
-    world.vm("web-2")
-    world.attach()
-    world.api.drop(BLUE)
-    return world
+    cluster = FakeCluster()
+    cluster.network()
+    cluster.vm()
+    cluster.vm("web-2")
+    cluster.attach()
+    cluster.api.drop(BLUE)
+    return cluster
 
 
-def told(world: World) -> list[str]:
+def told(cluster: FakeCluster) -> list[str]:
     def ask(snapshot: Snapshot) -> list[str]:
-        return [one.summary for one in find_orphaned_vms([world.now(), world.now("web-2")], BACKENDS, snapshot)]
+        return [one.summary for one in find_orphaned_vms([cluster.now(), cluster.now("web-2")], BACKENDS, snapshot)]
 
-    return ask(new_snapshot(world.api))  # type: ignore[arg-type]
-
-
-def test_who_is_on_a_network_that_is_no_more_is_told(world: World) -> None:
-    assert told(world) == [TOLD]
-    world.network()
-    assert told(world) == []
+    return ask(new_snapshot(cluster.api))  # type: ignore[arg-type]
 
 
-def test_a_network_that_may_not_be_read_is_not_taken_for_gone(world: World) -> None:
-    world.api.refuse("get", NETWORKWIZARD)
-    world.api.refuse("list", NETWORKWIZARD)
-    assert told(world) == []
+def test_who_is_on_a_network_that_is_no_more_is_told(cluster: FakeCluster) -> None:
+    assert told(cluster) == [TOLD]
+    cluster.network()
+    assert told(cluster) == []
 
 
-def test_detaching_takes_off_what_the_network_has_left(world: World) -> None:
-    done = world.detach()
+def test_a_network_that_may_not_be_read_is_not_taken_for_gone(cluster: FakeCluster) -> None:
+    cluster.api.refuse("get", NETWORKWIZARD)
+    cluster.api.refuse("list", NETWORKWIZARD)
+    assert told(cluster) == []
+
+
+def test_detaching_takes_off_what_the_network_has_left(cluster: FakeCluster) -> None:
+    done = cluster.detach()
     assert done.plan.results == {"prod/web-1": "10.133.0.1"}
     assert done.has_changed("prod/web-1")
     assert not done.errors
-    assert (world.pin(), world.mac(), wishes(world.now())) == ("", "", None)
-    assert told(world) == []
+    assert (cluster.pin(), cluster.mac(), requested_network(cluster.now())) == ("", "", None)
+    assert told(cluster) == []
     with pytest.raises(PreconditionFailed, match='"blue" not found'):
-        world.detach()
+        cluster.detach()
 
 
-def test_of_several_vms_those_that_are_not_on_it_are_refused(world: World) -> None:
-    done = world.detach("web-1", "web-2")
-    assert world.pin() == ""
+def test_of_several_vms_those_that_are_not_on_it_are_refused(cluster: FakeCluster) -> None:
+    done = cluster.detach("web-1", "web-2")
+    assert cluster.pin() == ""
     assert '"blue" not found' in refusal(done, "prod/web-2").message
 
 
-def test_an_address_of_a_network_that_is_there_stays(world: World) -> None:
-    world.api.drop(RAW.pool.ref("prod.blue"))
-    world.network("green", "10.133.0.0/25")
-    world.detach()
-    assert world.pin() == "10.133.0.1"
-    assert wishes(world.now()) is None
+def test_an_address_of_a_network_that_is_there_stays(cluster: FakeCluster) -> None:
+    cluster.api.drop(RAW.pool.ref("prod.blue"))
+    cluster.network("green", "10.133.0.0/25")
+    cluster.detach()
+    assert cluster.pin() == "10.133.0.1"
+    assert requested_network(cluster.now()) is None
 
 
 def test_who_runs_with_it_is_told_to_restart() -> None:
-    world = World()
-    world.network()
-    world.running()
-    world.attach(restart=True)
-    world.time_passes()
-    world.api.drop(BLUE)
-    done = world.detach()
+    cluster = FakeCluster()
+    cluster.network()
+    cluster.running()
+    cluster.attach(restart=True)
+    cluster.time_passes()
+    cluster.api.drop(BLUE)
+    done = cluster.detach()
     assert any("restart needed: virtualmachine/web-1" in note for note in done.notes)
 
 
 def test_the_interface_of_a_layer_2_network_goes_and_others_stay() -> None:
-    world = World()
-    layer2(world, "lab")
-    layer2(world, "other", "10.21.0.0/24", vlan=21)
-    world.vm()
-    world.attach(network="prod/lab")
-    world.attach(network="prod/other")
-    world.api.drop(NETWORKWIZARD.ref("lab", "prod"))
-    assert not world.detach(network="prod/lab").errors
-    networks = dig(world.now().raw, "spec", "template", "spec", "networks")
+    cluster = FakeCluster()
+    layer2(cluster, "lab")
+    layer2(cluster, "other", "10.21.0.0/24", vlan=21)
+    cluster.vm()
+    cluster.attach(network="prod/lab")
+    cluster.attach(network="prod/other")
+    cluster.api.drop(NETWORKWIZARD.ref("lab", "prod"))
+    assert not cluster.detach(network="prod/lab").errors
+    networks = dig(cluster.now().raw, "spec", "template", "spec", "networks")
     assert [dig(one, "multus", "networkName") for one in networks if "multus" in one] == ["other"]
-    assert wishes(world.now()) == "other"
+    assert requested_network(cluster.now()) == "other"
 
 
-def test_the_pool_stays_while_a_stopped_vm_would_not_start_without_it(world: World) -> None:
-    done = world.collect()
-    assert len(world.api.every(RAW.pool)) == 1
+def test_the_pool_stays_while_a_stopped_vm_would_not_start_without_it(cluster: FakeCluster) -> None:
+    done = cluster.collect()
+    assert len(cluster.api.every(RAW.pool)) == 1
     assert any(
         note.startswith("ippool/prod.blue is kept: VM prod/web-1 is pinned to 10.133.0.1") for note in done.notes
     ), done.notes
-    world.detach()
-    world.collect()
-    assert not world.api.every(RAW.pool)
+    cluster.detach()
+    cluster.collect()
+    assert not cluster.api.every(RAW.pool)
 
 
-def test_who_makes_a_network_over_what_is_left_is_told_what_takes_it_away(world: World) -> None:
+def test_who_makes_a_network_over_what_is_left_is_told_what_takes_it_away(cluster: FakeCluster) -> None:
     with pytest.raises(PreconditionFailed) as refused:
-        world.network("green", "10.133.0.0/25")
+        cluster.network("green", "10.133.0.0/25")
     assert "overlaps ippool/prod.blue (10.133.0.0/24), created for network prod/blue" in refused.value.message
     assert "`kubectl yoshi ips gc -n prod` removes it" in refused.value.message

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.plan.fake_cluster import World
+from tests.unit.plan.fake_cluster import FakeCluster
 
 pytestmark = pytest.mark.I9
 
@@ -39,21 +39,25 @@ def steps(do: Callable[[], Any]) -> int:
     return count
 
 
-def crowd(count: int, cidr: str = "10.133.0.0/20") -> tuple[World, list[str]]:
+def crowd(count: int, cidr: str = "10.133.0.0/20") -> tuple[FakeCluster, list[str]]:
     """A world with VMs that wait to be attached; requests are answered in the thread that makes them."""
-    world = World()
-    world.network(cidr=cidr)
+    cluster = FakeCluster()
+    cluster.network(cidr=cidr)
     names = [f"web-{number:04}" for number in range(count)]
     for name in names:
-        world.vm(name)
-    return world, names
+        cluster.vm(name)
+    return cluster, names
 
 
-VERBS: dict[str, Callable[[World, list[str]], Any]] = {
-    "attach": lambda world, names: world.attach(*names, dry_run="client"),
-    "attach again": lambda world, names: (world.attach(*names), world.attach(*names, dry_run="client")),
-    "detach": lambda world, names: (world.attach(*names), world.detach(*names)),
-    "collect": lambda world, names: (world.attach(*names), [world.drop_vm(name) for name in names], world.collect()),
+VERBS: dict[str, Callable[[FakeCluster, list[str]], Any]] = {
+    "attach": lambda cluster, names: cluster.attach(*names, dry_run="client"),
+    "attach again": lambda cluster, names: (cluster.attach(*names), cluster.attach(*names, dry_run="client")),
+    "detach": lambda cluster, names: (cluster.attach(*names), cluster.detach(*names)),
+    "collect": lambda cluster, names: (
+        cluster.attach(*names),
+        [cluster.delete_vm(name) for name in names],
+        cluster.collect(),
+    ),
 }
 
 
@@ -61,6 +65,6 @@ VERBS: dict[str, Callable[[World, list[str]], Any]] = {
 def test_a_command_for_four_times_as_many_vms_takes_four_times_as_many_steps(verb: str) -> None:
     counted = []
     for count in (FEW, MANY):
-        world, names = crowd(count)
-        counted.append(steps(lambda: VERBS[verb](world, names)))  # noqa: B023
+        cluster, names = crowd(count)
+        counted.append(steps(lambda: VERBS[verb](cluster, names)))  # noqa: B023
     assert counted[1] <= counted[0] * MANY / FEW * SLACK

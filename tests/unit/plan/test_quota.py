@@ -26,221 +26,225 @@ from kubectl_yoshi.plan.attach.context import ExistingAddress
 from kubectl_yoshi.plan.attach.quota import check_quota_room, list_quota_violations
 from kubectl_yoshi.plan.import_.planner import ImportRequest, plan_import
 from kubectl_yoshi.plan.rebuild.planner import RebuildRequest, plan_rebuild
-from tests.unit.plan.fake_cluster import World, refusal, wizard
+from tests.unit.plan.fake_cluster import FakeCluster, refusal, wizard
 
 SMALL, LARGE = "10.133.0.0/24", "10.133.0.0/16"
 SIZES = pytest.mark.parametrize("cidr", [SMALL, LARGE])
 
 
-def limited(cidr: str, most: int) -> World:
+def limited(cidr: str, most: int) -> FakeCluster:
     """Network prod/blue, of whose addresses the VMs of a namespace may hold so many."""
-    world = World()
-    world.network(cidr=cidr, maxAddressesPerNamespace=most)
-    return world
+    cluster = FakeCluster()
+    cluster.network(cidr=cidr, maxAddressesPerNamespace=most)
+    return cluster
 
 
 @SIZES
 def test_a_namespace_gets_as_many_addresses_as_it_may_and_is_told_the_way_out(cidr: str) -> None:
-    world = limited(cidr, 2)
+    cluster = limited(cidr, 2)
     for name in ("web-1", "web-2", "web-3"):
-        world.vm(name)
-    assert not world.attach("web-1").errors
-    assert not world.attach("web-2").errors
-    error = refusal(world.attach("web-3"), "prod/web-3")
+        cluster.vm(name)
+    assert not cluster.attach("web-1").errors
+    assert not cluster.attach("web-2").errors
+    error = refusal(cluster.attach("web-3"), "prod/web-3")
     assert error.message == "namespace prod holds 2 addresses of network prod/blue, which allows 2 per namespace"
     assert "Detach a VM of it" in error.hint
     assert "kubectl edit networkwizard blue -n prod" in error.hint
-    assert world.pin("web-3") == ""
-    assert set(world.holders().values()) == {"prod/web-1", "prod/web-2"}
+    assert cluster.pin("web-3") == ""
+    assert set(cluster.holders().values()) == {"prod/web-1", "prod/web-2"}
 
-    world.detach("web-1")
-    assert not world.attach("web-3").errors
-    world.check()
+    cluster.detach("web-1")
+    assert not cluster.attach("web-3").errors
+    cluster.check()
 
 
 @SIZES
 @pytest.mark.parametrize("ip", ["", "10.133.0.77"])
 def test_it_does_not_matter_how_an_address_is_chosen(cidr: str, ip: str) -> None:
-    world = limited(cidr, 1)
-    world.vm("web-1")
-    world.vm("web-2", pin=ip)
-    world.attach("web-1")
-    assert "which allows 1 per namespace" in refusal(world.attach("web-2"), "prod/web-2").message
-    assert "which allows 1 per namespace" in refusal(world.attach("web-2", ip=ip or "10.133.0.9"), "prod/web-2").message
-    assert len(world.holders()) == 1
+    cluster = limited(cidr, 1)
+    cluster.vm("web-1")
+    cluster.vm("web-2", pin=ip)
+    cluster.attach("web-1")
+    assert "which allows 1 per namespace" in refusal(cluster.attach("web-2"), "prod/web-2").message
+    assert (
+        "which allows 1 per namespace" in refusal(cluster.attach("web-2", ip=ip or "10.133.0.9"), "prod/web-2").message
+    )
+    assert len(cluster.holders()) == 1
 
 
 @SIZES
 def test_one_command_serves_as_many_vms_as_there_is_room_for(cidr: str) -> None:
-    world = limited(cidr, 3)
+    cluster = limited(cidr, 3)
     names = [f"web-{number}" for number in range(5)]
     for name in names:
-        world.vm(name)
-    done = world.attach(*names)
+        cluster.vm(name)
+    done = cluster.attach(*names)
     assert set(done.errors) == {"prod/web-3", "prod/web-4"}
-    assert len(world.holders()) == 3
+    assert len(cluster.holders()) == 3
     assert len(done.results) == 3
-    world.check()
+    cluster.check()
 
 
 @SIZES
 def test_each_namespace_has_its_own_room(cidr: str) -> None:
-    world = limited(cidr, 1)
-    world.vm("web-1")
-    world.vm("web-1", "dev")
-    world.attach("prod/web-1")
-    assert not world.attach("dev/web-1").errors
+    cluster = limited(cidr, 1)
+    cluster.vm("web-1")
+    cluster.vm("web-1", "dev")
+    cluster.attach("prod/web-1")
+    assert not cluster.attach("dev/web-1").errors
 
 
 @SIZES
 def test_who_has_an_address_is_not_refused_though_the_quota_is_used_up(cidr: str) -> None:
-    world = limited(cidr, 1)
-    world.vm()
-    world.attach()
-    assert not world.attach().errors  # again
-    assert not world.attach(ip="10.133.0.9", replace=True).errors
-    assert world.holders() == {"10.133.0.9": "prod/web-1"}
-    world.drop_vm()
-    world.vm()
-    assert not world.attach().errors  # made anew
-    assert set(world.holders().values()) == {"prod/web-1"}
+    cluster = limited(cidr, 1)
+    cluster.vm()
+    cluster.attach()
+    assert not cluster.attach().errors  # again
+    assert not cluster.attach(ip="10.133.0.9", replace=True).errors
+    assert cluster.holders() == {"10.133.0.9": "prod/web-1"}
+    cluster.delete_vm()
+    cluster.vm()
+    assert not cluster.attach().errors  # made anew
+    assert set(cluster.holders().values()) == {"prod/web-1"}
 
 
 @SIZES
 def test_a_quota_that_is_lowered_takes_nothing_away_and_lets_nobody_in(cidr: str) -> None:
-    world = limited(cidr, 3)
+    cluster = limited(cidr, 3)
     for name in ("web-1", "web-2", "web-3"):
-        world.vm(name)
-    world.attach("web-1", "web-2")
+        cluster.vm(name)
+    cluster.attach("web-1", "web-2")
     blue = NETWORKWIZARD.ref("blue", "prod")
-    world.api.change(blue, lambda obj: obj["spec"].update(maxAddressesPerNamespace=1))
-    assert not world.attach("web-1", "web-2").errors
-    error = refusal(world.attach("web-3"), "prod/web-3")
+    cluster.api.change(blue, lambda obj: obj["spec"].update(maxAddressesPerNamespace=1))
+    assert not cluster.attach("web-1", "web-2").errors
+    error = refusal(cluster.attach("web-3"), "prod/web-3")
     assert error.message == "namespace prod holds 2 addresses of network prod/blue, which allows 1 per namespace"
-    assert len(world.holders()) == 2
+    assert len(cluster.holders()) == 2
 
 
 def test_reservations_are_of_no_namespaces_vms_and_do_not_count() -> None:
-    world = limited(SMALL, 1)
-    world.vm()
-    assert not world.reserve("10.133.0.7", "10.133.0.8").errors
-    assert not world.attach().errors
+    cluster = limited(SMALL, 1)
+    cluster.vm()
+    assert not cluster.reserve("10.133.0.7", "10.133.0.8").errors
+    assert not cluster.attach().errors
 
 
 @SIZES
 @pytest.mark.parametrize("seed", range(5))
 def test_of_many_at_once_exactly_as_many_get_an_address_as_may(cidr: str, seed: int) -> None:
-    world = limited(cidr, 3)
+    cluster = limited(cidr, 3)
     names = [f"web-{number}" for number in range(8)]
     for name in names:
-        world.vm(name)
-    done = world.at_once(*(lambda mine, name=name: mine.attach(name) for name in names), seed=seed)
+        cluster.vm(name)
+    done = cluster.run_concurrently(*(lambda mine, name=name: mine.attach(name) for name in names), seed=seed)
     got = [one for one in done if not isinstance(one, Exception) and not one.errors]
     assert len(got) == 3
-    assert sum(1 for name in names if world.pin(name)) == len(world.holders()) == 3
+    assert sum(1 for name in names if cluster.pin(name)) == len(cluster.holders()) == 3
     for one in done:
         if one not in got:
             error = one if isinstance(one, Exception) else next(iter(one.errors.values()))
             assert "allows 3 per namespace" in str(error)
-    world.check()
+    cluster.check()
 
 
-def adopt(world: World, *names: str) -> RunResult:
+def adopt(cluster: FakeCluster, *names: str) -> RunResult:
     """`ips import` of what these VMs are told to have: web-7 has the address with 7 at its end."""
     given = tuple(
         ExistingAddress(("prod", name), parse_address(f"10.133.0.{name.partition('-')[2]}")) for name in names
     )
-    return world.run(plan_import, ImportRequest(("prod", "blue"), given))
+    return cluster.run(plan_import, ImportRequest(("prod", "blue"), given))
 
 
 @SIZES
 def test_of_two_that_adopt_what_they_carry_at_the_same_moment_no_more_than_may_hold_it(cidr: str) -> None:
-    world = limited(cidr, 1)
-    world.vm("web-1", pin="10.133.0.9")
-    world.vm("web-2", pin="10.133.0.200" if cidr == SMALL else "10.133.1.9")
-    mine = world.twin(1)
+    cluster = limited(cidr, 1)
+    cluster.vm("web-1", pin="10.133.0.9")
+    cluster.vm("web-2", pin="10.133.0.200" if cidr == SMALL else "10.133.1.9")
+    mine = cluster.second_client(1)
 
     def meanwhile(verb: str, ref: ObjectRef) -> None:
         if verb == "patch":
             mine.api.before.clear()
-            assert not world.attach("web-2").errors
+            assert not cluster.attach("web-2").errors
 
     mine.api.before[:] = [meanwhile]
     assert "allows 1 per namespace" in refusal(mine.attach("web-1"), "prod/web-1").message
-    assert list(world.holders().values()) == ["prod/web-2"]
-    assert world.pin("web-1") == "10.133.0.9"
+    assert list(cluster.holders().values()) == ["prod/web-2"]
+    assert cluster.pin("web-1") == "10.133.0.9"
 
 
 @SIZES
 def test_who_carried_an_address_and_has_it_recorded_keeps_it_under_a_quota_that_was_lowered(cidr: str) -> None:
-    world = limited(cidr, 2)
+    cluster = limited(cidr, 2)
     for name in ("web-1", "web-2"):
-        world.vm(name)
-        world.attach(name)
-    world.api.change(NETWORKWIZARD.ref("blue", "prod"), lambda obj: obj["spec"].update(maxAddressesPerNamespace=1))
-    held = world.holders()
-    assert not world.attach("web-1", mac="02:00:00:00:00:07").errors  # the record is written again
-    assert world.holders() == held
+        cluster.vm(name)
+        cluster.attach(name)
+    cluster.api.change(NETWORKWIZARD.ref("blue", "prod"), lambda obj: obj["spec"].update(maxAddressesPerNamespace=1))
+    held = cluster.holders()
+    assert not cluster.attach("web-1", mac="02:00:00:00:00:07").errors  # the record is written again
+    assert cluster.holders() == held
 
 
 @SIZES
 def test_an_import_adopts_as_many_addresses_as_there_is_room_for(cidr: str) -> None:
-    world = limited(cidr, 2)
+    cluster = limited(cidr, 2)
     for name in ("web-7", "web-8", "web-9"):
-        world.vm(name)
-    world.attach("web-8")
-    done = adopt(world, "web-7", "web-9")
+        cluster.vm(name)
+    cluster.attach("web-8")
+    done = adopt(cluster, "web-7", "web-9")
     assert done.results == {"prod/web-7": "10.133.0.7"}
     assert "which allows 2 per namespace" in refusal(done, "prod/web-9").message
-    assert set(world.holders().values()) == {"prod/web-7", "prod/web-8"}
-    assert not adopt(world, "web-7").errors  # again
-    world.check()
+    assert set(cluster.holders().values()) == {"prod/web-7", "prod/web-8"}
+    assert not adopt(cluster, "web-7").errors  # again
+    cluster.check()
 
 
 @SIZES
 @pytest.mark.parametrize("seed", range(3))
 def test_imports_and_attachments_at_once_share_the_quota(cidr: str, seed: int) -> None:
-    world = limited(cidr, 3)
+    cluster = limited(cidr, 3)
     names = [f"web-{number}" for number in range(11, 19)]
     for name in names:
-        world.vm(name)
+        cluster.vm(name)
     imports = [lambda mine, some=names[at : at + 2]: adopt(mine, *some) for at in (0, 2)]
     attach = [lambda mine, name=name: mine.attach(name) for name in names[4:]]
-    world.at_once(*imports, *attach, seed=seed)
-    assert sum(1 for name in names if world.pin(name)) == len(world.holders()) == 3
-    world.check()
+    cluster.run_concurrently(*imports, *attach, seed=seed)
+    assert sum(1 for name in names if cluster.pin(name)) == len(cluster.holders()) == 3
+    cluster.check()
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_the_ledger_of_a_small_network_never_says_more_than_the_quota(seed: int) -> None:
-    world = limited(SMALL, 2)
+    cluster = limited(SMALL, 2)
     most: list[int] = []
     blue = NETWORKWIZARD.ref("blue", "prod")
 
     def look(verb: str, ref: object) -> None:
-        obj = world.api.look(blue)
+        obj = cluster.api.look(blue)
         assert obj is not None
         most.append(len(obj["status"]["allocations"]))
 
-    world.api.before.append(look)
+    cluster.api.before.append(look)
     names = [f"web-{number}" for number in range(6)]
     for name in names:
-        world.vm(name)
+        cluster.vm(name)
 
-    def attach_and_watch(mine: World, name: str) -> None:
+    def attach_and_watch(mine: FakeCluster, name: str) -> None:
         mine.api.before.append(look)
         mine.attach(name)
 
-    world.at_once(*(partial(lambda mine, name: attach_and_watch(mine, name), name=name) for name in names), seed=seed)
+    cluster.run_concurrently(
+        *(partial(lambda mine, name: attach_and_watch(mine, name), name=name) for name in names), seed=seed
+    )
     assert max(most) == 2
 
 
 def test_rebuild_writes_what_is_so_and_says_that_it_is_too_much() -> None:
-    world = limited(SMALL, 1)
-    world.vm("web-1", pin="10.133.0.7")
-    world.vm("web-2", pin="10.133.0.8")
-    done = world.run(plan_rebuild, RebuildRequest(("prod", "blue")))
-    assert len(world.holders()) == 2
+    cluster = limited(SMALL, 1)
+    cluster.vm("web-1", pin="10.133.0.7")
+    cluster.vm("web-2", pin="10.133.0.8")
+    done = cluster.run(plan_rebuild, RebuildRequest(("prod", "blue")))
+    assert len(cluster.holders()) == 2
     assert "namespace prod holds 2 addresses of network prod/blue, which allows 1 per namespace" in done.notes
 
 

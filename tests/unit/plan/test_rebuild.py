@@ -31,7 +31,7 @@ from kubectl_yoshi.model.objects import name_of
 from kubectl_yoshi.model.vm import POD, VM, VMI, Vm
 from kubectl_yoshi.plan.rebuild.expected import deciding_reason, rank_claims
 from kubectl_yoshi.plan.rebuild.planner import RebuildRequest, plan_rebuild
-from tests.unit.plan.fake_cluster import World
+from tests.unit.plan.fake_cluster import FakeCluster
 
 pytestmark = [pytest.mark.I1, pytest.mark.I2]
 
@@ -39,123 +39,123 @@ BLUE = NETWORKWIZARD.ref("blue", "prod")
 CIDRS = pytest.mark.parametrize("cidr", ["10.133.0.0/24", "10.133.0.0/16"], ids=["in its status", "in blocks"])
 
 
-def rebuild(world: World, **more: Any) -> RunResult:
-    return world.run(plan_rebuild, RebuildRequest(**more))
+def rebuild(cluster: FakeCluster, **more: Any) -> RunResult:
+    return cluster.run(plan_rebuild, RebuildRequest(**more))
 
 
 def contradictions(done: RunResult) -> list[str]:
     return [note for note in done.notes if note.startswith("contradiction: ")]
 
 
-def lose_status(world: World) -> None:
-    world.api.change(BLUE, lambda obj: obj.pop("status", None))
-    for block in world.api.every(ADDRESSBLOCK):
-        world.api.drop(ADDRESSBLOCK.ref(name_of(block), "prod"))
+def lose_status(cluster: FakeCluster) -> None:
+    cluster.api.change(BLUE, lambda obj: obj.pop("status", None))
+    for block in cluster.api.every(ADDRESSBLOCK):
+        cluster.api.drop(ADDRESSBLOCK.ref(name_of(block), "prod"))
 
 
-def made_anew(world: World, *names: str) -> None:
+def made_anew(cluster: FakeCluster, *names: str) -> None:
     """VMs as a restore leaves them: the same, with new uids."""
     for name in names:
-        obj = world.api.get(VM.ref(name, "prod"))
-        world.api.drop(VM.ref(name, "prod"))
+        obj = cluster.api.get(VM.ref(name, "prod"))
+        cluster.api.drop(VM.ref(name, "prod"))
         for key in ("uid", "resourceVersion", "creationTimestamp", "generation"):
             obj["metadata"].pop(key, None)
-        world.api.put(VM, obj)
+        cluster.api.put(VM, obj)
 
 
-def whole(world: World) -> dict[str, tuple[str, str, str]]:
+def whole(cluster: FakeCluster) -> dict[str, tuple[str, str, str]]:
     """Address -> holder, uid, MAC address."""
-    return {address: (record.holder, record.uid, record.mac) for address, record in world.records().items()}
+    return {address: (record.holder, record.uid, record.mac) for address, record in cluster.records().items()}
 
 
 @CIDRS
 def test_a_lost_ledger_is_as_it_was_before(cidr: str) -> None:
-    world = World()
-    world.network(cidr=cidr)
+    cluster = FakeCluster()
+    cluster.network(cidr=cidr)
     for name in ("a", "b", "c"):
-        world.vm(name)
-    world.running("d")
-    world.attach("a", "b", "c")
-    world.attach("d", restart=True)
-    before = whole(world)
-    lose_status(world)
-    done = rebuild(world)
-    assert whole(world) == before
+        cluster.vm(name)
+    cluster.running("d")
+    cluster.attach("a", "b", "c")
+    cluster.attach("d", restart=True)
+    before = whole(cluster)
+    lose_status(cluster)
+    done = rebuild(cluster)
+    assert whole(cluster) == before
     assert not contradictions(done)
-    world.check()
-    world.api.writes.clear()
-    again = rebuild(world)
-    assert world.api.writes == []
+    cluster.check()
+    cluster.api.writes.clear()
+    again = rebuild(cluster)
+    assert cluster.api.writes == []
     assert again.results == again.plan.results == {}
 
 
 @CIDRS
 def test_vms_with_new_uids_get_their_records_back_and_keep_since_when(cidr: str) -> None:
-    world = World()
-    world.network(cidr=cidr)
-    world.vm("a")
-    world.attach("a")
-    ((address, before),) = world.records().items()
-    made_anew(world, "a")
-    rebuild(world)
-    after = world.records()[address]
-    assert after.uid == world.now("a").uid != before.uid
+    cluster = FakeCluster()
+    cluster.network(cidr=cidr)
+    cluster.vm("a")
+    cluster.attach("a")
+    ((address, before),) = cluster.records().items()
+    made_anew(cluster, "a")
+    rebuild(cluster)
+    after = cluster.records()[address]
+    assert after.uid == cluster.now("a").uid != before.uid
     assert (after.since, after.mac) == (before.since, before.mac)
-    world.check()
+    cluster.check()
 
 
 def test_blocks_of_a_network_made_anew_are_made_anew_with_all_that_only_they_know() -> None:
-    world = World()
-    world.network(cidr="10.133.0.0/16")
-    world.vm("a")
-    world.attach("a", ip="10.133.7.7")
-    world.reserve("10.133.7.8", note="printer")
-    before = whole(world)
-    blocks = world.api.every(ADDRESSBLOCK)
-    obj = world.api.get(BLUE)
-    world.api.drop(BLUE)
+    cluster = FakeCluster()
+    cluster.network(cidr="10.133.0.0/16")
+    cluster.vm("a")
+    cluster.attach("a", ip="10.133.7.7")
+    cluster.reserve("10.133.7.8", note="printer")
+    before = whole(cluster)
+    blocks = cluster.api.every(ADDRESSBLOCK)
+    obj = cluster.api.get(BLUE)
+    cluster.api.drop(BLUE)
     for key in ("uid", "resourceVersion"):
         obj["metadata"].pop(key)
-    world.api.put(NETWORKWIZARD, obj)
+    cluster.api.put(NETWORKWIZARD, obj)
     for block in blocks:  # a restore that drops ownerReferences
         block["metadata"].pop("ownerReferences")
-        world.api.put(ADDRESSBLOCK, block)
-    done = rebuild(world)
+        cluster.api.put(ADDRESSBLOCK, block)
+    done = rebuild(cluster)
     assert not done.errors
-    assert whole(world) == before
-    (block,) = world.api.every(ADDRESSBLOCK)
-    assert block["spec"]["networkUID"] == world.api.get(BLUE)["metadata"]["uid"]
+    assert whole(cluster) == before
+    (block,) = cluster.api.every(ADDRESSBLOCK)
+    assert block["spec"]["networkUID"] == cluster.api.get(BLUE)["metadata"]["uid"]
     assert block["metadata"]["ownerReferences"]
-    world.attach("a")
-    world.check()
+    cluster.attach("a")
+    cluster.check()
 
 
 def test_a_record_of_an_older_backup_changes_hands_after_attachments_of_its_vm_were_ended() -> None:
-    world = World()
-    world.network()
+    cluster = FakeCluster()
+    cluster.network()
     for name in ("old", "new"):
-        world.vm(name)
-    world.attach("old", ip="10.133.0.10")
-    stale = world.api.get(BLUE)["status"]
-    world.detach("old")
-    world.attach("new", ip="10.133.0.10")
-    world.api.change(BLUE, lambda obj: obj.update(status=stale))
-    version = world.now("old").raw["metadata"]["resourceVersion"]
-    done = rebuild(world)
-    assert world.holders() == {"10.133.0.10": "prod/new"}
-    assert world.now("old").raw["metadata"]["resourceVersion"] != version
-    assert "plumber.k8s.pf9.io/releasing" not in world.now("old").annotations
+        cluster.vm(name)
+    cluster.attach("old", ip="10.133.0.10")
+    stale = cluster.api.get(BLUE)["status"]
+    cluster.detach("old")
+    cluster.attach("new", ip="10.133.0.10")
+    cluster.api.change(BLUE, lambda obj: obj.update(status=stale))
+    version = cluster.now("old").raw["metadata"]["resourceVersion"]
+    done = rebuild(cluster)
+    assert cluster.holders() == {"10.133.0.10": "prod/new"}
+    assert cluster.now("old").raw["metadata"]["resourceVersion"] != version
+    assert "plumber.k8s.pf9.io/releasing" not in cluster.now("old").annotations
     assert not contradictions(done)
-    world.check()
+    cluster.check()
 
 
 def test_of_two_vms_the_one_that_runs_keeps_the_address_and_the_other_is_told() -> None:
-    world = World()
-    world.network()
-    world.vm("first", pin="10.133.0.10")
-    world.running("second", pin="10.133.0.10")
-    done = rebuild(world)
-    assert world.holders() == {"10.133.0.10": "prod/second"}
+    cluster = FakeCluster()
+    cluster.network()
+    cluster.vm("first", pin="10.133.0.10")
+    cluster.running("second", pin="10.133.0.10")
+    done = rebuild(cluster)
+    assert cluster.holders() == {"10.133.0.10": "prod/second"}
     (said,) = contradictions(done)
     assert "prod/second keeps it, since virtualmachineinstance/second in namespace prod runs with it" in said
     assert "prod/first has it too" in said
@@ -163,183 +163,183 @@ def test_of_two_vms_the_one_that_runs_keeps_the_address_and_the_other_is_told() 
 
 
 def test_a_contradiction_is_told_once_with_the_reason_that_decided_it() -> None:
-    world = World()
-    world.network()
+    cluster = FakeCluster()
+    cluster.network()
     for name in ("older", "younger"):
-        world.vm(name, pin="10.133.0.10")
-    (said,) = contradictions(rebuild(world))
+        cluster.vm(name, pin="10.133.0.10")
+    (said,) = contradictions(rebuild(cluster))
     assert "prod/older keeps it" in said
     assert "by its uid" not in said
 
 
 def test_the_records_uid_beats_age_and_the_records_name_comes_after() -> None:
-    world = World()
-    world.network()
+    cluster = FakeCluster()
+    cluster.network()
     for name in ("older", "younger"):
-        world.vm(name, pin="10.133.0.10")
-    world.attach("older")
-    assert world.holders() == {"10.133.0.10": "prod/older"}
-    uid = world.now("younger").uid
+        cluster.vm(name, pin="10.133.0.10")
+    cluster.attach("older")
+    assert cluster.holders() == {"10.133.0.10": "prod/older"}
+    uid = cluster.now("younger").uid
 
     def give_to(**record: str) -> None:
         value = {"kind": "VirtualMachine", "namespace": "prod", "name": "younger", **record}
-        world.api.change(BLUE, lambda obj: obj["status"].update(allocations={"10.133.0.10": value}))
+        cluster.api.change(BLUE, lambda obj: obj["status"].update(allocations={"10.133.0.10": value}))
 
     give_to(uid=uid)
-    assert "by its uid" in contradictions(rebuild(world))[0]
-    assert world.holders() == {"10.133.0.10": "prod/younger"}
+    assert "by its uid" in contradictions(rebuild(cluster))[0]
+    assert cluster.holders() == {"10.133.0.10": "prod/younger"}
     give_to(uid="of-before-the-restore")
-    assert "of this name" in contradictions(rebuild(world))[0]
-    assert world.records()["10.133.0.10"].uid == uid
-    world.api.change(BLUE, lambda obj: obj["status"].update(allocations={}))
-    rebuild(world)
-    assert world.holders() == {"10.133.0.10": "prod/older"}
+    assert "of this name" in contradictions(rebuild(cluster))[0]
+    assert cluster.records()["10.133.0.10"].uid == uid
+    cluster.api.change(BLUE, lambda obj: obj["status"].update(allocations={}))
+    rebuild(cluster)
+    assert cluster.holders() == {"10.133.0.10": "prod/older"}
 
 
 def test_what_calico_keeps_for_a_vm_that_asks_for_the_network_is_recorded_so_that_it_gets_it_again() -> None:
-    world = World()
-    world.network()
-    world.vm("web-1")
-    world.attach("web-1", ip="10.133.0.77")
-    world.hold("10.133.0.77", handle_name("prod", "web-1"))
-    lose_status(world)
-    world.api.change(
+    cluster = FakeCluster()
+    cluster.network()
+    cluster.vm("web-1")
+    cluster.attach("web-1", ip="10.133.0.77")
+    cluster.hold("10.133.0.77", handle_name("prod", "web-1"))
+    lose_status(cluster)
+    cluster.api.change(
         VM.ref("web-1", "prod"), lambda obj: obj["spec"]["template"]["metadata"]["annotations"].pop(IP_ADDRS_ANNOTATION)
     )
-    rebuild(world)
-    assert world.holders() == {"10.133.0.77": "prod/web-1"}
-    world.attach("web-1")
-    assert world.pin() == "10.133.0.77"
+    rebuild(cluster)
+    assert cluster.holders() == {"10.133.0.77": "prod/web-1"}
+    cluster.attach("web-1")
+    assert cluster.pin() == "10.133.0.77"
 
 
 def test_what_calico_keeps_for_a_vm_that_asks_for_nothing_is_not_recorded() -> None:
-    world = World()
-    world.network()
-    world.vm("web-1")
-    world.hold("10.133.0.77", handle_name("prod", "web-1"))
-    rebuild(world)
-    assert world.records() == {}
+    cluster = FakeCluster()
+    cluster.network()
+    cluster.vm("web-1")
+    cluster.hold("10.133.0.77", handle_name("prod", "web-1"))
+    rebuild(cluster)
+    assert cluster.records() == {}
 
 
 def test_a_reservation_is_never_taken_away_and_the_contradiction_is_told() -> None:
-    world = World()
-    world.network()
-    world.reserve("10.133.0.10", note="printer")
-    world.vm("web-1", pin="10.133.0.10")
-    (said,) = contradictions(rebuild(world))
+    cluster = FakeCluster()
+    cluster.network()
+    cluster.reserve("10.133.0.10", note="printer")
+    cluster.vm("web-1", pin="10.133.0.10")
+    (said,) = contradictions(rebuild(cluster))
     assert "reserved (printer), but prod/web-1 has it" in said
-    assert world.holders() == {"10.133.0.10": "reserved (printer)"}
+    assert cluster.holders() == {"10.133.0.10": "reserved (printer)"}
 
 
 def test_an_address_that_is_never_given_out_is_not_recorded() -> None:
-    world = World()
-    world.network(gateway="10.133.0.1")
-    world.vm("web-1", pin="10.133.0.1")
-    (said,) = contradictions(rebuild(world))
+    cluster = FakeCluster()
+    cluster.network(gateway="10.133.0.1")
+    cluster.vm("web-1", pin="10.133.0.1")
+    (said,) = contradictions(rebuild(cluster))
     assert said.endswith("it is the gateway; it is not recorded")
-    assert world.records() == {}
+    assert cluster.records() == {}
 
 
 def test_an_address_that_is_no_longer_given_out_stays_recorded_and_that_is_told() -> None:
-    world = World()
-    world.network()
-    world.vm("web-1")
-    world.attach("web-1", ip="10.133.0.80")
-    world.api.change(BLUE, lambda obj: obj["spec"].update(gateway="10.133.0.80"))
-    (said,) = contradictions(rebuild(world))
+    cluster = FakeCluster()
+    cluster.network()
+    cluster.vm("web-1")
+    cluster.attach("web-1", ip="10.133.0.80")
+    cluster.api.change(BLUE, lambda obj: obj["spec"].update(gateway="10.133.0.80"))
+    (said,) = contradictions(rebuild(cluster))
     assert said.endswith("it is the gateway; it stays recorded for prod/web-1")
-    assert world.holders() == {"10.133.0.80": "prod/web-1"}
+    assert cluster.holders() == {"10.133.0.80": "prod/web-1"}
 
 
 def test_records_that_nothing_uses_stay_for_gc() -> None:
-    world = World()
-    world.network()
-    world.vm("web-1")
-    world.attach("web-1")
-    world.drop_vm("web-1")
-    done = rebuild(world)
-    assert [*world.holders().values()] == ["prod/web-1"]
+    cluster = FakeCluster()
+    cluster.network()
+    cluster.vm("web-1")
+    cluster.attach("web-1")
+    cluster.delete_vm("web-1")
+    done = rebuild(cluster)
+    assert [*cluster.holders().values()] == ["prod/web-1"]
     assert any("`kubectl yoshi ips gc` releases them" in note for note in done.notes)
 
 
 def test_a_vm_that_runs_with_another_address_than_it_is_to_have_has_both_recorded_and_is_told() -> None:
-    world = World()
-    world.network()
-    world.running("web-1", pin="10.133.0.10")
-    world.api.change(
+    cluster = FakeCluster()
+    cluster.network()
+    cluster.running("web-1", pin="10.133.0.10")
+    cluster.api.change(
         VM.ref("web-1", "prod"),
         lambda obj: obj["spec"]["template"]["metadata"]["annotations"].update({IP_ADDRS_ANNOTATION: '["10.133.0.11"]'}),
     )
-    (said,) = contradictions(rebuild(world))
+    (said,) = contradictions(rebuild(cluster))
     assert "VM prod/web-1 has 2 addresses" in said
-    assert world.holders() == dict.fromkeys(("10.133.0.10", "10.133.0.11"), "prod/web-1")
+    assert cluster.holders() == dict.fromkeys(("10.133.0.10", "10.133.0.11"), "prod/web-1")
 
 
 def test_the_originals_records_in_the_status_of_a_large_network_are_moved() -> None:
-    world = World()
-    world.network(cidr="10.133.0.0/16")
-    world.vm("a", pin="10.133.9.9")
-    world.api.change(BLUE, lambda obj: obj["status"].update(allocations={"10.133.9.9": "a"}))
-    rebuild(world)
-    assert not world.api.get(BLUE)["status"]["allocations"]
-    assert world.records()["10.133.9.9"].uid == world.now("a").uid
+    cluster = FakeCluster()
+    cluster.network(cidr="10.133.0.0/16")
+    cluster.vm("a", pin="10.133.9.9")
+    cluster.api.change(BLUE, lambda obj: obj["status"].update(allocations={"10.133.9.9": "a"}))
+    rebuild(cluster)
+    assert not cluster.api.get(BLUE)["status"]["allocations"]
+    assert cluster.records()["10.133.9.9"].uid == cluster.now("a").uid
 
 
 @pytest.mark.parametrize("unseen", [VM, VMI, POD], ids=lambda resource: resource.plural)
 def test_what_may_not_be_seen_is_unknown_and_nothing_is_written(unseen: Any) -> None:
-    world = World()
-    world.network()
-    world.vm("web-1", pin="10.133.0.10")
-    world.api.refuse("list", unseen)
+    cluster = FakeCluster()
+    cluster.network()
+    cluster.vm("web-1", pin="10.133.0.10")
+    cluster.api.refuse("list", unseen)
     with pytest.raises(PreconditionFailed, match="cannot determine"):
-        rebuild(world)
-    assert world.records() == {}
+        rebuild(cluster)
+    assert cluster.records() == {}
 
 
 def test_a_network_that_is_being_deleted_is_left_alone() -> None:
-    world = World()
-    world.network()
-    world.vm("web-1", pin="10.133.0.10")
-    world.api.change(BLUE, lambda obj: obj["status"].update(deleting="2026-01-01T00:00:00Z"))
-    assert any("being deleted" in note for note in rebuild(world).notes)
-    assert world.records() == {}
+    cluster = FakeCluster()
+    cluster.network()
+    cluster.vm("web-1", pin="10.133.0.10")
+    cluster.api.change(BLUE, lambda obj: obj["status"].update(deleting="2026-01-01T00:00:00Z"))
+    assert any("being deleted" in note for note in rebuild(cluster).notes)
+    assert cluster.records() == {}
 
 
 def test_many_networks_are_rebuilt_in_one_run_and_one_that_is_refused_does_not_stop_the_others() -> None:
-    world = World()
-    world.network()
-    world.network("green", "10.134.0.0/24")
-    world.vm("a", pin="10.133.0.10")
-    world.vm("b", pin="10.134.0.10")
+    cluster = FakeCluster()
+    cluster.network()
+    cluster.network("green", "10.134.0.0/24")
+    cluster.vm("a", pin="10.133.0.10")
+    cluster.vm("b", pin="10.134.0.10")
 
     def fail(verb: str, ref: Any) -> None:
         if verb == "patch" and ref.name == "blue":
             raise PreconditionFailed("no")
 
-    world.api.before.append(fail)
-    done = rebuild(world)
+    cluster.api.before.append(fail)
+    done = rebuild(cluster)
     assert [*done.errors] == ["prod/blue"]
-    assert world.holders("green") == {"10.134.0.10": "prod/b"}
+    assert cluster.holders("green") == {"10.134.0.10": "prod/b"}
 
 
 @pytest.mark.parametrize("seed", range(10))
 def test_two_rebuilds_and_attachments_at_once_leave_a_true_ledger(seed: int) -> None:
-    world = World()
-    world.network()
+    cluster = FakeCluster()
+    cluster.network()
     dice = random.Random(seed)
     for number in range(6):
-        world.vm(f"pinned-{number}", pin=f"10.133.0.{10 + number}")
-        world.vm(f"free-{number}")
+        cluster.vm(f"pinned-{number}", pin=f"10.133.0.{10 + number}")
+        cluster.vm(f"free-{number}")
 
-    def attach(other: World) -> Any:
+    def attach(other: FakeCluster) -> Any:
         return other.attach(*(f"free-{n}" for n in range(6)))
 
     errands: list[Any] = [rebuild, rebuild, attach]
     dice.shuffle(errands)
-    world.at_once(*errands, seed=seed)
-    rebuild(world)
-    world.check()
-    assert {f"10.133.0.{10 + n}": f"prod/pinned-{n}" for n in range(6)}.items() <= world.holders().items()
+    cluster.run_concurrently(*errands, seed=seed)
+    rebuild(cluster)
+    cluster.check()
+    assert {f"10.133.0.{10 + n}": f"prod/pinned-{n}" for n in range(6)}.items() <= cluster.holders().items()
 
 
 # -- the rules -------------------------------------------------------------------------------------------------------
@@ -394,12 +394,12 @@ def test_a_vm_made_anew_has_no_claim_to_what_an_earlier_one_of_its_name_still_ru
 
 @pytest.mark.parametrize("count", [2000])
 def test_a_large_network_is_reckoned_without_looking_at_everything_for_everything(count: int) -> None:
-    world = World()
-    world.network(cidr="10.133.0.0/16")
+    cluster = FakeCluster()
+    cluster.network(cidr="10.133.0.0/16")
     for number in range(count):
         annotations = {IP_ADDRS_ANNOTATION: json.dumps([f"10.133.{number // 250 + 1}.{number % 250 + 1}"])}
-        world.vm(f"vm-{number}", template={"metadata": {"annotations": annotations}, "spec": {}})
-    done = rebuild(world)
+        cluster.vm(f"vm-{number}", template={"metadata": {"annotations": annotations}, "spec": {}})
+    done = rebuild(cluster)
     assert done.plan.results == {"prod/blue": str(count)}
-    patches = [write for write in world.api.writes if write.startswith("patch addressblock/")]
+    patches = [write for write in cluster.api.writes if write.startswith("patch addressblock/")]
     assert len(patches) == -(-count // 250)

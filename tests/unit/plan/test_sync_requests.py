@@ -123,13 +123,13 @@ def test_an_address_that_nobody_has_says_so(ip: str) -> None:
 def test_all_that_want_any_address_of_a_network_are_one_request() -> None:
     blue, first = ("prod", "blue"), ("prod", "first")
     address = parse_address("203.0.113.3")
-    wishes = [
+    requested_network = [
         RequestedNetwork(("prod", "b"), blue, None, "calico"),
         RequestedNetwork(("prod", "a"), blue, None, "calico"),
         RequestedNetwork(("prod", "a"), first, address, "public"),
         RequestedNetwork(("prod", "b"), first, None, "public"),
     ]
-    assert build_attach_requests(wishes, restart=True) == [
+    assert build_attach_requests(requested_network, restart=True) == [
         AttachRequest(first, (("prod", "a"),), address, restart=True, plugin="public", network_planned=True),
         AttachRequest(blue, (("prod", "a"), ("prod", "b")), restart=True, plugin="calico", network_planned=True),
         AttachRequest(first, (("prod", "b"),), restart=True, plugin="public", network_planned=True),

@@ -20,173 +20,181 @@ from kubectl_yoshi.model.snapshot import Query, Snapshot
 from kubectl_yoshi.model.vm import VM
 from kubectl_yoshi.plan.attach.planner import AttachRequest, plan_attach
 from kubectl_yoshi.plan.release import FENCE_ANNOTATION
-from tests.unit.plan.fake_cluster import World, refusal, wizard
-from tests.unit.plan.faulty_api import Fate, Scripted, faulty
+from tests.unit.plan.fake_cluster import FakeCluster, refusal, wizard
+from tests.unit.plan.faulty_api import ApiFaultSchedule, ScriptedApiFaults, with_faults
 
 ADDRESS = "10.133.0.1"
 
 
-def run(world: World, fate: Fate, command: Callable[[World], RunResult]) -> RunResult:
+def run(cluster: FakeCluster, schedule: ApiFaultSchedule, command: Callable[[FakeCluster], RunResult]) -> RunResult:
     """A command by a bad way."""
-    return command(faulty(world, fate))
+    return command(with_faults(cluster, schedule))
 
 
 @pytest.mark.parametrize("fault", ["done-cut", "done-error"])
-def test_a_deletion_that_was_done_without_an_answer_is_no_error(world: World, fault: str) -> None:
-    done = run(world, Scripted(delete__NetworkWizard=fault), lambda w: w.delete_network())
+def test_a_deletion_that_was_done_without_an_answer_is_no_error(cluster: FakeCluster, fault: str) -> None:
+    done = run(cluster, ScriptedApiFaults(delete__NetworkWizard=fault), lambda w: w.delete_network())
     assert done.errors == {}
     assert done.has_changed()
-    assert world.networks() == []
+    assert cluster.networks() == []
 
 
-def test_what_was_collected_without_an_answer_is_told(world: World) -> None:
-    world.vm()
-    world.attach()
-    world.drop_vm()
-    done = run(world, Scripted(patch__NetworkWizard="done-cut,"), lambda w: w.collect())
-    assert world.holders() == {}
+def test_what_was_collected_without_an_answer_is_told(cluster: FakeCluster) -> None:
+    cluster.vm()
+    cluster.attach()
+    cluster.delete_vm()
+    done = run(cluster, ScriptedApiFaults(patch__NetworkWizard="done-cut,"), lambda w: w.collect())
+    assert cluster.holders() == {}
     assert [change.summary for change, _ in done.executed] == [f"release {ADDRESS} of prod/web-1"]
 
 
-def test_a_vm_is_left_as_it_was_though_somebody_else_gave_its_record_back(world: World) -> None:
+def test_a_vm_is_left_as_it_was_though_somebody_else_gave_its_record_back(cluster: FakeCluster) -> None:
     """The deletion hears nothing of what it wrote to the VM, and finds no record any more that would lead it there."""
-    world.vm()
-    world.attach()
+    cluster.vm()
+    cluster.attach()
     ref = VM.ref("web-1", "prod")
-    world.api.change(ref, lambda obj: (obj["spec"]["template"].pop("metadata"), obj["metadata"].pop("annotations")))
+    cluster.api.change(ref, lambda obj: (obj["spec"]["template"].pop("metadata"), obj["metadata"].pop("annotations")))
 
     def give_back(verb: str, ref: ObjectRef) -> None:
         if verb == "patch" and ref.resource == VM:
-            world.api.before.clear()
-            world.api.change(NETWORKWIZARD.ref("blue", "prod"), lambda obj: obj["status"]["allocations"].clear())
+            cluster.api.before.clear()
+            cluster.api.change(NETWORKWIZARD.ref("blue", "prod"), lambda obj: obj["status"]["allocations"].clear())
 
-    world.api.before.append(give_back)
-    done = run(world, Scripted(patch__VirtualMachine="done-error,"), lambda w: w.delete_network(force=True))
+    cluster.api.before.append(give_back)
+    done = run(cluster, ScriptedApiFaults(patch__VirtualMachine="done-error,"), lambda w: w.delete_network(force=True))
     assert done.errors == {}
-    assert world.networks() == []
-    assert not world.api.before
-    assert FENCE_ANNOTATION not in world.now().annotations
+    assert cluster.networks() == []
+    assert not cluster.api.before
+    assert FENCE_ANNOTATION not in cluster.now().annotations
 
 
-def test_what_is_seen_to_be_done_is_told_while_it_goes_on(world: World) -> None:
+def test_what_is_seen_to_be_done_is_told_while_it_goes_on(cluster: FakeCluster) -> None:
     """`sync` prints a line for each change when it hears that it is done."""
-    world.vm()
+    cluster.vm()
     told: list[tuple[str, str]] = []
-    other = faulty(world, Scripted(patch__NetworkWizard="done-cut,", patch__VirtualMachine="done-error,"))
+    other = with_faults(
+        cluster, ScriptedApiFaults(patch__NetworkWizard="done-cut,", patch__VirtualMachine="done-error,")
+    )
     request = AttachRequest(("prod", "blue"), (("prod", "web-1"),))
     other.run(plan_attach, request, progress=lambda change, state: told.append((change.summary, state)))
     record, give = f"record {ADDRESS} for prod/web-1", f"assign {ADDRESS} to virtualmachine/web-1 in namespace prod"
     assert [*dict.fromkeys(summary for summary, state in told if state == "done")] == [record, give]
 
 
-def test_a_reservation_that_was_made_without_an_answer_is_not_called_unchanged(world: World) -> None:
-    done = run(world, Scripted(patch__NetworkWizard="lost,done-error,"), lambda w: w.reserve("10.133.0.7"))
-    assert world.holders() == {"10.133.0.7": "reserved"}
+def test_a_reservation_that_was_made_without_an_answer_is_not_called_unchanged(cluster: FakeCluster) -> None:
+    done = run(cluster, ScriptedApiFaults(patch__NetworkWizard="lost,done-error,"), lambda w: w.reserve("10.133.0.7"))
+    assert cluster.holders() == {"10.133.0.7": "reserved"}
     assert done.has_changed()
 
 
-def test_two_reservations_of_the_same_moment_are_told_apart(world: World) -> None:
+def test_two_reservations_of_the_same_moment_are_told_apart(cluster: FakeCluster) -> None:
     """Else whoever got no answer takes the other's for its own."""
-    world.reserve(count=1)
-    world.reserve(count=1)
-    one, other = world.records().values()
+    cluster.reserve(count=1)
+    cluster.reserve(count=1)
+    one, other = cluster.records().values()
     assert one.as_written != other.as_written
 
 
-def test_a_record_of_which_nothing_was_heard_is_taken_back(world: World) -> None:
-    world.vm()
-    fate = Scripted(patch__NetworkWizard="done-cut,", patch__VirtualMachine="invalid")
-    error = refusal(run(world, fate, lambda w: w.attach()))
+def test_a_record_of_which_nothing_was_heard_is_taken_back(cluster: FakeCluster) -> None:
+    cluster.vm()
+    schedule = ScriptedApiFaults(patch__NetworkWizard="done-cut,", patch__VirtualMachine="invalid")
+    error = refusal(run(cluster, schedule, lambda w: w.attach()))
     assert "not today" in error.message
     assert error.changes_so_far == ""
-    assert world.holders() == {}
+    assert cluster.holders() == {}
 
 
-def test_a_record_that_was_written_twice_is_taken_back(world: World) -> None:
-    world.vm()
-    fate = Scripted(patch__NetworkWizard="error,", patch__VirtualMachine="error,invalid")
-    run(world, fate, lambda w: w.attach())
-    assert world.holders() == {}
+def test_a_record_that_was_written_twice_is_taken_back(cluster: FakeCluster) -> None:
+    cluster.vm()
+    schedule = ScriptedApiFaults(patch__NetworkWizard="error,", patch__VirtualMachine="error,invalid")
+    run(cluster, schedule, lambda w: w.attach())
+    assert cluster.holders() == {}
 
 
 @pytest.mark.I2
-def test_a_vm_that_cannot_be_read_any_more_keeps_its_record(world: World) -> None:
+def test_a_vm_that_cannot_be_read_any_more_keeps_its_record(cluster: FakeCluster) -> None:
     """What cannot be read is not gone: the VM carries the address (invariant I2)."""
-    world.vm()
-    reads_before_and_after = Scripted(get__VirtualMachine=",forbidden", patch__VirtualMachine="done-cut,")
-    done = run(world, reads_before_and_after, lambda w: w.attach())
+    cluster.vm()
+    reads_before_and_after = ScriptedApiFaults(get__VirtualMachine=",forbidden", patch__VirtualMachine="done-cut,")
+    done = run(cluster, reads_before_and_after, lambda w: w.attach())
     assert "cannot be read" in refusal(done).message
-    assert world.pin() == ADDRESS
-    assert world.holders() == {ADDRESS: "prod/web-1"}
-    world.check()
+    assert cluster.pin() == ADDRESS
+    assert cluster.holders() == {ADDRESS: "prod/web-1"}
+    cluster.check()
 
 
-def test_a_write_to_the_vm_that_comes_after_its_record_was_taken_back_is_refused(world: World) -> None:
-    world.vm()
-    fate = Scripted(patch__VirtualMachine="late,invalid,")
-    error = refusal(run(world, fate, lambda w: w.attach()))
+def test_a_write_to_the_vm_that_comes_after_its_record_was_taken_back_is_refused(cluster: FakeCluster) -> None:
+    cluster.vm()
+    schedule = ScriptedApiFaults(patch__VirtualMachine="late,invalid,")
+    error = refusal(run(cluster, schedule, lambda w: w.attach()))
     assert "Outcome unknown: assign 10.133.0.1 to virtualmachine/web-1" in error.changes_so_far
-    assert world.holders() == {}
-    fate.arrive_all()
-    assert world.pin() == ""
-    world.check()
+    assert cluster.holders() == {}
+    schedule.arrive_all()
+    assert cluster.pin() == ""
+    cluster.check()
 
 
-def test_a_mark_that_comes_late_is_refused(world: World) -> None:
-    world.vm()
-    world.attach()
-    world.api.change(VM.ref("web-1", "prod"), lambda obj: obj["spec"]["template"].pop("metadata"))
-    fate = Scripted(patch__VirtualMachine="late,")
-    run(world, fate, lambda w: w.collect())
-    assert world.holders() == {}
-    fate.arrive_all()
-    assert FENCE_ANNOTATION not in world.now().annotations
+def test_a_mark_that_comes_late_is_refused(cluster: FakeCluster) -> None:
+    cluster.vm()
+    cluster.attach()
+    cluster.api.change(VM.ref("web-1", "prod"), lambda obj: obj["spec"]["template"].pop("metadata"))
+    schedule = ScriptedApiFaults(patch__VirtualMachine="late,")
+    run(cluster, schedule, lambda w: w.collect())
+    assert cluster.holders() == {}
+    schedule.arrive_all()
+    assert FENCE_ANNOTATION not in cluster.now().annotations
 
 
-@pytest.mark.parametrize("command", [World.attach, World.detach, World.collect])
-def test_a_mark_that_a_run_has_left_is_taken_off(world: World, command: Callable[[World], RunResult]) -> None:
-    world.vm()
-    world.attach()
-    world.api.change(
+@pytest.mark.parametrize("command", [FakeCluster.attach, FakeCluster.detach, FakeCluster.collect])
+def test_a_mark_that_a_run_has_left_is_taken_off(
+    cluster: FakeCluster, command: Callable[[FakeCluster], RunResult]
+) -> None:
+    cluster.vm()
+    cluster.attach()
+    cluster.api.change(
         VM.ref("web-1", "prod"), lambda obj: obj["metadata"]["annotations"].update({FENCE_ANNOTATION: "true"})
     )
-    command(world)
-    assert FENCE_ANNOTATION not in world.now().annotations
-    world.check()
+    command(cluster)
+    assert FENCE_ANNOTATION not in cluster.now().annotations
+    cluster.check()
 
 
-def test_an_error_says_what_was_done_before(world: World) -> None:
-    world.vm()
+def test_an_error_says_what_was_done_before(cluster: FakeCluster) -> None:
+    cluster.vm()
     with pytest.raises(UnreachableError) as caught:
-        run(world, Scripted(list__Pod=",lost", patch__VirtualMachine="done-cut,"), lambda w: w.attach())
+        run(cluster, ScriptedApiFaults(list__Pod=",lost", patch__VirtualMachine="done-cut,"), lambda w: w.attach())
     assert caught.value.changes_so_far == (
         "Done before the error: record 10.133.0.1 for prod/web-1. Outcome unknown: assign 10.133.0.1 to "
         "virtualmachine/web-1 in namespace prod."
     )
-    assert world.pin() == ADDRESS
+    assert cluster.pin() == ADDRESS
 
 
-def test_an_error_before_anything_was_done_says_nothing_of_it(world: World) -> None:
-    world.vm()
+def test_an_error_before_anything_was_done_says_nothing_of_it(cluster: FakeCluster) -> None:
+    cluster.vm()
     with pytest.raises(UnreachableError) as caught:
-        run(world, Scripted(list__Pod="lost"), lambda w: w.attach())
+        run(cluster, ScriptedApiFaults(list__Pod="lost"), lambda w: w.attach())
     assert caught.value.changes_so_far == ""
 
 
-def test_a_look_that_fails_once_after_something_was_done_is_tried_again(world: World) -> None:
-    world.vm()
+def test_a_look_that_fails_once_after_something_was_done_is_tried_again(cluster: FakeCluster) -> None:
+    cluster.vm()
     for kind in ("Pod", "VirtualMachine", "NetworkWizard"):
         for fault in ("lost", "busy", "error", "unavailable"):
             verb = "list" if kind == "Pod" else "get"
-            fate = Scripted(**{f"{verb}__{kind}": f",{fault},{fault},", "patch__NetworkWizard": "done-cut,"})
-            done = run(world, fate, lambda w: w.attach())
+            schedule = ScriptedApiFaults(
+                **{f"{verb}__{kind}": f",{fault},{fault},", "patch__NetworkWizard": "done-cut,"}
+            )
+            done = run(cluster, schedule, lambda w: w.attach())
             assert done.results == {"prod/web-1": ADDRESS}
-            world.detach()
+            cluster.detach()
 
 
-def test_a_refusal_says_what_stands_all_the_same(old_world: World) -> None:
-    old_world.running()
-    error = refusal(run(old_world, Scripted(update__VirtualMachine="invalid"), lambda w: w.attach(restart=True)))
+def test_a_refusal_says_what_stands_all_the_same(old_calico: FakeCluster) -> None:
+    old_calico.running()
+    error = refusal(
+        run(old_calico, ScriptedApiFaults(update__VirtualMachine="invalid"), lambda w: w.attach(restart=True))
+    )
     assert error.changes_so_far == (
         "Done before the error: record 10.133.0.1 for prod/web-1; assign 10.133.0.1 to virtualmachine/web-1 in "
         "namespace prod."
@@ -194,45 +202,45 @@ def test_a_refusal_says_what_stands_all_the_same(old_world: World) -> None:
     assert str(error).splitlines() == [error.message, error.changes_so_far]
 
 
-def test_what_a_vm_had_on_the_network_that_it_left_is_given_back_also_after_a_refusal(world: World) -> None:
-    world.network("red", "10.134.0.0/29")
-    world.vm()
-    world.attach()
-    fate = Scripted(patch__NetworkWizard=",conflict,")
-    done = run(world, fate, lambda w: w.attach(network="prod/red", replace=True))
+def test_what_a_vm_had_on_the_network_that_it_left_is_given_back_also_after_a_refusal(cluster: FakeCluster) -> None:
+    cluster.network("red", "10.134.0.0/29")
+    cluster.vm()
+    cluster.attach()
+    schedule = ScriptedApiFaults(patch__NetworkWizard=",conflict,")
+    done = run(cluster, schedule, lambda w: w.attach(network="prod/red", replace=True))
     assert done.errors == {}
-    assert world.pin() == "10.134.0.1"
-    assert world.holders() == {}
-    assert world.holders("red") == {"10.134.0.1": "prod/web-1"}
+    assert cluster.pin() == "10.134.0.1"
+    assert cluster.holders() == {}
+    assert cluster.holders("red") == {"10.134.0.1": "prod/web-1"}
 
 
-def test_a_network_that_stays_tells_what_was_taken_from_its_vms(world: World) -> None:
+def test_a_network_that_stays_tells_what_was_taken_from_its_vms(cluster: FakeCluster) -> None:
     for name in ("web-1", "web-2"):
-        world.vm(name)
-        world.attach(name)
-    refuse = Scripted(patch__VirtualMachine=",invalid")
-    done = run(world, refuse, lambda w: w.delete_network(force=True))
-    carry = [name for name in ("web-1", "web-2") if world.pin(name)]
+        cluster.vm(name)
+        cluster.attach(name)
+    refuse = ScriptedApiFaults(patch__VirtualMachine=",invalid")
+    done = run(cluster, refuse, lambda w: w.delete_network(force=True))
+    carry = [name for name in ("web-1", "web-2") if cluster.pin(name)]
     assert len(carry) == 1
     assert "Done before the error: " in refusal(done, "prod/blue").changes_so_far
     assert "web" in refusal(done, "prod/blue").changes_so_far
 
 
-def test_what_was_made_and_taken_back_again_is_not_told_as_done(world: World) -> None:
+def test_what_was_made_and_taken_back_again_is_not_told_as_done(cluster: FakeCluster) -> None:
     """Two networks of one bridge's NIC at the same moment: the younger one goes again."""
     rival = wizard("rival", "10.140.0.0/24")
 
     def meanwhile(verb: str, ref: ObjectRef) -> None:
-        if verb == "create" and ref.name == "red" and not world.api.look(NETWORKWIZARD.ref("rival", "prod")):
-            world.api.put(
+        if verb == "create" and ref.name == "red" and not cluster.api.look(NETWORKWIZARD.ref("rival", "prod")):
+            cluster.api.put(
                 NETWORKWIZARD, {**rival, "metadata": {**rival["metadata"], "creationTimestamp": "2001-01-01T00:00:00Z"}}
             )
 
-    world.api.before.append(meanwhile)
+    cluster.api.before.append(meanwhile)
     with pytest.raises(PreconditionFailed) as caught:
-        world.make_network("red", "10.140.0.0/24")
+        cluster.make_network("red", "10.140.0.0/24")
     assert "overlaps" in caught.value.message
-    assert "red" not in world.networks()
+    assert "red" not in cluster.networks()
     assert caught.value.changes_so_far == ""
 
 
@@ -249,9 +257,11 @@ def test_what_was_removed_from_a_list_counts_as_done() -> None:
 @pytest.mark.parametrize(
     "fault", [UnreachableError("cut"), TimedOutError("slow"), AmbiguousWriteError("cut within")], ids=repr
 )
-def test_a_run_that_is_done_does_not_fail_over_the_count_that_it_puts_right(world: World, fault: Exception) -> None:
+def test_a_run_that_is_done_does_not_fail_over_the_count_that_it_puts_right(
+    cluster: FakeCluster, fault: Exception
+) -> None:
     """Counters are put right by whoever writes last, and by the next one if he cannot."""
-    world.vm()
+    cluster.vm()
     blue = NETWORKWIZARD.ref("blue", "prod")
     patches: list[ObjectRef] = []
 
@@ -261,13 +271,13 @@ def test_a_run_that_is_done_does_not_fail_over_the_count_that_it_puts_right(worl
         patches.append(ref)
         if len(patches) == 1:
             other = {"10.133.0.9": {"kind": "Reservation", "since": "2026-01-02T03:04:05Z"}}
-            world.api.change(blue, lambda obj: obj["status"].update(allocations=other))
+            cluster.api.change(blue, lambda obj: obj["status"].update(allocations=other))
         elif len(patches) == 2:
             raise fault
 
-    world.api.before.append(another_is_recorded_then_nothing_answers)
-    done = world.attach()
+    cluster.api.before.append(another_is_recorded_then_nothing_answers)
+    done = cluster.attach()
     assert len(patches) == 2
     assert done.results == {"prod/web-1": ADDRESS}
     assert done.errors == {}
-    assert world.pin() == ADDRESS
+    assert cluster.pin() == ADDRESS
