@@ -12,7 +12,7 @@ from tests.cluster.vm_assertions import PIN, host
 Cidrs = Callable[[int], str]
 
 
-def test_addresses_are_reserved_released_and_told(yoshi: Yoshi, blue: str) -> None:
+def test_ips_reserve_release_and_list(yoshi: Yoshi, blue: str) -> None:
     assert yoshi.done("ips", "reserve", "blue", host(blue, 9), "--note", "printer") == (
         f"{host(blue, 9)} reserved on blue\n"
     )
@@ -35,7 +35,7 @@ def test_addresses_are_reserved_released_and_told(yoshi: Yoshi, blue: str) -> No
     assert "is free already" in yoshi.done("ips", "release", "blue", host(blue, 9))
 
 
-def test_check_finds_what_does_not_agree_and_exits_1(yoshi: Yoshi, installed: Cluster, blue: str) -> None:
+def test_ips_check_reports_discrepancies_and_exits_1(yoshi: Yoshi, installed: Cluster, blue: str) -> None:
     make_vms(installed, yoshi.namespace, "gone", "unpinned", "rightly")
     yoshi.done("vm", "attach", "gone", "unpinned", "rightly", "--network", "blue")
     assert yoshi.done("ips", "check") == "3 addresses, all as recorded\n"
@@ -76,9 +76,7 @@ def age_records(cluster: Cluster, namespace: str, network: str) -> None:
     )  # fmt: skip
 
 
-def test_collecting_gives_back_what_nobody_uses_and_leaves_young_records_alone(
-    yoshi: Yoshi, installed: Cluster, blue: str
-) -> None:
+def test_gc_releases_unused_addresses_and_keeps_young_allocations(yoshi: Yoshi, installed: Cluster, blue: str) -> None:
     make_vms(installed, yoshi.namespace, "gone", "here")
     yoshi.done("vm", "attach", "gone", "here", "--network", "blue")
     yoshi.done("ips", "reserve", "blue", host(blue, 9))

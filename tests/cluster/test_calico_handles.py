@@ -62,7 +62,7 @@ def run_vmi(cluster: Cluster, namespace: str, name: str, *addresses: str) -> Non
     )
 
 
-def test_what_calico_holds_for_a_halted_vm_is_released_block_first_then_handle(
+def test_ipam_address_of_a_halted_vm_is_released_in_the_block_and_then_in_the_handle(
     yoshi: Yoshi, installed: Cluster, calico: Calico, first: str
 ) -> None:
     make_vms(installed, yoshi.namespace, "web")
@@ -82,9 +82,7 @@ def test_what_calico_holds_for_a_halted_vm_is_released_block_first_then_handle(
     check(installed, yoshi.namespace, settled=True)
 
 
-def test_what_calico_holds_for_the_vm_is_its_own_and_stays(
-    yoshi: Yoshi, installed: Cluster, calico: Calico, first: str
-) -> None:
+def test_ipam_address_of_the_vm_itself_is_kept(yoshi: Yoshi, installed: Cluster, calico: Calico, first: str) -> None:
     make_vms(installed, yoshi.namespace, "web")
     handle = calico.hold(f"{first}.10", vm="web")
     ran = yoshi.run("vm", "attach", "web", "--network", "blue", "--ip", f"{first}.10")
@@ -92,7 +90,7 @@ def test_what_calico_holds_for_the_vm_is_its_own_and_stays(
     assert calico.holders() == {f"{first}.10": handle}
 
 
-def test_a_handle_with_two_addresses_loses_the_one_that_is_not_wanted(
+def test_handle_with_two_addresses_keeps_only_the_requested_one(
     yoshi: Yoshi, installed: Cluster, calico: Calico, first: str
 ) -> None:
     make_vms(installed, yoshi.namespace, "web")
@@ -103,7 +101,7 @@ def test_a_handle_with_two_addresses_loses_the_one_that_is_not_wanted(
     assert spec["block"] == {f"{first}.64/26": 1}
 
 
-def test_a_vm_that_runs_is_refused_with_the_way_out(
+def test_attach_of_a_running_vm_with_another_ipam_address_is_refused_with_a_hint(
     yoshi: Yoshi, installed: Cluster, calico: Calico, first: str
 ) -> None:
     make_vms(installed, yoshi.namespace, "web", run_strategy="Always")
@@ -118,7 +116,7 @@ def test_a_vm_that_runs_is_refused_with_the_way_out(
     assert PIN not in json.dumps(get(installed, "virtualmachine", "web", namespace=yoshi.namespace))
 
 
-def test_detaching_releases_in_calico_then_on_the_template_then_in_the_ledger(
+def test_detach_writes_ipam_then_the_template_then_the_allocation(
     yoshi: Yoshi, installed: Cluster, calico: Calico, first: str
 ) -> None:
     make_vms(installed, yoshi.namespace, "web")
@@ -136,7 +134,7 @@ def test_detaching_releases_in_calico_then_on_the_template_then_in_the_ledger(
     check(installed, yoshi.namespace, settled=True)
 
 
-def test_gc_releases_what_a_stopped_vm_left_that_was_deleted_and_never_what_is_of_a_vm_that_exists(
+def test_gc_releases_ipam_addresses_of_deleted_vms_and_never_of_existing_vms(
     yoshi: Yoshi, installed: Cluster, calico: Calico, first: str
 ) -> None:
     make_vms(installed, yoshi.namespace, "gone", "halted", "moved", "strange")
@@ -163,7 +161,7 @@ def test_gc_releases_what_a_stopped_vm_left_that_was_deleted_and_never_what_is_o
     assert reported_address(yoshi.run("vm", "attach", "halted", "--network", "blue")) == f"{first}.2"
 
 
-def test_two_collectors_and_an_attachment_at_once_leave_calicos_books_in_order(
+def test_ipam_is_consistent_after_two_gc_runs_and_an_attach_at_the_same_time(
     yoshi: Yoshi, installed: Cluster, calico: Calico, first: str
 ) -> None:
     names = [f"gone-{number}" for number in range(5)]
@@ -180,9 +178,7 @@ def test_two_collectors_and_an_attachment_at_once_leave_calicos_books_in_order(
     check(installed, yoshi.namespace, settled=True)
 
 
-def test_what_calico_gave_to_a_pod_is_not_given_out(
-    yoshi: Yoshi, installed: Cluster, calico: Calico, first: str
-) -> None:
+def test_address_of_a_pod_in_ipam_is_not_assigned(yoshi: Yoshi, installed: Cluster, calico: Calico, first: str) -> None:
     make_vms(installed, yoshi.namespace, "web", "db")
     pod = calico.hold(f"{first}.1", handle=f"k8s-pod-network.{yoshi.namespace}-container", owner={"pod": "pod-1"})
     assert reported_address(yoshi.run("vm", "attach", "web", "--network", "blue")) == f"{first}.2"
@@ -193,7 +189,7 @@ def test_what_calico_gave_to_a_pod_is_not_given_out(
     assert calico.holders() == {f"{first}.1": pod}
 
 
-def test_a_pool_stays_as_long_as_calico_holds_an_address_of_it(
+def test_pool_is_kept_while_ipam_holds_an_address_of_it(
     yoshi: Yoshi, installed: Cluster, calico: Calico, first: str
 ) -> None:
     calico.hold(f"{first}.7", vm="left-behind")

@@ -405,9 +405,7 @@ def side_by_side(fixtures: Sequence[CalicoFixture], cells: Sequence[Cell]) -> tu
 
 
 @pytest.mark.timeout(1800)
-def test_whatever_write_to_ipam_a_command_is_killed_at_every_handle_counts_what_its_blocks_contain_in_the_end(
-    installed: Cluster, tmp_path: Path
-) -> None:
+def test_ipam_handles_match_blocks_after_a_kill_at_any_ipam_write(installed: Cluster, tmp_path: Path) -> None:
     with open_fixtures(installed, tmp_path) as found:
         for name, case in CASES.items():
             fixture = found[0]

@@ -72,7 +72,7 @@ def run_interpreters(yoshi: Yoshi, commands: list[tuple[str, ...]]) -> list[Comm
 
 
 @pytest.mark.parametrize("start", ["interpreters", "forks"])
-def test_of_24_processes_exactly_as_many_get_an_address_as_there_are(
+def test_24_processes_attach_exactly_as_many_vms_as_there_are_addresses(
     yoshi: Yoshi, installed: Cluster, cidr: Cidrs, start: str
 ) -> None:
     network = cidr(24)
@@ -98,7 +98,7 @@ def test_of_24_processes_exactly_as_many_get_an_address_as_there_are(
 
 @pytest.mark.parametrize("length", [24, 16])
 @pytest.mark.parametrize("start", ["interpreters", "forks"])
-def test_eight_processes_that_attach_one_vm_give_it_one_address(
+def test_eight_processes_attaching_one_vm_assign_one_address(
     yoshi: Yoshi, installed: Cluster, cidr: Cidrs, start: str, length: int
 ) -> None:
     yoshi.done("network", "create", "blue", "--cidr", cidr(length))
@@ -113,7 +113,7 @@ def test_eight_processes_that_attach_one_vm_give_it_one_address(
     check(installed, yoshi.namespace, settled=True)
 
 
-def test_24_processes_on_a_large_network_each_get_their_own_address(
+def test_24_processes_on_a_large_network_assign_distinct_addresses(
     yoshi: Yoshi, installed: Cluster, cidr: Cidrs
 ) -> None:
     yoshi.done("network", "create", "big", "--cidr", cidr(16))
@@ -130,7 +130,7 @@ def test_24_processes_on_a_large_network_each_get_their_own_address(
     check(installed, yoshi.namespace, settled=True)
 
 
-def test_24_processes_in_one_block_of_a_large_network_each_get_their_own_address(
+def test_24_processes_in_one_address_block_assign_distinct_addresses(
     yoshi: Yoshi, installed: Cluster, cidr: Cidrs
 ) -> None:
     network = cidr(16)
@@ -146,7 +146,7 @@ def test_24_processes_in_one_block_of_a_large_network_each_get_their_own_address
 
 
 @pytest.mark.parametrize("second", [24, 26])
-def test_of_two_overlapping_networks_made_at_once_at_most_one_survives(
+def test_overlapping_networks_created_at_once_leave_at_most_one(
     yoshi: Yoshi, installed: Cluster, cidr: Cidrs, second: int
 ) -> None:
     survivors: set[str] = set()
@@ -184,7 +184,7 @@ def nothing_is_left_but(cluster: Cluster, namespace: str, networks: set[str]) ->
 
 @pytest.mark.parametrize(("made_by", "length"), [("calico", 28), ("calico", 20), ("ovs", 28)], indirect=["made_by"])
 @pytest.mark.parametrize("force", [(), ("--force", "--yes")])
-def test_attaching_to_a_network_that_is_being_deleted_leaves_nothing_on_the_vm(
+def test_attach_during_network_deletion_leaves_nothing_on_the_vm(
     yoshi: Yoshi, installed: Cluster, cidr: Cidrs, made_by: MadeBy, length: int, force: tuple[str, ...]
 ) -> None:
     names = [f"web-{number}" for number in range(5)]
@@ -216,7 +216,7 @@ def test_attaching_to_a_network_that_is_being_deleted_leaves_nothing_on_the_vm(
 @pytest.mark.parametrize(("made_by", "length"), [("calico", 28), ("calico", 20), ("ovs", 28)], indirect=["made_by"])
 @pytest.mark.parametrize("force", [(), ("--force", "--yes")], ids=["", "force"])
 @pytest.mark.parametrize("recorded", [False, True], ids=["before the record", "after the record"])
-def test_a_network_is_deleted_in_the_middle_of_an_attachment(
+def test_network_delete_in_the_middle_of_an_attach(
     yoshi: Yoshi,
     proxied: ProxiedProgram,
     installed: Cluster,
@@ -254,16 +254,16 @@ def must_be_ready(cluster: Cluster, namespace: str, network: str) -> None:
 
 
 def pin_of(cluster: Cluster, namespace: str, name: str) -> str:
-    """What of an address, or the wish for a network, is on a VM."""
+    """What of an address, or a requested network, is on a VM."""
     found = get(cluster, "virtualmachine", name, namespace=namespace)
     template = found["spec"]["template"].get("metadata", {}).get("annotations", {})
-    wish = found["metadata"].get("annotations", {}).get("plumber.k8s.pf9.io/networkName", "")
+    requested = found["metadata"].get("annotations", {}).get("plumber.k8s.pf9.io/networkName", "")
     pins = [template[key] for key in template if key == PIN or key.startswith(IP_OF)]
-    return str(pins or wish or "")
+    return str(pins or requested or "")
 
 
 @pytest.mark.parametrize(("made_by", "length"), [("calico", 28), ("calico", 20), ("ovs", 28)], indirect=["made_by"])
-def test_attaching_against_detaching_one_vm_ends_soundly(
+def test_concurrent_attach_and_detach_of_one_vm_leave_a_consistent_state(
     yoshi: Yoshi, installed: Cluster, cidr: Cidrs, made_by: MadeBy, length: int
 ) -> None:
     yoshi.done("network", "create", "blue", "--cidr", cidr(length), *made_by())
@@ -288,7 +288,7 @@ def test_attaching_against_detaching_one_vm_ends_soundly(
 
 
 @pytest.mark.parametrize(("made_by", "length"), [("calico", 24), ("calico", 18), ("ovs", 24)], indirect=["made_by"])
-def test_forty_vms_attached_at_once_while_others_attach_some_of_them(
+def test_attach_of_forty_vms_while_other_processes_attach_some_of_them(
     yoshi: Yoshi, installed: Cluster, cidr: Cidrs, made_by: MadeBy, length: int
 ) -> None:
     yoshi.done("network", "create", "blue", "--cidr", cidr(length), *made_by())
@@ -314,7 +314,7 @@ def test_forty_vms_attached_at_once_while_others_attach_some_of_them(
 @pytest.mark.parametrize(
     ("made_by", "grace"), [("calico", "0s"), ("calico", "5m"), ("ovs", "0s")], indirect=["made_by"]
 )
-def test_collecting_takes_no_address_away_from_who_is_being_attached(
+def test_gc_never_releases_the_address_of_an_attach_in_progress(
     yoshi: Yoshi, installed: Cluster, cidr: Cidrs, made_by: MadeBy, grace: str
 ) -> None:
     """With --grace 0s a record may be taken while its attachment is under way; that attachment then mends it."""

@@ -212,7 +212,7 @@ def test_every_command_under_every_fault(fixtures: list[CommandFixture], fault_f
 
 
 @pytest.mark.timeout(1800)
-def test_every_command_cut_off_before_each_of_its_writes(
+def test_every_command_disconnected_before_each_of_its_writes(
     fixtures: list[CommandFixture], fault_free: dict[str, FaultFreeRun]
 ) -> None:
     """Every case that changes something, before its first write, its last, and some between: what it says is true."""

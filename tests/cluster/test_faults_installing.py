@@ -168,9 +168,7 @@ def lines(ran: CommandResult) -> list[str]:
 
 
 @pytest.mark.timeout(max(1800, 60 * len(WANTED)))
-def test_installing_and_uninstalling_under_every_fault(
-    fixture: InstallFixture, fault_free: dict[str, FaultFreeRun]
-) -> None:
+def test_install_and_uninstall_under_every_fault(fixture: InstallFixture, fault_free: dict[str, FaultFreeRun]) -> None:
     met: dict[str, Counter[str]] = {command: Counter() for command in COMMANDS}
     for number in WANTED:
         command, writing, fault = FAULT_RUNS[number]
@@ -186,7 +184,7 @@ def test_installing_and_uninstalling_under_every_fault(
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_command_killed_before_one_of_its_writes_is_completed_by_the_same(
+def test_install_and_uninstall_killed_before_a_write_are_completed_by_a_second_run(
     fixture: InstallFixture, fault_free: dict[str, FaultFreeRun], command: str
 ) -> None:
     fixture.prepare(command)
@@ -203,7 +201,7 @@ def test_a_command_killed_before_one_of_its_writes_is_completed_by_the_same(
 
 
 @pytest.mark.timeout(900)
-def test_without_one_permission_they_are_done_or_change_nothing(
+def test_install_and_uninstall_without_one_permission_succeed_or_change_nothing(
     fixture: InstallFixture, fault_free: dict[str, FaultFreeRun]
 ) -> None:
     outcomes: Counter[str] = Counter()

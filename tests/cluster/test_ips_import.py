@@ -67,7 +67,7 @@ def results(yoshi: Yoshi, *args: str, code: int) -> dict[str, str]:
     return {item["spec"]["vm"]: item["status"]["result"] for item in items}
 
 
-def test_what_vms_run_with_becomes_theirs_without_a_restart(yoshi: Yoshi, installed: Cluster, base: str) -> None:
+def test_import_from_running_vms_needs_no_restart(yoshi: Yoshi, installed: Cluster, base: str) -> None:
     namespace = yoshi.namespace
     runs(installed, namespace, a=f"{base}40", b=f"{base}41", other="192.0.2.7")
     make_vms(installed, namespace, "halted")
@@ -92,7 +92,7 @@ def test_what_vms_run_with_becomes_theirs_without_a_restart(yoshi: Yoshi, instal
     assert resource_versions(installed, namespace, *WRITTEN) == versions
 
 
-def test_a_file_is_adopted_line_by_line_and_what_is_refused_says_why(
+def test_import_from_a_file_reports_each_refused_line(
     yoshi: Yoshi, installed: Cluster, base: str, tmp_path: Path
 ) -> None:
     namespace = yoshi.namespace
@@ -136,7 +136,7 @@ def owner(namespace: str, pod: str, **more: str) -> Json:
     return {"namespace": namespace, "node": "node1", "pod": pod, "timestamp": "2026-01-01 00:00:00 +0000 UTC", **more}
 
 
-def test_what_calico_keeps_for_vms_is_adopted_for_stopped_ones_too(
+def test_import_from_calico_ipam_includes_stopped_vms(
     yoshi: Yoshi, installed: Cluster, base: str, calico: Calico
 ) -> None:
     namespace = yoshi.namespace
@@ -223,9 +223,7 @@ def shop(public: PublicScene, cidr: Callable[[int], str]) -> str:
 SERVICES = ("services",)
 
 
-def test_an_address_of_anothers_service_is_adopted_and_the_service_is_never_touched(
-    public: PublicScene, shop: str
-) -> None:
+def test_import_from_foreign_services_does_not_change_the_services(public: PublicScene, shop: str) -> None:
     cluster, namespace, yoshi = public.cluster, public.namespace, public.yoshi
     theirs = resource_versions(cluster, namespace, *SERVICES)
     before = resource_versions(cluster, namespace, *WRITTEN)
@@ -272,7 +270,9 @@ def test_an_address_of_anothers_service_is_adopted_and_the_service_is_never_touc
     check(cluster, namespace, settled=True)
 
 
-def test_a_service_that_is_given_to_another_vm_takes_the_address_there(public: PublicScene, shop: str) -> None:
+def test_foreign_service_with_a_changed_selector_moves_the_address_to_the_other_vm(
+    public: PublicScene, shop: str
+) -> None:
     cluster, namespace, yoshi = public.cluster, public.namespace, public.yoshi
     yoshi.run("ips", "import", "--from", "services")
     selector = json.dumps({"spec": {"selector": {"vm.kubevirt.io/name": "late", "kubevirt.io/domain": None}}})
@@ -287,7 +287,7 @@ def test_a_service_that_is_given_to_another_vm_takes_the_address_there(public: P
     check(cluster, namespace, settled=True)
 
 
-def test_a_network_without_a_cidr_takes_the_addresses_of_services_that_it_is_told_to(public: PublicScene) -> None:
+def test_import_into_a_network_without_a_cidr(public: PublicScene) -> None:
     cluster, namespace, yoshi = public.cluster, public.namespace, public.yoshi
     labelled(cluster, namespace, front={"app": "front"})
     balanced(cluster, namespace, "front-lb", "198.51.100.7", {"app": "front"})
@@ -303,7 +303,7 @@ def test_a_network_without_a_cidr_takes_the_addresses_of_services_that_it_is_tol
     assert len(public.services()) == 1
 
 
-def test_misuse_is_told(yoshi: Yoshi) -> None:
+def test_import_usage_errors(yoshi: Yoshi) -> None:
     assert "specify where addresses are imported from" in yoshi.refused("ips", "import", code=2)
     assert "needs a file" in yoshi.refused("ips", "import", "--from", "csv", code=2)
     assert "cannot be combined with" in yoshi.refused("ips", "import", "--from", "vms", "-f", "x.csv", code=2)
@@ -313,7 +313,7 @@ def test_misuse_is_told(yoshi: Yoshi) -> None:
     assert "not found" in yoshi.refused("ips", "import", "--from", "vms", "--network", "none")
 
 
-def test_imports_and_attachments_at_the_same_moment_and_imports_that_are_killed(
+def test_import_concurrent_with_attach_and_killed(
     proxied: ProxiedProgram, yoshi: Yoshi, installed: Cluster, base: str, tmp_path: Path
 ) -> None:
     namespace, told = yoshi.namespace, {f"t-{number}": f"{base}{number + 1}" for number in range(24)}

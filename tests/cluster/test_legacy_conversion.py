@@ -90,7 +90,7 @@ def must_be_the_originals(theirs: Cluster) -> None:
     assert schema["status"]["properties"]["allocations"]["additionalProperties"] == {"type": "string"}
 
 
-def test_install_takes_everything_over_and_loses_nothing(theirs: Cluster, yoshi: Yoshi) -> None:
+def test_install_converts_all_legacy_objects(theirs: Cluster, yoshi: Yoshi) -> None:
     must_be_the_originals(theirs)
     network(theirs, "small", "10.1.0.0/24", {"10.1.0.1": "a", "10.1.0.9": "gone"})
     network(theirs, "large", "10.2.0.0/16", {"10.2.0.1": "b", "10.2.7.7": "c", "10.2.7.9": "gone"})
@@ -128,7 +128,7 @@ def test_install_takes_everything_over_and_loses_nothing(theirs: Cluster, yoshi:
     yoshi.done("network", "delete", "small", "large")
 
 
-def test_a_takeover_that_is_killed_leaves_no_address_without_a_record(theirs: Cluster, proxied: ProxiedProgram) -> None:
+def test_killed_conversion_leaves_no_address_without_an_allocation(theirs: Cluster, proxied: ProxiedProgram) -> None:
     held = {f"10.2.{n // 4}.{n % 4 + 1}": f"vm-{n}" for n in range(MANY)}
     network(theirs, "large", "10.2.0.0/16", held)
     machines(theirs, "large", **{name: address for address, name in held.items()})

@@ -173,7 +173,7 @@ class RepeatedCommand:
         return found
 
 
-def test_of_every_command_of_every_backend_the_second_run_changes_nothing(fixtures: list[CommandFixture]) -> None:
+def test_second_run_of_every_command_changes_nothing_for_every_backend(fixtures: list[CommandFixture]) -> None:
     wrong = side_by_side(
         fixtures, [partial(lambda name, fixture: RepeatedCommand(name, fixture).run(), name) for name in KINDS]
     )
@@ -184,7 +184,7 @@ def test_of_every_command_of_every_backend_the_second_run_changes_nothing(fixtur
     assert there["metadata"]["annotations"] == {"example.com/theirs": "stay"}
 
 
-def test_a_field_that_the_server_drops_ends_the_command_by_name_and_nothing_is_left(
+def test_field_dropped_by_the_server_is_named_and_the_command_rolls_back(
     fixtures: list[CommandFixture],
 ) -> None:
     fixture, schedule = fixtures[0], FaultSchedule()
@@ -202,13 +202,13 @@ def test_a_field_that_the_server_drops_ends_the_command_by_name_and_nothing_is_l
     assert list(fixture.api.list(NETWORKWIZARD, fixture.namespace)) == []
 
 
-def test_no_changing_command_is_left_out() -> None:
+def test_every_changing_command_is_covered() -> None:
     changing = {scenario.name for scenario in SCENARIOS.values() if not scenario.looks}
     tried = {name for name in commands() for command in COURSE if command.startswith(name)}
     assert changing - tried == {"install"}
 
 
-def test_the_proxy_shows_objects_otherwise_and_drops_a_field_that_is_set_to_false(
+def test_normalizing_server_normalizes_objects_and_drops_false_fields(
     fixtures: list[CommandFixture],
 ) -> None:
     fixture = fixtures[0]

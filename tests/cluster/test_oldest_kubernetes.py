@@ -41,9 +41,7 @@ def fixtures(oldest: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Itera
         yield found
 
 
-def test_a_network_is_made_used_and_taken_away(
-    oldest: Cluster, fixtures: list[CommandFixture], forks: ForkServer
-) -> None:
+def test_network_lifecycle_in_processes(oldest: Cluster, fixtures: list[CommandFixture], forks: ForkServer) -> None:
     """As processes; of the same commands and all others in this process, the next test."""
     fixture = fixtures[0]
     fixture.clear()
@@ -62,7 +60,7 @@ def test_a_network_is_made_used_and_taken_away(
 
 
 @pytest.mark.timeout(900)
-def test_every_command_does_there_what_it_should(fixtures: list[CommandFixture]) -> None:
+def test_every_command_works_on_the_oldest_kubernetes(fixtures: list[CommandFixture]) -> None:
     raise_first(side_by_side(fixtures, [partial(run_case, name, scenario) for name, scenario in SCENARIOS.items()]))
 
 

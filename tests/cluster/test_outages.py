@@ -80,7 +80,7 @@ def fixture(
 
 
 @pytest.mark.parametrize("comes_back", [True, False], ids=["comes-back", "stays-away"])
-def test_an_api_server_that_dies_in_the_middle_is_completed_by_the_same_command(
+def test_command_interrupted_by_an_api_server_outage_is_completed_by_a_second_run(
     fixture: OutageFixture, comes_back: bool
 ) -> None:
     for command, wanted in (("attach", MANY), ("detach", 0)):

@@ -29,7 +29,7 @@ def lend(layer2: Layer2Scene, address: str, mac: str) -> Json:
     return make(layer2.cluster, {**api, "metadata": metadata, "spec": spec})[0]
 
 
-def test_what_is_lent_to_others_is_not_chosen_and_what_is_reserved_is_not_lent(layer2: Layer2Scene, red: str) -> None:
+def test_leased_addresses_are_not_assigned_and_reserved_ones_not_leased(layer2: Layer2Scene, red: str) -> None:
     leases = [lend(layer2, at(red, number), f"02:00:00:00:00:{number:02}") for number in (2, 3)]
     try:
         make_vms(layer2.cluster, layer2.namespace, "web", "db")
@@ -51,7 +51,7 @@ def test_what_is_lent_to_others_is_not_chosen_and_what_is_reserved_is_not_lent(l
     check(layer2.cluster, layer2.namespace, settled=True)
 
 
-def test_files_that_luigis_controller_threw_away_are_written_again(layer2: Layer2Scene, red: str) -> None:
+def test_dhcp_files_removed_by_the_luigi_controller_are_restored(layer2: Layer2Scene, red: str) -> None:
     make_vms(layer2.cluster, layer2.namespace, "web")
     layer2.yoshi.done("vm", "attach", "web", "--network", "red")
     before = layer2.files("red")
@@ -78,7 +78,7 @@ def guest(layer2: Layer2Scene, kind: str, source: Json) -> None:
     make(layer2.cluster, machine)
 
 
-def test_cloud_init_tells_the_guest_its_address_and_forgets_it(layer2: Layer2Scene, quiet: str) -> None:
+def test_cloud_init_network_data_is_added_and_removed(layer2: Layer2Scene, quiet: str) -> None:
     guest(layer2, "cloudInitNoCloud", {"userData": "#cloud-config"})
     before = layer2.template()
     ran = layer2.yoshi.run("vm", "attach", "web", "--network", "quiet")
@@ -97,7 +97,7 @@ def test_cloud_init_tells_the_guest_its_address_and_forgets_it(layer2: Layer2Sce
     assert after["userData"] == before["spec"]["volumes"][0]["cloudInitNoCloud"]["userData"]
 
 
-def test_network_data_of_a_config_drive_is_refused_with_what_to_add(layer2: Layer2Scene, quiet: str) -> None:
+def test_config_drive_network_data_is_refused_with_the_configuration_to_add(layer2: Layer2Scene, quiet: str) -> None:
     guest(layer2, "cloudInitConfigDrive", {"userData": "#cloud-config"})
     said = layer2.yoshi.refused("vm", "attach", "web", "--network", "quiet", "--cloud-init")
     assert "is of cloudInitConfigDrive" in said
@@ -105,7 +105,7 @@ def test_network_data_of_a_config_drive_is_refused_with_what_to_add(layer2: Laye
     assert layer2.records("quiet") == {}
 
 
-def test_network_data_in_a_secret_is_written_by_who_may_read_it_only(layer2: Layer2Scene, quiet: str) -> None:
+def test_network_data_in_a_secret_requires_permission_to_read_it(layer2: Layer2Scene, quiet: str) -> None:
     text = b64encode(b"version: 2\nethernets: {}\n").decode()
     secret = {"apiVersion": "v1", "kind": "Secret", "data": {"networkdata": text, "password": "aGk="}}
     make(layer2.cluster, {**secret, "metadata": {"name": "net", "namespace": layer2.namespace}})

@@ -32,9 +32,7 @@ def lose(layer2: Layer2Scene, how: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["status", "all anew", "network anew"])
-def test_a_restored_network_has_its_addresses_its_server_and_its_bridge_again(
-    layer2: Layer2Scene, cidr: Cidrs, how: str
-) -> None:
+def test_rebuild_restores_allocations_dhcp_server_and_bridge(layer2: Layer2Scene, cidr: Cidrs, how: str) -> None:
     network = cidr(24)
     layer2.create("lab", network, "--vlan", "20")
     make_vms(layer2.cluster, layer2.namespace, "web-1", "web-2")

@@ -31,7 +31,7 @@ FOREIGN = ["198.18.1.0/32", "198.18.0.0/30", "198.18.2.7/32"]
 LISTS = ("serviceLoadBalancerIPs", "serviceExternalIPs", "serviceClusterIPs")
 
 
-def test_others_entries_keep_their_place_and_all_of_ours_goes_again(public_scene: PublicScene) -> None:
+def test_foreign_bgp_entries_keep_their_order_and_own_entries_are_removed(public_scene: PublicScene) -> None:
     spec = {"asNumber": 64514, "nodeToNodeMeshEnabled": True, **{f: [{"cidr": c} for c in FOREIGN] for f in LISTS}}
     before = public_scene.calico("BGPConfiguration", "default", spec)
     public_scene.yoshi.done("network", "create", "pub", "--plugin", "public", "--cidr", "203.0.113.0/28", *BGP)
@@ -56,7 +56,7 @@ def test_others_entries_keep_their_place_and_all_of_ours_goes_again(public_scene
     assert public_scene.services() == []
 
 
-def test_the_objects_are_exactly_these(public_scene: PublicScene) -> None:
+def test_network_create_creates_exactly_these_objects(public_scene: PublicScene) -> None:
     peers = ("--peer", "10.240.0.5,reachableBy=10.240.0.1", "--peer", "2001:db8::5,passwordSecret=router")
     asns = ("--my-asn", "64514", "--remote-asn", "64512")
     public_scene.yoshi.done("network", "create", "pub", "--plugin", "public", "--cidr", "203.0.113.0/28", *peers, *asns)
@@ -110,7 +110,7 @@ def test_the_objects_are_exactly_these(public_scene: PublicScene) -> None:
     assert not public_scene.vm("web")["metadata"].get("annotations")
 
 
-def test_another_asn_is_refused_with_both_numbers_and_nothing_is_made(public_scene: PublicScene) -> None:
+def test_conflicting_asn_is_refused_with_both_numbers_and_nothing_is_created(public_scene: PublicScene) -> None:
     before = public_scene.calico("BGPConfiguration", "default", {"asNumber": 64999})
     said = public_scene.yoshi.refused(
         "network", "create", "pub", "--plugin", "public", "--cidr", "203.0.113.0/28", *BGP
@@ -122,7 +122,7 @@ def test_another_asn_is_refused_with_both_numbers_and_nothing_is_made(public_sce
     assert get(public_scene.cluster, "networkwizards", namespace=public_scene.namespace)["items"] == []
 
 
-def test_an_asn_is_set_where_there_was_none_and_taken_back_with_the_last_network(public_scene: PublicScene) -> None:
+def test_asn_is_set_if_absent_and_removed_with_the_last_network(public_scene: PublicScene) -> None:
     before = public_scene.calico("BGPConfiguration", "default", {"nodeToNodeMeshEnabled": True})
     for name, cidr in (("one", "203.0.113.0/28"), ("two", "203.0.113.16/28")):
         public_scene.yoshi.done("network", "create", name, "--plugin", "public", "--cidr", cidr, *BGP)
@@ -140,7 +140,7 @@ def test_an_asn_is_set_where_there_was_none_and_taken_back_with_the_last_network
     assert public_scene.peers() == []
 
 
-def test_an_asn_beyond_calicos_limit_is_refused_with_the_limit(public_scene: PublicScene) -> None:
+def test_asn_above_the_calico_limit_is_refused_with_the_limit(public_scene: PublicScene) -> None:
     said = public_scene.yoshi.refused(
         "network", "create", "pub", "--plugin", "public", "--cidr", "203.0.113.0/28",
         "--peer", "10.240.0.5", "--my-asn", "4200000001", "--remote-asn", "64512",
@@ -149,7 +149,7 @@ def test_an_asn_beyond_calicos_limit_is_refused_with_the_limit(public_scene: Pub
     assert "4200000001" in said
 
 
-def test_somebody_elses_peer_is_used_where_it_says_the_same_and_stays(public_scene: PublicScene) -> None:
+def test_foreign_peer_with_the_same_settings_is_reused_and_kept(public_scene: PublicScene) -> None:
     theirs = public_scene.calico("BGPPeer", "rack-1", {"peerIP": "10.240.0.5", "asNumber": 64512})
     public_scene.yoshi.done("network", "create", "pub", "--plugin", "public", "--cidr", "203.0.113.0/28", *BGP)
     assert public_scene.peers() == [theirs]
@@ -157,7 +157,7 @@ def test_somebody_elses_peer_is_used_where_it_says_the_same_and_stays(public_sce
     assert public_scene.peers() == [theirs]
 
 
-def test_somebody_elses_peer_that_says_something_else_is_refused(public_scene: PublicScene) -> None:
+def test_foreign_peer_with_other_settings_is_a_conflict(public_scene: PublicScene) -> None:
     theirs = public_scene.calico("BGPPeer", "rack-1", {"peerIP": "10.240.0.5:179", "asNumber": 65000})
     said = public_scene.yoshi.refused(
         "network", "create", "pub", "--plugin", "public", "--cidr", "203.0.113.0/28", *BGP
@@ -167,14 +167,14 @@ def test_somebody_elses_peer_that_says_something_else_is_refused(public_scene: P
     assert public_scene.peers() == [theirs]
 
 
-def test_the_original_readmes_network_is_taken_as_it_is(public_scene: PublicScene) -> None:
+def test_legacy_readme_network_is_accepted_unchanged(public_scene: PublicScene) -> None:
     public_scene.yoshi.done("network", "create", "-f", "-", input=README_PUBLIC)
     assert [peer["spec"]["peerIP"] for peer in public_scene.peers()] == ["10.240.0.4", "10.240.0.5"]
     public_scene.vms("web")
     assert "207.97.241.193" in public_scene.yoshi.done("vm", "attach", "web", "--public-network", "publicnetwork")
 
 
-def test_a_covering_cidr_of_somebody_else_is_told(public_scene: PublicScene) -> None:
+def test_foreign_entry_covering_the_cidr_is_reported(public_scene: PublicScene) -> None:
     spec = {"asNumber": 64514, "serviceLoadBalancerIPs": [{"cidr": "203.0.113.0/24"}]}
     public_scene.calico("BGPConfiguration", "default", spec)
     public_scene.yoshi.done("network", "create", "pub", "--plugin", "public", "--cidr", "203.0.113.0/28", *BGP)
@@ -186,7 +186,7 @@ def test_a_covering_cidr_of_somebody_else_is_told(public_scene: PublicScene) -> 
     assert public_scene.listed() == ["203.0.113.0/24", "203.0.113.1/32"]
 
 
-def test_an_entry_that_was_there_before_is_not_ours_to_remove(public_scene: PublicScene) -> None:
+def test_existing_bgp_entry_is_not_removed(public_scene: PublicScene) -> None:
     public_scene.calico("BGPConfiguration", "default", {"serviceLoadBalancerIPs": [{"cidr": "203.0.113.1/32"}]})
     public_scene.yoshi.done("network", "create", "pub", "--plugin", "public", "--cidr", "203.0.113.0/28", *BGP)
     public_scene.vms("web")
@@ -196,7 +196,7 @@ def test_an_entry_that_was_there_before_is_not_ours_to_remove(public_scene: Publ
     assert public_scene.listed() == ["203.0.113.1/32"]
 
 
-def test_the_originals_external_ips_are_a_way_too(public_scene: PublicScene) -> None:
+def test_external_ips_can_be_used_instead_of_load_balancer_ips(public_scene: PublicScene) -> None:
     args = ("--plugin", "public", "--cidr", "203.0.113.0/28", "--via", "external-ips")
     public_scene.yoshi.done("network", "create", "pub", *args, *BGP)
     public_scene.vms("web")
@@ -234,7 +234,7 @@ def is_taken(cluster: Cluster, obj: Json) -> bool:
     return True
 
 
-def test_external_ips_that_the_cluster_forbids_are_refused_clearly_and_leave_nothing(public_scene: PublicScene) -> None:
+def test_external_ips_forbidden_by_the_cluster_are_refused_and_leave_nothing(public_scene: PublicScene) -> None:
     policy = no_external_ips(public_scene.namespace)
     make(public_scene.cluster, *policy)
     try:
@@ -264,7 +264,7 @@ def test_external_ips_that_the_cluster_forbids_are_refused_clearly_and_leave_not
         public_scene.cluster.kubectl("delete", *names)
 
 
-def test_a_vm_that_was_deleted_leaves_nothing_after_gc(public_scene: PublicScene) -> None:
+def test_deleted_vm_leaves_nothing_after_gc(public_scene: PublicScene) -> None:
     public_scene.yoshi.done("network", "create", "pub", "--plugin", "public", "--cidr", "203.0.113.0/28", *BGP)
     public_scene.vms("web-1", "web-2")
     public_scene.yoshi.done("vm", "attach", "web-1", "web-2", "--public-network", "pub")
@@ -278,7 +278,7 @@ def test_a_vm_that_was_deleted_leaves_nothing_after_gc(public_scene: PublicScene
     assert public_scene.listed() == [f"{next(iter(public_scene.records('pub')))}/32"]
 
 
-def test_a_service_that_came_after_its_record_was_given_back_is_taken_away_by_gc(public: PublicScene) -> None:
+def test_gc_deletes_a_service_created_after_its_allocation_was_released(public: PublicScene) -> None:
     """A run that was slow or killed may make it so late; gc sees that no record speaks for it."""
     public.yoshi.done("network", "create", "pub", "--plugin", "public", "--cidr", "203.0.113.0/28", *BGP)
     public.vms("web-1", "web-2")
@@ -304,7 +304,7 @@ def service_of(public_scene: PublicScene, name: str) -> str:
     return "gone"
 
 
-def test_a_network_deleted_behind_our_back_leaves_nothing_after_gc(public_scene: PublicScene) -> None:
+def test_network_deleted_with_kubectl_leaves_nothing_after_gc(public_scene: PublicScene) -> None:
     public_scene.yoshi.done("network", "create", "pub", "--plugin", "public", "--cidr", "203.0.113.0/28", *BGP)
     public_scene.vms("web")
     public_scene.yoshi.done("vm", "attach", "web", "--public-network", "pub")

@@ -41,7 +41,7 @@ def consistent(public_scene: PublicScene, network: str) -> dict[str, str]:
     return records
 
 
-def test_twenty_vms_get_public_addresses_by_one_command(public_scene: PublicScene) -> None:
+def test_attach_of_twenty_vms_by_one_command(public_scene: PublicScene) -> None:
     public_scene.yoshi.done("network", "create", "pub", "--plugin", "public", "--cidr", "203.0.113.0/27", *BGP)
     names = [f"web-{number}" for number in range(20)]
     public_scene.vms(*names, labels={"app": "web"})
@@ -51,7 +51,7 @@ def test_twenty_vms_get_public_addresses_by_one_command(public_scene: PublicScen
     assert consistent(public_scene, "pub") == {}
 
 
-def test_eight_processes_on_one_small_pool_give_no_address_twice(public: PublicScene) -> None:
+def test_eight_processes_on_a_small_pool_assign_no_address_twice(public: PublicScene) -> None:
     public.yoshi.done("network", "create", "pub", "--plugin", "public", "--cidr", "203.0.113.0/29", *BGP)
     names = [f"web-{number}" for number in range(8)]
     public.vms(*names)
@@ -62,7 +62,7 @@ def test_eight_processes_on_one_small_pool_give_no_address_twice(public: PublicS
     assert set(consistent(public, "pub").values()) == winners
 
 
-def test_the_same_vm_attached_by_eight_processes_has_one_service(public: PublicScene) -> None:
+def test_eight_processes_attaching_one_vm_create_one_service(public: PublicScene) -> None:
     public.yoshi.done("network", "create", "pub", "--plugin", "public", "--cidr", "203.0.113.0/28", *BGP)
     public.vms("web")
     runs = public.yoshi.together(*[["vm", "attach", "web", "--public-network", "pub"]] * 8)
@@ -70,7 +70,7 @@ def test_the_same_vm_attached_by_eight_processes_has_one_service(public: PublicS
     assert list(consistent(public, "pub").values()) == ["web"]
 
 
-def test_a_run_that_was_killed_is_finished_by_the_same_command(public: PublicScene, tmp_path: Path) -> None:
+def test_killed_attach_is_completed_by_a_second_run(public: PublicScene, tmp_path: Path) -> None:
     public.yoshi.done("network", "create", "pub", "--plugin", "public", "--cidr", "203.0.113.0/26", *BGP)
     names = [f"web-{number}" for number in range(12)]
     public.vms(*names)
@@ -104,7 +104,7 @@ def test_an_address_is_moved_with_its_ports_and_moving_it_again_changes_nothing(
     assert "reserved" in public_scene.yoshi.refused("ips", "move", "203.0.113.9", "--to", "web-3")
 
 
-def test_a_killed_move_is_finished_by_the_same_command(public: PublicScene, tmp_path: Path) -> None:
+def test_killed_move_is_completed_by_a_second_run(public: PublicScene, tmp_path: Path) -> None:
     public.yoshi.done("network", "create", "pub", "--plugin", "public", "--cidr", "203.0.113.0/28", *BGP)
     public.vms("web-0", "web-1")
     public.yoshi.done("vm", "attach", "web-0", "--public-network", "pub")
@@ -122,9 +122,7 @@ def test_a_killed_move_is_finished_by_the_same_command(public: PublicScene, tmp_
 
 
 @pytest.mark.parametrize("cidr", ["203.0.113.0/28", "203.0.112.0/23"])
-def test_a_move_into_a_namespace_that_has_all_that_it_may_leaves_the_address_to_the_vm_that_has_it(
-    public: PublicScene, cidr: str
-) -> None:
+def test_move_into_a_namespace_at_its_quota_leaves_the_address_with_its_vm(public: PublicScene, cidr: str) -> None:
     quota = ("--max-addresses-per-namespace", "4")
     public.yoshi.done(
         "network", "create", "pub", "--plugin", "public", "--announce", "metallb-l2", "--cidr", cidr, *quota
@@ -177,7 +175,7 @@ def holders(public_scene: PublicScene, other: str) -> dict[str, tuple[str, str]]
 # -- without a CIDR, and by MetalLB ----------------------------------------------------------------------------------
 
 
-def test_a_network_without_a_cidr_takes_addresses_that_are_named(public: PublicScene) -> None:
+def test_network_without_a_cidr_assigns_requested_addresses(public: PublicScene) -> None:
     public.yoshi.done("network", "create", "elastic", "--plugin", "public", *BGP)
     public.vms("web-1", "web-2", "web-3")
     public.yoshi.done("vm", "attach", "web-1", "--public-ip", "198.51.100.7")
@@ -201,7 +199,7 @@ def test_a_network_without_a_cidr_takes_addresses_that_are_named(public: PublicS
     assert (public.configuration(), public.peers(), public.services()) == (None, [], [])
 
 
-def test_of_eight_processes_on_two_networks_without_a_cidr_one_at_most_gets_an_address(public: PublicScene) -> None:
+def test_eight_processes_on_two_networks_without_a_cidr_assign_an_address_once(public: PublicScene) -> None:
     networks = ("one", "two")
     for name in networks:
         public.yoshi.done("network", "create", name, "--plugin", "public", *BGP)
@@ -236,7 +234,7 @@ def outside_of(public_scene: PublicScene, network: str) -> list[Json]:
     return [{"matchLabels": labels}]
 
 
-def test_without_bgp_metallb_announces_on_the_lan(public: PublicScene) -> None:
+def test_network_without_bgp_is_announced_by_metallb_l2(public: PublicScene) -> None:
     args = ("--plugin", "public", "--cidr", "203.0.113.0/28", "--interface", "eth1", "--node-selector", "edge=yes")
     public.yoshi.done("network", "create", "lan", *args)
     name = f"{public.namespace}.lan"
@@ -259,7 +257,7 @@ def test_without_bgp_metallb_announces_on_the_lan(public: PublicScene) -> None:
     assert (metallb(public), public.services()) == ({}, [])
 
 
-def test_with_bgp_metallb_speaks_to_the_routers_it_is_told(public: PublicScene) -> None:
+def test_metallb_bgp_peers_are_created_for_the_given_routers(public: PublicScene) -> None:
     peers = ("--peer", "10.240.0.5,multihop", "--peer", "2001:db8::5,password-secret=router")
     asns = ("--my-asn", "4200000001", "--remote-asn", "4200000002", "--announce", "metallb-bgp")
     public.yoshi.done("network", "create", "six", "--plugin", "public", "--cidr", "2001:db8:1::/64", *peers, *asns)
@@ -287,7 +285,7 @@ def test_with_bgp_metallb_speaks_to_the_routers_it_is_told(public: PublicScene) 
     assert metallb(public) == {}
 
 
-def test_metallbs_pools_of_others_are_not_overlapped_but_used_where_they_say_the_same(public: PublicScene) -> None:
+def test_foreign_metallb_pools_are_reused_if_equal_and_never_overlapped(public: PublicScene) -> None:
     def pool(name: str, **spec: Any) -> Json:
         metadata = {"name": name, "namespace": "metallb-system"}
         return {"apiVersion": "metallb.io/v1beta1", "kind": "IPAddressPool", "metadata": metadata, "spec": spec}
@@ -303,7 +301,7 @@ def test_metallbs_pools_of_others_are_not_overlapped_but_used_where_they_say_the
     assert set(metallb(public)) == {"IPAddressPool/theirs", "IPAddressPool/same"}
 
 
-def test_without_a_cidr_metallb_has_a_pool_for_each_address(public: PublicScene) -> None:
+def test_network_without_a_cidr_has_a_metallb_pool_for_each_address(public: PublicScene) -> None:
     public.yoshi.done("network", "create", "elastic", "--plugin", "public")
     public.vms("web-1", "web-2")
     for number in (1, 2):
@@ -321,14 +319,14 @@ def test_without_a_cidr_metallb_has_a_pool_for_each_address(public: PublicScene)
     assert metallb(public) == {}
 
 
-def test_overlaps_with_other_networks_and_pools_of_calico_are_refused(public: PublicScene) -> None:
+def test_overlaps_with_networks_and_calico_pools_are_refused(public: PublicScene) -> None:
     public.yoshi.done("network", "create", "blue", "--plugin", "calico", "--cidr", "10.77.0.0/24")
     said = public.yoshi.refused("network", "create", "pub", "--plugin", "public", "--cidr", "10.77.0.0/28", *BGP)
     assert "overlaps" in said
     public.yoshi.done("network", "delete", "blue")
 
 
-def test_public_is_never_chosen_unasked(public: PublicScene) -> None:
+def test_plugin_public_must_be_given_explicitly(public: PublicScene) -> None:
     said = public.yoshi.refused("network", "create", "pub", "--cidr", "203.0.113.0/28", *BGP, code=2)
     assert "--plugin public" in said
 
@@ -336,7 +334,7 @@ def test_public_is_never_chosen_unasked(public: PublicScene) -> None:
 # -- rights, unknown fields, both at once ----------------------------------------------------------------------------
 
 
-def test_a_private_and_a_public_address_come_by_one_command(public: PublicScene) -> None:
+def test_attach_assigns_a_private_and_a_public_address_by_one_command(public: PublicScene) -> None:
     public.yoshi.done("network", "create", "blue", "--plugin", "calico", "--cidr", "10.78.0.0/24")
     public.yoshi.done("network", "create", "pub", "--plugin", "public", "--cidr", "203.0.113.0/28", *BGP)
     unknown = {"updateVolumesStrategy": "Migration"}
@@ -355,7 +353,7 @@ def test_a_private_and_a_public_address_come_by_one_command(public: PublicScene)
     public.yoshi.done("network", "delete", "blue", "pub")
 
 
-def test_who_may_not_finish_leaves_nothing_behind(public: PublicScene) -> None:
+def test_attach_without_all_permissions_leaves_nothing_behind(public: PublicScene) -> None:
     public.yoshi.done("network", "create", "pub", "--plugin", "public", "--cidr", "203.0.113.0/28", *BGP)
     public.vms("web")
     where = ("-n", public.namespace)
@@ -374,7 +372,7 @@ def test_who_may_not_finish_leaves_nothing_behind(public: PublicScene) -> None:
 @pytest.mark.parametrize(
     ("extra", "cidr"), [(BGP, "203.0.113.0/29"), ((), "203.0.112.0/22")], ids=["calico-bgp", "metallb-l2"]
 )
-def test_an_address_outside_the_cidr_is_given_to_who_names_it(
+def test_address_outside_the_cidr_is_assigned_if_requested(
     public: PublicScene, extra: tuple[str, ...], cidr: str
 ) -> None:
     public.yoshi.done("network", "create", "pub", "--plugin", "public", "--cidr", cidr, *extra)
@@ -407,7 +405,7 @@ def test_an_address_outside_the_cidr_is_given_to_who_names_it(
     assert metallb(public) == {}
 
 
-def test_where_several_public_networks_could_have_it_they_are_named(public: PublicScene) -> None:
+def test_ambiguous_public_networks_are_named(public: PublicScene) -> None:
     for name, cidr in (("one", "203.0.113.0/29"), ("two", "203.0.113.8/29")):
         public.yoshi.done("network", "create", name, "--plugin", "public", "--cidr", cidr, *BGP)
     public.vms("web-1", "web-2")

@@ -30,7 +30,7 @@ KINDS = ("networkwizards", "addressblocks", "virtualmachines", "services", "even
 CONFIGURATION = "bgpconfigurations.crd.projectcalico.org"
 
 
-def test_they_are_made_true_and_stay_so(request: pytest.FixtureRequest, forks: ForkServer) -> None:
+def test_sync_reconciles_the_legacy_readme_examples_once(request: pytest.FixtureRequest, forks: ForkServer) -> None:
     if request.config.getoption("cluster") != "lab":
         pytest.skip("syncs all namespaces, so it needs a lab of its own")
     with lab.start() as running:

@@ -156,7 +156,7 @@ def scene(yoshi: Yoshi, installed: Cluster, cidr: Callable[[int], str]) -> Scene
     return Scene(installed, yoshi, namespace, before)
 
 
-def test_lost_ledgers_are_as_they_were_before(scene: Scene) -> None:
+def test_rebuild_restores_lost_allocations(scene: Scene) -> None:
     scene.lose_status()
     assert ledger(scene.cluster, scene.namespace) == {}
     versions = scene.versions()
@@ -180,7 +180,7 @@ def test_lost_ledgers_are_as_they_were_before(scene: Scene) -> None:
     scene.yoshi.done("ips", "check")
 
 
-def test_no_address_is_given_out_before_a_lost_ledger_is_rebuilt(scene: Scene) -> None:
+def test_no_address_is_assigned_before_lost_allocations_are_rebuilt(scene: Scene) -> None:
     """The address of a stopped VM, of which only its template tells, would be the next VM's."""
     public = next(iter(get(scene.cluster, OURS[0], "pub", namespace=scene.namespace)["status"]["allocations"]))
     scene.lose_status()
@@ -199,10 +199,10 @@ def test_no_address_is_given_out_before_a_lost_ledger_is_rebuilt(scene: Scene) -
     scene.newcomers_get_others("late")
 
 
-def test_sync_before_a_rebuild_records_first_who_has_an_address(scene: Scene) -> None:
+def test_sync_with_lost_allocations_records_existing_addresses_first(scene: Scene) -> None:
     for name in ("s-1", "l-1"):  # asks for nothing any more: only the template and the Service tell
-        wish = {"metadata": {"annotations": {"plumber.k8s.pf9.io/networkName": None}}}
-        patch(scene.cluster, VMS, name, wish, namespace=scene.namespace)
+        removed = {"metadata": {"annotations": {"plumber.k8s.pf9.io/networkName": None}}}
+        patch(scene.cluster, VMS, name, removed, namespace=scene.namespace)
     scene.lose_status()
     asking = [vm(scene.namespace, f"asks-{number}") for number in range(4)]
     for number, one in enumerate(asking):
@@ -215,7 +215,7 @@ def test_sync_before_a_rebuild_records_first_who_has_an_address(scene: Scene) ->
     assert "unchanged" in scene.yoshi.done("sync")
 
 
-def test_whoever_comes_first_after_a_loss_nobody_gets_what_another_has(scene: Scene) -> None:
+def test_concurrent_commands_after_a_loss_assign_no_address_in_use(scene: Scene) -> None:
     scene.lose_status()
     fresh = [f"n-{number}" for number in range(8)]
     make_vms(scene.cluster, scene.namespace, *fresh)
@@ -233,7 +233,7 @@ def test_whoever_comes_first_after_a_loss_nobody_gets_what_another_has(scene: Sc
 
 
 @pytest.mark.parametrize("cascade", ["Background", "Orphan"])
-def test_networks_made_anew_get_their_records_back_and_serve_again(scene: Scene, cascade: str) -> None:
+def test_rebuild_restores_allocations_of_recreated_networks(scene: Scene, cascade: str) -> None:
     """With `orphan` Kubernetes puts a finalizer on the network and takes the ownerReferences off its blocks."""
     blocks = {block["metadata"]["name"] for block in scene.items(OURS[1])}
     scene.make_anew(OURS[0], cascade)
@@ -256,7 +256,7 @@ def test_networks_made_anew_get_their_records_back_and_serve_again(scene: Scene,
     check(scene.cluster, scene.namespace, settled=True)
 
 
-def test_vms_made_anew_own_what_they_had(scene: Scene) -> None:
+def test_rebuild_updates_the_uids_of_recreated_vms(scene: Scene) -> None:
     scene.make_anew(VMS)
     vms = scene.items(VMS)
     assert scene.yoshi.run("ips", "rebuild", "--yes").code == 0
@@ -270,7 +270,7 @@ def test_vms_made_anew_own_what_they_had(scene: Scene) -> None:
     check(scene.cluster, scene.namespace, settled=True)
 
 
-def test_everything_made_anew_at_once(scene: Scene) -> None:
+def test_rebuild_after_everything_was_recreated(scene: Scene) -> None:
     scene.make_anew(OURS[0])
     scene.make_anew(VMS)
     scene.lose_status()
@@ -284,7 +284,7 @@ def test_everything_made_anew_at_once(scene: Scene) -> None:
     scene.yoshi.done("ips", "check")
 
 
-def test_a_vm_restored_with_the_address_of_another_is_told_and_what_the_message_says_mends_it(scene: Scene) -> None:
+def test_duplicate_address_of_a_restored_vm_is_reported_and_its_hint_resolves_it(scene: Scene) -> None:
     (address,) = (address for address, (name, *_) in scene.before.items() if name == "l-1")
     twin = vm(scene.namespace, "twin", template_annotations={PIN: json.dumps([address])})
     make(scene.cluster, twin)
@@ -306,7 +306,7 @@ def test_a_vm_restored_with_the_address_of_another_is_told_and_what_the_message_
     check(scene.cluster, scene.namespace, settled=True)
 
 
-def test_an_older_ledger_is_brought_up_to_date(scene: Scene) -> None:
+def test_rebuild_updates_allocations_from_an_older_backup(scene: Scene) -> None:
     """Yesterday's networks were restored into today's cluster: addresses have changed hands since."""
     old = {network["metadata"]["name"]: network["status"] for network in scene.items(OURS[0])}
     (address,) = (
@@ -329,7 +329,7 @@ def test_an_older_ledger_is_brought_up_to_date(scene: Scene) -> None:
     check(scene.cluster, scene.namespace, settled=True)
 
 
-def test_rebuilds_and_attachments_at_the_same_moment_leave_a_true_ledger(
+def test_concurrent_rebuild_and_attach_leave_correct_allocations(
     yoshi: Yoshi, installed: Cluster, cidr: Callable[[int], str]
 ) -> None:
     namespace, blue = yoshi.namespace, cidr(24)
@@ -351,7 +351,7 @@ def test_rebuilds_and_attachments_at_the_same_moment_leave_a_true_ledger(
     check(installed, namespace, settled=True)
 
 
-def test_a_rebuild_that_is_killed_has_written_nothing_false_and_is_completed_by_the_same_command(
+def test_killed_rebuild_writes_nothing_wrong_and_is_completed_by_a_second_run(
     proxied: ProxiedProgram, yoshi: Yoshi, installed: Cluster, cidr: Callable[[int], str]
 ) -> None:
     namespace, first = yoshi.namespace, cidr(20)

@@ -84,7 +84,7 @@ def writes(proxy: ScriptedFaultProxy, what: str) -> list[str]:
 # -- one view --------------------------------------------------------------------------------------------------------
 
 
-def test_blocks_come_when_first_needed_and_stay_empty_for_their_history(
+def test_address_blocks_are_created_on_demand_and_kept_for_their_history(
     yoshi: Yoshi, installed: Cluster, cidr: Cidrs
 ) -> None:
     network = cidr(20)
@@ -116,7 +116,7 @@ def test_blocks_come_when_first_needed_and_stay_empty_for_their_history(
 # -- choosing --------------------------------------------------------------------------------------------------------
 
 
-def test_the_lowest_free_addresses_are_given_and_writers_that_meet_spread(
+def test_lowest_free_addresses_are_assigned_and_contending_writers_spread(
     yoshi: Yoshi, installed: Cluster, cidr: Cidrs
 ) -> None:
     network = cidr(16)
@@ -135,7 +135,7 @@ def test_the_lowest_free_addresses_are_given_and_writers_that_meet_spread(
     check(installed, yoshi.namespace, settled=True)
 
 
-def test_where_the_search_begins_is_written_by_who_finds_a_full_block_and_by_who_releases(
+def test_search_start_is_updated_on_a_full_block_and_on_release(
     yoshi: Yoshi, installed: Cluster, cidr: Cidrs, scene: Scene
 ) -> None:
     network = cidr(16)
@@ -161,7 +161,7 @@ def test_where_the_search_begins_is_written_by_who_finds_a_full_block_and_by_who
     check(installed, yoshi.namespace, settled=True)
 
 
-def test_of_many_full_blocks_few_are_read_before_an_address_is_found(
+def test_attach_reads_few_of_many_full_blocks(
     proxied: ProxiedProgram, yoshi: Yoshi, installed: Cluster, cidr: Cidrs, scene: Scene
 ) -> None:
     """All but the last of 16 blocks are full: a walk from block to block would read eight of them, on average."""
@@ -184,7 +184,7 @@ def last_block(network: str) -> str:
     return f"{head}.{int(third) + 15}.0"
 
 
-def test_a_network_that_is_full_is_found_so_without_reading_a_block_twice(
+def test_full_network_is_detected_without_reading_a_block_twice(
     proxied: ProxiedProgram, yoshi: Yoshi, installed: Cluster, cidr: Cidrs, scene: Scene
 ) -> None:
     proxy, behind = proxied.proxy, proxied.yoshi
@@ -201,7 +201,7 @@ def test_a_network_that_is_full_is_found_so_without_reading_a_block_twice(
 # -- hundreds by one command -----------------------------------------------------------------------------------------
 
 
-def test_hundreds_of_vms_by_one_command(
+def test_attach_of_hundreds_of_vms_by_one_command(
     proxied: ProxiedProgram, yoshi: Yoshi, installed: Cluster, cidr: Cidrs, scene: Scene
 ) -> None:
     proxy, behind = proxied.proxy, proxied.yoshi
@@ -233,7 +233,7 @@ def test_hundreds_of_vms_by_one_command(
     check(installed, yoshi.namespace, settled=True)
 
 
-def test_each_vm_that_fails_has_a_line_and_the_others_are_attached(
+def test_each_failed_vm_has_an_error_line_and_the_others_are_attached(
     proxied: ProxiedProgram, yoshi: Yoshi, installed: Cluster, cidr: Cidrs, scene: Scene
 ) -> None:
     proxy, behind = proxied.proxy, proxied.yoshi
@@ -255,7 +255,7 @@ def test_each_vm_that_fails_has_a_line_and_the_others_are_attached(
     check(installed, yoshi.namespace, settled=True)
 
 
-def test_a_bar_of_progress_on_a_terminal(
+def test_progress_bar_on_a_terminal(
     proxied: ProxiedProgram, yoshi: Yoshi, installed: Cluster, cidr: Cidrs, scene: Scene, tmp_path: Path
 ) -> None:
     """Half of the VMs are done when the others have to wait for a while, so that it is seen in the middle."""
@@ -286,7 +286,7 @@ def test_a_bar_of_progress_on_a_terminal(
 
 
 @pytest.mark.parametrize("verb", ["attach", "detach"])
-def test_ctrl_c_in_the_middle_leaves_what_the_same_command_finishes(
+def test_command_interrupted_by_ctrl_c_is_completed_by_a_second_run(
     proxied: ProxiedProgram, yoshi: Yoshi, installed: Cluster, cidr: Cidrs, scene: Scene, verb: str
 ) -> None:
     count = 300
@@ -327,7 +327,7 @@ def interrupted(proxied: ProxiedProgram, command: tuple[str, ...]) -> CommandRes
 # -- a server that is busy -------------------------------------------------------------------------------------------
 
 
-def test_a_server_that_is_busy_is_given_time(
+def test_throttled_requests_are_retried(
     proxied: ProxiedProgram, yoshi: Yoshi, installed: Cluster, cidr: Cidrs, scene: Scene
 ) -> None:
     proxy, behind = proxied.proxy, proxied.yoshi
@@ -387,7 +387,7 @@ def refused_by_fairness(cluster: Cluster, level: str) -> int:
     return sum(int(float(count)) for count in found)
 
 
-def test_a_small_share_of_priority_and_fairness_is_kept_to(
+def test_concurrency_adapts_to_priority_and_fairness_limits(
     yoshi: Yoshi, installed: Cluster, cidr: Cidrs, scene: Scene
 ) -> None:
     """The API server itself refuses: soon no more is asked for at once than it takes.
@@ -441,7 +441,7 @@ def size(obj: Json) -> int:
     return len(json.dumps(obj, separators=(",", ":")))
 
 
-def test_a_network_without_a_cidr_that_is_full_is_far_from_the_limit_of_etcd(
+def test_full_network_without_a_cidr_is_far_below_the_etcd_limit(
     yoshi: Yoshi, installed: Cluster, tmp_path: Path
 ) -> None:
     """It keeps whatever it holds in its own status."""
@@ -457,7 +457,7 @@ def test_a_network_without_a_cidr_that_is_full_is_far_from_the_limit_of_etcd(
     assert size(network) < 1 << 18
 
 
-def test_what_etcd_refuses_as_too_large_is_told_with_its_object_and_leaves_nothing(
+def test_object_too_large_for_etcd_is_named_and_nothing_is_left(
     yoshi: Yoshi, installed: Cluster, cidr: Cidrs, tmp_path: Path
 ) -> None:
     network_cidr = cidr(24)
@@ -479,7 +479,9 @@ def test_what_etcd_refuses_as_too_large_is_told_with_its_object_and_leaves_nothi
     assert [*network["status"]["allocations"]] == [f"{base}9"]
 
 
-def test_a_full_block_of_the_longest_names_is_far_from_the_limit(yoshi: Yoshi, installed: Cluster, cidr: Cidrs) -> None:
+def test_full_block_with_the_longest_names_is_far_below_the_etcd_limit(
+    yoshi: Yoshi, installed: Cluster, cidr: Cidrs
+) -> None:
     network = cidr(22)
     yoshi.done("network", "create", LONGEST_NETWORK, "--cidr", network)
     yoshi.done("ips", "reserve", LONGEST_NETWORK, "--count", "250", "--note", "z" * 250)
@@ -510,7 +512,7 @@ def test_lists_are_read_in_pages(
     check(installed, yoshi.namespace, settled=True)
 
 
-def test_who_reads_no_further_than_the_first_lines_ends_the_program(yoshi: Yoshi, cidr: Cidrs, scene: Scene) -> None:
+def test_list_ends_when_its_reader_closes_the_pipe(yoshi: Yoshi, cidr: Cidrs, scene: Scene) -> None:
     yoshi.done("network", "create", "big", "--cidr", cidr(20))
     scene.reserve(scene.found(yoshi.namespace, "big"), 3 * PAGE_SIZE)
     process = subprocess.Popen(

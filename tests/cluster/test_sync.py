@@ -70,7 +70,7 @@ def events_of(cluster: Cluster, namespace: str, name: str) -> list[Json]:
 # -- once ------------------------------------------------------------------------------------------------------------
 
 
-def test_what_the_originals_readme_asks_for_is_made_true_once(
+def test_sync_reconciles_the_legacy_readme_network_and_vm(
     yoshi: Yoshi, cluster: Cluster, namespace: str, cidr: Cidr
 ) -> None:
     text = README_NETWORK.format(cidr=cidr(16)) + "---" + README_VM.format()
@@ -96,7 +96,7 @@ def test_what_the_originals_readme_asks_for_is_made_true_once(
     assert yoshi.done("ips", "check") == "1 addresses, all as recorded\n"
 
 
-def test_one_vms_trouble_is_an_event_on_it_and_stops_nobody(
+def test_sync_error_of_one_vm_is_an_event_and_does_not_stop_others(
     yoshi: Yoshi, cluster: Cluster, namespace: str, cidr: Cidr
 ) -> None:
     make(cluster, network(namespace, "blue", cidr(24)))
@@ -118,7 +118,7 @@ def test_one_vms_trouble_is_an_event_on_it_and_stops_nobody(
     assert resource_versions(cluster, namespace, *KINDS) == before, "an event is not repeated each time"
 
 
-def test_what_a_network_deleted_with_kubectl_left_is_taken_away(
+def test_sync_removes_the_objects_of_a_network_deleted_with_kubectl(
     yoshi: Yoshi, cluster: Cluster, namespace: str, cidr: Cidr
 ) -> None:
     make(cluster, network(namespace, "blue", cidr(24)))
@@ -130,7 +130,7 @@ def test_what_a_network_deleted_with_kubectl_left_is_taken_away(
     assert f"{namespace}.blue" not in {pool["metadata"]["name"] for pool in pools}
 
 
-def test_a_network_that_cannot_be_made_says_why_in_its_status(
+def test_sync_writes_the_reason_of_a_failed_network_to_its_status(
     yoshi: Yoshi, cluster: Cluster, namespace: str, cidr: Cidr
 ) -> None:
     wide = cidr(24)
@@ -151,7 +151,7 @@ def test_a_network_that_cannot_be_made_says_why_in_its_status(
     assert (status["created"], status["reason"]) == (True, "")
 
 
-def test_many_at_once_agree(yoshi: Yoshi, cluster: Cluster, namespace: str, cidr: Cidr) -> None:
+def test_concurrent_syncs_agree(yoshi: Yoshi, cluster: Cluster, namespace: str, cidr: Cidr) -> None:
     make(cluster, network(namespace, "blue", cidr(24)))
     names = [f"web-{number}" for number in range(12)]
     make_vms(cluster, namespace, *names, annotations={NETWORK_NAME: "blue"})
@@ -162,7 +162,7 @@ def test_many_at_once_agree(yoshi: Yoshi, cluster: Cluster, namespace: str, cidr
     assert len(held["allocations"]) == held["used"] == 12
 
 
-def test_misuse_is_told(yoshi: Yoshi) -> None:
+def test_sync_usage_errors(yoshi: Yoshi) -> None:
     assert "exclude each other" in yoshi.refused("sync", "--watch", "--dry-run", code=2)
     assert "cannot be combined with diff" in yoshi.refused("diff", "sync", "--watch", code=2)
 
@@ -170,7 +170,7 @@ def test_misuse_is_told(yoshi: Yoshi) -> None:
 # -- watching --------------------------------------------------------------------------------------------------------
 
 
-def test_a_watch_makes_true_what_comes(
+def test_sync_watch_reconciles_new_objects(
     yoshi: Yoshi, cluster: Cluster, namespace: str, cidr: Cidr, tmp_path: Path
 ) -> None:
     with watching(cluster.kubeconfig, tmp_path, "-n", namespace) as watcher:
@@ -197,12 +197,12 @@ def test_a_watch_makes_true_what_comes(
     assert "Traceback" not in watcher.err.read_text()
 
 
-def test_ctrl_c_ends_a_watch_well(yoshi: Yoshi, cluster: Cluster, namespace: str, tmp_path: Path) -> None:
+def test_sync_watch_exits_0_on_ctrl_c(yoshi: Yoshi, cluster: Cluster, namespace: str, tmp_path: Path) -> None:
     with watching(cluster.kubeconfig, tmp_path, "-n", namespace) as watcher:
         assert watcher.ended(signal.SIGINT) == 0
 
 
-def test_a_watch_outlives_the_api_server(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+def test_sync_watch_survives_an_api_server_outage(request: pytest.FixtureRequest, tmp_path: Path) -> None:
     if request.config.getoption("cluster") != "lab":
         pytest.skip("ends the API server, so it needs a lab of its own")
     with lab.start() as running:
@@ -223,5 +223,5 @@ def test_a_watch_outlives_the_api_server(request: pytest.FixtureRequest, tmp_pat
             assert watcher.ended(signal.SIGTERM) == 0
 
 
-def test_a_watch_that_cannot_begin_fails(yoshi: Yoshi) -> None:
+def test_sync_watch_fails_if_the_server_is_unreachable_at_start(yoshi: Yoshi) -> None:
     assert "cannot reach" in yoshi.refused("sync", "--watch", "--server=https://127.0.0.1:1")

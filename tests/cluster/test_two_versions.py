@@ -144,7 +144,7 @@ def is_understood(ran: CommandResult) -> bool:
 
 
 @pytest.mark.parametrize("other", [OLDER, NEWER])
-def test_side_by_side_the_invariants_hold(fixture: VersionsFixture, other: str) -> None:
+def test_invariants_hold_with_two_versions_running_concurrently(fixture: VersionsFixture, other: str) -> None:
     write_legacy_records(fixture)
     rng = random.Random(other)
     wrong: list[CommandResult] = []
@@ -179,7 +179,7 @@ def theirs(fixture: VersionsFixture) -> dict[str, object]:
     return {key: value for key, value in found.items() if value is not None}
 
 
-def test_what_a_newer_version_wrote_survives_this_one(fixture: VersionsFixture) -> None:
+def test_fields_of_a_newer_version_are_preserved(fixture: VersionsFixture) -> None:
     yoshi = fixture.yoshi
     yoshi.done("vm", "attach", "vm-0", "vm-1", "--network", "small", version=NEWER)
     yoshi.done("vm", "attach", "vm-2", "--network", "big", version=NEWER)
@@ -208,7 +208,7 @@ def test_what_a_newer_version_wrote_survives_this_one(fixture: VersionsFixture) 
     check(fixture.cluster, fixture.namespace, settled=True)
 
 
-def test_installing_over_a_newer_version_is_refused(fixture: VersionsFixture) -> None:
+def test_install_over_a_newer_version_is_refused(fixture: VersionsFixture) -> None:
     said = fixture.yoshi.refused("install")
     assert "installed by kubectl yoshi 99.0.0" in said
     assert "Use kubectl yoshi 99.0.0 or a later one" in said
@@ -218,7 +218,7 @@ def test_installing_over_a_newer_version_is_refused(fixture: VersionsFixture) ->
 
 
 @pytest.mark.parametrize("network", ["small", "big"])
-def test_what_only_a_newer_version_understands_is_left_alone_and_named(fixture: VersionsFixture, network: str) -> None:
+def test_network_requiring_a_newer_version_is_refused_and_unchanged(fixture: VersionsFixture, network: str) -> None:
     fixture.yoshi.done("vm", "attach", "vm-0", "--network", network, version=NEWER)
     patch(fixture, "networkwizard", network, {"metadata": {"annotations": {REQUIRES: "99.0.0"}}})
     before = fixture.ledgers()
@@ -247,9 +247,7 @@ def test_what_only_a_newer_version_understands_is_left_alone_and_named(fixture: 
 
 
 @pytest.mark.parametrize("network", ["small", "big"])
-def test_a_newer_version_that_begins_in_the_middle_sees_every_address_that_was_given_out(
-    fixture: VersionsFixture, network: str
-) -> None:
+def test_newer_version_started_during_attaches_sees_every_allocation(fixture: VersionsFixture, network: str) -> None:
     """It marks the network, then reads the records: no VM gets an address that it has not read.
 
     The first VM has its address when it begins, the last one asks for it afterwards.

@@ -111,9 +111,7 @@ def validate(krew: dict[str, Path], manifest: Path, *flags: str, path: str = "")
 
 
 @pytest.mark.parametrize("which", ["as it is kept", "as a release fills it in"])
-def test_the_manifest_passes_krews_own_validation(
-    krew: dict[str, Path], manifest: Path, tmp_path: Path, which: str
-) -> None:
+def test_manifest_passes_krew_validation(krew: dict[str, Path], manifest: Path, tmp_path: Path, which: str) -> None:
     if which == "as it is kept":
         manifest = tmp_path / "kept" / manifest.name
         manifest.parent.mkdir()
@@ -124,7 +122,7 @@ def test_the_manifest_passes_krews_own_validation(
     assert "no overlapping spec.platform[].selector" in said
 
 
-def test_krews_own_validation_fetches_and_installs_the_archive_and_finds_its_license(
+def test_krew_validation_downloads_and_installs_the_archive(
     krew: dict[str, Path], home: HomeFolder, manifest: Path, archive: Path
 ) -> None:
     """Only of this machine's platform, from a server of the test's own."""
@@ -141,7 +139,7 @@ def test_krews_own_validation_fetches_and_installs_the_archive_and_finds_its_lic
     assert "all 1 spec.platforms installed fine" in said
 
 
-def test_an_archive_that_is_not_what_the_manifest_says_is_refused(
+def test_archive_with_a_wrong_checksum_is_refused(
     home: HomeFolder, manifest: Path, archive: Path, tmp_path: Path
 ) -> None:
     other = tmp_path / archive.name
@@ -150,7 +148,7 @@ def test_an_archive_that_is_not_what_the_manifest_says_is_refused(
     assert "checksum does not match" in said
 
 
-def test_the_installed_plugin_works_by_krews_link(installed: HomeFolder, namespace: str) -> None:
+def test_installed_plugin_runs_by_the_krew_symlink(installed: HomeFolder, namespace: str) -> None:
     assert (installed.folder / ".krew" / "bin" / "kubectl-yoshi").is_symlink()
     assert installed.run("kubectl", "yoshi", "version").startswith("Client Version: v")
     assert "Usage: kubectl yoshi network create" in installed.run("kubectl", "yoshi", "network", "create", "--help")
@@ -161,7 +159,7 @@ def test_the_installed_plugin_works_by_krews_link(installed: HomeFolder, namespa
     assert "yoshi" in installed.run("kubectl", "krew", "list")
 
 
-def test_kubectls_completion_asks_the_installed_plugin(installed: HomeFolder, namespace: str) -> None:
+def test_kubectl_completion_calls_the_installed_plugin(installed: HomeFolder, namespace: str) -> None:
     said = installed.run("kubectl", "yoshi", "completion", "install", "--shell", "bash")
     completer = installed.folder / ".krew" / "bin" / "kubectl_complete-yoshi"
     assert f"{completer} created" in said

@@ -149,7 +149,7 @@ def ovs_lab(full_lab: lab.Lab, forks: ForkServer, nodes: list[Switch]) -> Iterat
     full_lab.kubectl("delete", "namespace", namespace, "--wait=false")
 
 
-def test_kubevirt_starts_a_vm_on_two_vlans_of_one_bridge_and_nothing_is_left_of_them(ovs_lab: OvsLab) -> None:
+def test_vm_starts_on_two_vlans_of_one_bridge_and_everything_is_removed(ovs_lab: OvsLab) -> None:
     ovs_lab.network("red", "10.71.0.0/24", 20)
     ovs_lab.network("green", "10.72.0.0/24", 30)
     for switch in ovs_lab.nodes:
@@ -218,7 +218,7 @@ def start_with_it(ovs_lab: OvsLab, handler: VirtHandler) -> None:
 
 
 @pytest.mark.parametrize("plug_in", [plug_in_live, start_with_it])
-def test_an_interface_is_plugged_out_of_a_running_vm_by_a_live_migration(
+def test_interface_is_unplugged_from_a_running_vm_by_live_migration(
     ovs_lab: OvsLab, plug_in: Callable[[OvsLab, VirtHandler], None]
 ) -> None:
     ovs_lab.network("red", "10.73.0.0/24", 20)
@@ -265,7 +265,7 @@ def boot(ovs_lab: OvsLab, held: ExitStack, name: str, switch: Switch, network: s
     return inside
 
 
-def test_dhcp_gives_recorded_addresses_to_their_macs_and_others_to_strangers(ovs_lab: OvsLab) -> None:
+def test_dhcp_serves_allocated_addresses_by_mac_and_leases_others(ovs_lab: OvsLab) -> None:
     ovs_lab.network(
         "red", "10.74.0.0/24", 20, "--gateway", "10.74.0.254", "--mtu", "1400", "--lease", "10m",
         "--dns", "9.9.9.9", "--range", "10.74.0.10-10.74.0.29", "--exclude", "10.74.0.20",

@@ -154,7 +154,7 @@ def bgp(address: str) -> tuple[str, ...]:
     return ("--announce", "metallb-bgp", "--peer", address, "--my-asn", "4200000001", "--remote-asn", "64513")
 
 
-def test_on_the_lan_the_vms_node_answers_for_the_address_until_it_is_detached(public_lab: PublicLab) -> None:
+def test_node_of_the_vm_answers_arp_until_detach(public_lab: PublicLab) -> None:
     public_lab.yoshi.done("network", "create", "lan", "--plugin", "public", "--cidr", "203.0.113.0/28")
     for node in public_lab.lab.nodes:
         name = f"web-{node.name}"
@@ -202,17 +202,17 @@ def follows_its_vm(public_lab: PublicLab, cidr: str, prefix: str, router: str, h
     assert public_lab.lab.kubectl("-n", "metallb-system", "get", kinds, "-o", "name") == ""
 
 
-def test_by_bgp_the_router_has_the_address_by_the_vms_node(public_lab: PublicLab) -> None:
+def test_bgp_route_points_to_the_node_of_the_vm(public_lab: PublicLab) -> None:
     hops = {node.name: node.address for node in public_lab.lab.nodes}
     follows_its_vm(public_lab, "203.0.113.64/28", "203.0.113.70/32", public_lab.lab.router_address, hops)
 
 
-def test_by_bgp_the_router_has_an_ipv6_address_by_the_vms_node(public_lab6: PublicLab) -> None:
+def test_bgp_ipv6_route_points_to_the_node_of_the_vm(public_lab6: PublicLab) -> None:
     hops = {node.name: node.address6 for node in public_lab6.lab.nodes}
     follows_its_vm(public_lab6, "2001:db8:64::/120", "2001:db8:64::5/128", public_lab6.lab.router_address6, hops)
 
 
-def test_an_address_moved_to_another_vm_is_announced_from_that_ones_node(public_lab: PublicLab) -> None:
+def test_moved_address_is_announced_from_the_node_of_the_new_vm(public_lab: PublicLab) -> None:
     public_lab.yoshi.done(
         "network",
         "create",
@@ -235,7 +235,7 @@ def test_an_address_moved_to_another_vm_is_announced_from_that_ones_node(public_
     assert "unchanged" in public_lab.yoshi.done("ips", "move", "203.0.113.70", "--to", "web-2")
 
 
-def test_a_deleted_vm_takes_its_route_with_it(public_lab: PublicLab) -> None:
+def test_route_is_withdrawn_with_the_deleted_vm(public_lab: PublicLab) -> None:
     public_lab.yoshi.done(
         "network",
         "create",
@@ -255,7 +255,7 @@ def test_a_deleted_vm_takes_its_route_with_it(public_lab: PublicLab) -> None:
     assert public_lab.records("pub") == {}
 
 
-def test_what_metallb_says_is_in_the_message_and_nothing_is_left(public_lab: PublicLab) -> None:
+def test_metallb_event_is_in_the_error_and_nothing_is_left(public_lab: PublicLab) -> None:
     public_lab.yoshi.done("network", "create", "lan", "--plugin", "public", "--cidr", "203.0.113.0/28")
     public_lab.vms("web", strategy="Halted")
     other = json.dumps({"spec": {"addresses": ["198.51.100.0/27"]}})
@@ -271,7 +271,7 @@ def test_what_metallb_says_is_in_the_message_and_nothing_is_left(public_lab: Pub
     assert not [key for key in public_lab.get("vm", "web")["metadata"].get("annotations", {}) if "plumber" in key]
 
 
-def test_twenty_vms_by_one_command_twice_and_killed_in_between(public_lab: PublicLab, tmp_path: Path) -> None:
+def test_attach_of_twenty_vms_is_idempotent_and_survives_a_kill(public_lab: PublicLab, tmp_path: Path) -> None:
     public_lab.yoshi.done(
         "network",
         "create",
@@ -301,7 +301,7 @@ def test_twenty_vms_by_one_command_twice_and_killed_in_between(public_lab: Publi
     assert public_lab.yoshi.done(*attach).count("(unchanged)") == 20
 
 
-def test_eight_processes_on_one_small_pool_leave_it_right(public_lab: PublicLab) -> None:
+def test_eight_processes_on_a_small_pool_leave_it_consistent(public_lab: PublicLab) -> None:
     public_lab.yoshi.done(
         "network",
         "create",
@@ -321,7 +321,7 @@ def test_eight_processes_on_one_small_pool_leave_it_right(public_lab: PublicLab)
     assert len(set(given)) == 6
 
 
-def test_the_readmes_network_and_annotations_by_sync_twice(public_lab: PublicLab) -> None:
+def test_sync_of_the_legacy_readme_is_idempotent(public_lab: PublicLab) -> None:
     public_lab.kubectl("create", "-f", "-", input=README_PUBLIC)
     named = README_PUBLIC.replace("publicnetwork", "yoshipublicnetwork").replace("207.97.241.196/29", "203.0.113.64/28")
     public_lab.kubectl("create", "-f", "-", input=named)

@@ -155,9 +155,7 @@ def spec_of(scene: RestartScene, name: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=json.dumps)
-def test_a_running_vm_says_that_it_needs_a_restart_and_gets_its_address_by_one(
-    scene: RestartScene, spec: dict[str, Any]
-) -> None:
+def test_running_vm_needs_a_restart_to_get_its_address(scene: RestartScene, spec: dict[str, Any]) -> None:
     scene.yoshi.done("network", "create", "blue", "--cidr", "10.61.0.0/24")
     scene.vm_runs("web", spec)
     before = scene.get("vmi", "web")["metadata"]["uid"]
@@ -178,7 +176,7 @@ def test_a_running_vm_says_that_it_needs_a_restart_and_gets_its_address_by_one(
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=json.dumps)
-def test_a_vm_for_which_calico_holds_another_address_is_stopped_released_and_started(
+def test_vm_with_another_ipam_address_is_stopped_released_and_started(
     scene: RestartScene, spec: dict[str, Any]
 ) -> None:
     scene.yoshi.done("network", "create", "blue", "--cidr", "10.62.0.0/24")
@@ -212,9 +210,7 @@ def test_a_vm_for_which_calico_holds_another_address_is_stopped_released_and_sta
 
 
 @pytest.mark.parametrize("restart", [(), ("--restart",)])
-def test_a_vm_whose_guest_has_shut_down_gets_its_address_when_it_is_started(
-    scene: RestartScene, restart: tuple[str, ...]
-) -> None:
+def test_vm_with_a_shut_down_guest_gets_its_address_on_start(scene: RestartScene, restart: tuple[str, ...]) -> None:
     scene.yoshi.done("network", "create", "blue", "--cidr", "10.66.0.0/24")
     scene.vm_runs("web", {"runStrategy": "Manual"})
     handle = scene.hold_in_calico("web", "10.66.0.7", 7, "10.66.0.0/26")
@@ -227,7 +223,7 @@ def test_a_vm_whose_guest_has_shut_down_gets_its_address_when_it_is_started(
     assert scene.address("web") == "10.66.0.9"
 
 
-def test_detaching_a_running_vm_keeps_its_address_until_it_has_stopped(scene: RestartScene) -> None:
+def test_detach_of_a_running_vm_keeps_its_address_until_it_stops(scene: RestartScene) -> None:
     scene.yoshi.done("network", "create", "blue", "--cidr", "10.63.0.0/24")
     scene.vm_runs("web", {"runStrategy": "Always"})
     scene.yoshi.done("vm", "attach", "web", "--network", "blue", "--restart", "--wait", "--timeout", "300s")
@@ -243,9 +239,7 @@ def test_detaching_a_running_vm_keeps_its_address_until_it_has_stopped(scene: Re
     assert spec_of(scene, "web") == {"runStrategy": "Always"}
 
 
-def test_a_restart_that_was_cut_off_after_the_stop_is_finished_by_the_same_command(
-    scene: RestartScene, tmp_path: Path
-) -> None:
+def test_restart_interrupted_after_the_stop_is_completed_by_a_second_run(scene: RestartScene, tmp_path: Path) -> None:
     scene.yoshi.done("network", "create", "blue", "--cidr", "10.64.0.0/24")
     scene.vm_runs("web", {"runStrategy": "RerunOnFailure"})
     scene.hold_in_calico("web", "10.64.0.7", 7, "10.64.0.0/26")
@@ -263,7 +257,7 @@ def test_a_restart_that_was_cut_off_after_the_stop_is_finished_by_the_same_comma
     assert scene.yoshi.done("ips", "check") == "1 addresses, all as recorded\n"
 
 
-def test_kubevirts_webhooks_accept_what_is_written_and_unknown_fields_stay(scene: RestartScene) -> None:
+def test_kubevirt_webhooks_accept_the_changes_and_unknown_fields_are_preserved(scene: RestartScene) -> None:
     scene.yoshi.done("network", "create", "blue", "--cidr", "10.65.0.0/24")
     scene.vm_runs("web", {"runStrategy": "Always"})
     scene.kubectl("annotate", "virtualmachine", "web", "example.com/ours=kept")

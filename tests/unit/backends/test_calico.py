@@ -224,7 +224,7 @@ def test_a_pin_is_read_as_calico_reads_it(text: str, wanted: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("pin", "wish", "wanted"),
+    ("pin", "requested", "wanted"),
     [
         ("", None, ""),
         ('["10.133.0.9"]', "blue", ""),
@@ -234,13 +234,13 @@ def test_a_pin_is_read_as_calico_reads_it(text: str, wanted: list[str]) -> None:
         ('["10.133.0.9", "fd00::9"]', "blue", f"fd00::9 ({IP_ADDRS_ANNOTATION} in its template)"),
     ],
 )
-def test_an_address_outside_the_network_is_named_with_its_network(pin: str, wish: str | None, wanted: str) -> None:
-    one = vm({NETWORK_NAME: wish} if wish else None, {IP_ADDRS_ANNOTATION: pin} if pin else None)
+def test_an_address_outside_the_network_is_named_with_its_network(pin: str, requested: str | None, wanted: str) -> None:
+    one = vm({NETWORK_NAME: requested} if requested else None, {IP_ADDRS_ANNOTATION: pin} if pin else None)
     assert CALICO.conflicting_address(one, network(), known(red="calico")) == wanted
 
 
 @pytest.mark.parametrize(
-    ("wish", "wanted"),
+    ("requested", "wanted"),
     [
         (None, "blue"),
         ("red", "blue"),  # one Calico network at a time
@@ -251,9 +251,13 @@ def test_an_address_outside_the_network_is_named_with_its_network(pin: str, wish
         ("hidden", "hidden,blue"),  # what may not be read may be another's
     ],
 )
-def test_the_wish_names_this_network_beside_those_of_other_kinds(wish: str | None, wanted: str) -> None:
+def test_the_wish_names_this_network_beside_those_of_other_kinds(requested: str | None, wanted: str) -> None:
     [change] = CALICO.attach_patch(
-        vm({NETWORK_NAME: wish} if wish else None), network(), number("10.133.0.9"), "", known(red="calico", lab="ovs")
+        vm({NETWORK_NAME: requested} if requested else None),
+        network(),
+        number("10.133.0.9"),
+        "",
+        known(red="calico", lab="ovs"),
     )
     assert Vm(apply_patch(change.body, change.before)).annotations[NETWORK_NAME] == wanted
 

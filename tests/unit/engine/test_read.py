@@ -42,8 +42,8 @@ def test_what_is_there_and_what_is_not(api: Api, server: FaultServer) -> None:
 
 def test_what_may_not_be_read_is_unknown_and_names_the_right_on_one_line(api: Api, server: FaultServer) -> None:
     server.then(FORBIDDEN)
-    wish = Query(THINGS, "prod")
-    answer = run_queries(api, [wish])[wish]
+    query = Query(THINGS, "prod")
+    answer = run_queries(api, [query])[query]
     assert isinstance(answer, Unreadable)
     assert answer.reason.startswith("may not list things.try.example in namespace prod")
     assert "\n" not in answer.reason
@@ -72,11 +72,11 @@ def test_a_label_selector_narrows_a_list(api: Api, server: FaultServer) -> None:
 def test_many_names_of_one_kind_become_one_list(api: Api, server: FaultServer) -> None:
     there = [f"t{n}" for n in range(0, LIST_THRESHOLD, 2)]
     server.then(says(200, list_of(*there)))
-    wishes = [Query(THINGS, "prod", f"t{n}") for n in range(LIST_THRESHOLD)]
-    results = run_queries(api, wishes)
+    queries = [Query(THINGS, "prod", f"t{n}") for n in range(LIST_THRESHOLD)]
+    results = run_queries(api, queries)
     assert [request.path for request in server.requests] == [f"{PATH}?limit=1", f"{PATH}?limit=500"]
-    assert list(results) == wishes
-    assert [wish.name for wish, answer in results.items() if answer] == there
+    assert list(results) == queries
+    assert [query.name for query, answer in results.items() if answer] == there
 
 
 def test_many_names_that_may_not_be_listed_are_read_one_by_one(api: Api, server: FaultServer) -> None:

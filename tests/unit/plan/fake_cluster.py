@@ -512,4 +512,4 @@ def _pair(name: str) -> tuple[str, str]:
     return (where, rest) if slash else ("prod", name)
 
 
-__all__ = ["GRACE", "LIMIT", "FakeCluster", "TimedOutError", "is_killed", "refusal", "wishes", "wizard"]
+__all__ = ["GRACE", "LIMIT", "FakeCluster", "TimedOutError", "is_killed", "refusal", "requested_network", "wizard"]

@@ -48,7 +48,7 @@ def told(cluster: FakeCluster) -> list[str]:
     return ask(new_snapshot(cluster.api))  # type: ignore[arg-type]
 
 
-def wish(cluster: FakeCluster, name: str) -> tuple[str | None, str | None]:
+def public_annotations(cluster: FakeCluster, name: str) -> tuple[str | None, str | None]:
     found = cluster.now(name).annotations
     return found.get(PUBLIC_NETWORK), found.get(PUBLIC_IP)
 
@@ -65,7 +65,7 @@ def test_what_a_killed_move_left_is_told_and_taken_off(cidr: str, other: bool, b
         kept = ("far", "198.51.100.7")
     cluster.attach("a", network=PUB, ip=FIRST)
     killed_move(cluster)
-    assert wish(cluster, "b")[1] == ",".join(filter(None, [kept[1], FIRST]))
+    assert public_annotations(cluster, "b")[1] == ",".join(filter(None, [kept[1], FIRST]))
     cluster.detach("a", network=PUB)
     if by_kubectl:
         cluster.api.drop(NETWORKWIZARD.ref("pub", "prod"))
@@ -74,7 +74,7 @@ def test_what_a_killed_move_left_is_told_and_taken_off(cidr: str, other: bool, b
     [line] = told(cluster)
     assert f"VM prod/b requests network prod/pub, which does not exist, and still has {FIRST}" in line
     assert not cluster.detach("b", network=PUB).errors
-    assert wish(cluster, "b") == kept
+    assert public_annotations(cluster, "b") == kept
     assert told(cluster) == []
 
 
@@ -90,11 +90,11 @@ def test_an_address_that_may_be_of_another_network_stays() -> None:
         cluster.api.drop(NETWORKWIZARD.ref(name, "prod"))
     texts = f"{FIRST},198.51.100.7,192.0.2.7"
     cluster.detach("b", network=PUB)
-    assert wish(cluster, "b") == ("far,loose", texts)
+    assert public_annotations(cluster, "b") == ("far,loose", texts)
     cluster.detach("b", network="prod/far")
-    assert wish(cluster, "b") == ("loose", texts)
+    assert public_annotations(cluster, "b") == ("loose", texts)
     cluster.detach("b", network="prod/loose")
-    assert wish(cluster, "b") == (None, None)
+    assert public_annotations(cluster, "b") == (None, None)
 
 
 def test_who_runs_needs_no_restart_for_what_was_beside_it() -> None:
@@ -103,7 +103,7 @@ def test_who_runs_needs_no_restart_for_what_was_beside_it() -> None:
     cluster.attach("c", network=PUB, ip=FIRST)
     cluster.api.drop(NETWORKWIZARD.ref("pub", "prod"))
     done = cluster.detach("c", network=PUB)
-    assert (wish(cluster, "c"), done.notes) == ((None, None), ())
+    assert (public_annotations(cluster, "c"), done.notes) == ((None, None), ())
 
 
 def test_an_address_that_is_asked_for_without_its_network_stays() -> None:
@@ -113,7 +113,7 @@ def test_an_address_that_is_asked_for_without_its_network_stays() -> None:
     cluster.api.change(cluster.now("b").ref, lambda obj: obj["metadata"].update(annotations=asking))
     cluster.api.drop(NETWORKWIZARD.ref("pub", "prod"))
     cluster.detach("b", network=PUB)
-    assert wish(cluster, "b") == (None, "198.51.100.7")
+    assert public_annotations(cluster, "b") == (None, "198.51.100.7")
 
 
 def test_of_networks_that_are_gone_the_last_takes_what_all_have_left() -> None:
@@ -125,6 +125,6 @@ def test_of_networks_that_are_gone_the_last_takes_what_all_have_left() -> None:
     for name in ("pub", "far"):
         cluster.api.drop(NETWORKWIZARD.ref(name, "prod"))
     cluster.detach("b", network=PUB)
-    assert wish(cluster, "b") == ("far,near", f"{FIRST},198.51.100.7,192.0.2.7")
+    assert public_annotations(cluster, "b") == ("far,near", f"{FIRST},198.51.100.7,192.0.2.7")
     cluster.detach("b", network="prod/far")
-    assert wish(cluster, "b") == ("near", "192.0.2.7")
+    assert public_annotations(cluster, "b") == ("near", "192.0.2.7")

@@ -30,7 +30,7 @@ from kubectl_yoshi.plan.move.planner import MoveRequest, plan_move
 from kubectl_yoshi.plan.network_lookup import find_network_of
 from kubectl_yoshi.plan.rebuild.planner import RebuildRequest, plan_rebuild
 from tests.unit.plan.fake_cluster import BACKENDS, FakeCluster, refusal
-from tests.unit.plan.test_public import PUB, SECOND, announced, make_public, public, services, wish
+from tests.unit.plan.test_public import PUB, SECOND, announced, make_public, public, requested_public_ip, services
 
 pytestmark = [pytest.mark.I1, pytest.mark.I4]
 
@@ -77,7 +77,7 @@ def whole(cluster: FakeCluster, held: dict[str, str]) -> bool:
     cluster.check()
     pools = cluster.api.every(metallb.POOL)
     on_vms = {holder.partition("/")[2]: ip for ip, holder in held.items() if holder.startswith("prod/")}
-    asked = {name: wish(cluster, name) for name in "ab" if wish(cluster, name)}
+    asked = {name: requested_public_ip(cluster, name) for name in "ab" if requested_public_ip(cluster, name)}
     alone = [ip for ip in on_vms.values() if not pools or parse_address(ip) not in network(cluster)]
     return (
         cluster.holders("pub") == held and asked == on_vms == services(cluster) and announced(cluster) == sorted(alone)
@@ -199,7 +199,7 @@ def test_a_network_that_holds_one_is_not_deleted_unless_forced(cluster: FakeClus
         cluster.delete_network("pub")
     assert not cluster.delete_network("pub", force=True).errors
     assert cluster.networks() == []
-    assert (services(cluster), announced(cluster), wish(cluster, "a")) == ({}, [], "")
+    assert (services(cluster), announced(cluster), requested_public_ip(cluster, "a")) == ({}, [], "")
     assert not cluster.api.every(metallb.POOL)
 
 
@@ -253,10 +253,10 @@ def test_a_vm_on_two_networks_keeps_what_each_has_given_it() -> None:
     assert not cluster.attach("a", network=PUB).executed
     assert not cluster.attach("a", network="prod/far").executed
     cluster.detach("a", network=PUB)
-    assert wish(cluster, "a") == OUT
+    assert requested_public_ip(cluster, "a") == OUT
     cluster.attach("a", network=PUB, ip=SECOND)
     cluster.detach("a", network="prod/far")
-    assert (wish(cluster, "a"), cluster.holders("far")) == (SECOND, {})
+    assert (requested_public_ip(cluster, "a"), cluster.holders("far")) == (SECOND, {})
 
 
 def test_one_that_a_network_holds_is_not_taken_for_that_of_a_network_that_is_gone() -> None:
@@ -266,7 +266,7 @@ def test_one_that_a_network_holds_is_not_taken_for_that_of_a_network_that_is_gon
     cluster.attach("a", network=PUB, ip=SECOND)
     cluster.api.drop(NETWORKWIZARD.ref("pub", "prod"))
     cluster.detach("a", network=PUB)
-    assert wish(cluster, "a") == OUT
+    assert requested_public_ip(cluster, "a") == OUT
 
 
 def test_where_no_network_is_named_it_is_the_one_that_holds_it_or_the_only_one() -> None:

@@ -100,7 +100,7 @@ def announced(cluster: FakeCluster) -> list[str]:
     return sorted(text.partition("/")[0] for text in [*(entry["cidr"] for entry in listed), *pools] if "/32" in text)
 
 
-def wish(cluster: FakeCluster, name: str) -> str:
+def requested_public_ip(cluster: FakeCluster, name: str) -> str:
     """The address that a VM asks for."""
     return cluster.now(name).annotations.get(PUBLIC_IP, "")
 
@@ -161,7 +161,11 @@ def test_refused_ports_leave_the_vm_its_address(cluster: FakeCluster, kind: Reso
     there = announced(cluster)
     done = refusing(cluster, patches_of(kind)).attach("a", network=PUB, ports=(Port(8443),), ip=FIRST)
     assert f"may not patch {kind.plural}" in refusal(done, "prod/a").message
-    assert (cluster.holders("pub"), services(cluster), wish(cluster, "a")) == ({FIRST: "prod/a"}, {"a": FIRST}, FIRST)
+    assert (cluster.holders("pub"), services(cluster), requested_public_ip(cluster, "a")) == (
+        {FIRST: "prod/a"},
+        {"a": FIRST},
+        FIRST,
+    )
     assert announced(cluster) == there
     assert cluster.attach("a", network=PUB, ports=(Port(8443),), ip=FIRST).results == {"prod/a": FIRST}
     assert [port["port"] for port in cluster.api.every(SERVICE)[0]["spec"]["ports"]] == [8443]
@@ -175,10 +179,14 @@ def test_a_refused_change_of_the_address_leaves_the_former_one(cluster: FakeClus
     once = at_most(1, patches_of(kind))
     done = refusing(cluster, once).attach("a", network=PUB, ip=SECOND, replace=True)
     assert f"may not patch {kind.plural}" in refusal(done, "prod/a").message
-    assert (cluster.holders("pub"), services(cluster), wish(cluster, "a")) == ({FIRST: "prod/a"}, {"a": FIRST}, FIRST)
+    assert (cluster.holders("pub"), services(cluster), requested_public_ip(cluster, "a")) == (
+        {FIRST: "prod/a"},
+        {"a": FIRST},
+        FIRST,
+    )
     assert announced(cluster) == there
     assert cluster.attach("a", network=PUB, ip=SECOND, replace=True).results == {"prod/a": SECOND}
-    assert (cluster.holders("pub"), services(cluster), wish(cluster, "a")) == (
+    assert (cluster.holders("pub"), services(cluster), requested_public_ip(cluster, "a")) == (
         {SECOND: "prod/a"},
         {"a": SECOND},
         SECOND,
@@ -202,7 +210,11 @@ def test_a_tenant_to_whom_calicos_list_or_the_status_is_closed_keeps_the_address
     tenant = refusing(cluster, lambda _, ref, subresource: (ref.resource, subresource) == closed)
     done = tenant.attach("a", network=PUB, ip=second, replace=True)
     assert "may not patch" in refusal(done, "prod/a").message
-    assert (cluster.holders("pub"), announced(cluster), wish(cluster, "a")) == ({FIRST: "prod/a"}, [FIRST], FIRST)
+    assert (cluster.holders("pub"), announced(cluster), requested_public_ip(cluster, "a")) == (
+        {FIRST: "prod/a"},
+        [FIRST],
+        FIRST,
+    )
     after, *_ = cluster.api.every(SERVICE)
     assert {key: after[key] for key in ("spec", "status")} == {key: service[key] for key in ("spec", "status")}
 
@@ -212,7 +224,12 @@ def test_a_refused_attachment_leaves_nothing(cluster: FakeCluster) -> None:
         "a", network=PUB, ip=FIRST
     )
     assert "may not create services" in refusal(done, "prod/a").message
-    assert (cluster.holders("pub"), services(cluster), announced(cluster), wish(cluster, "a")) == ({}, {}, [], "")
+    assert (cluster.holders("pub"), services(cluster), announced(cluster), requested_public_ip(cluster, "a")) == (
+        {},
+        {},
+        [],
+        "",
+    )
 
 
 def test_of_several_refused_vms_each_keeps_its_record_until_its_own_service_is_gone() -> None:
@@ -230,7 +247,12 @@ def test_of_several_refused_vms_each_keeps_its_record_until_its_own_service_is_g
     done = other.attach("a", "b", network=PUB)
     assert done.errors.keys() == {"prod/a", "prod/b"}
     assert len(own) > 3
-    assert (cluster.holders("pub"), services(cluster), announced(cluster), wish(cluster, "a")) == ({}, {}, [], "")
+    assert (cluster.holders("pub"), services(cluster), announced(cluster), requested_public_ip(cluster, "a")) == (
+        {},
+        {},
+        [],
+        "",
+    )
 
 
 def there_are_records_of_all_services(cluster: FakeCluster) -> None:
@@ -266,7 +288,12 @@ def test_an_attachment_that_a_killed_run_began_is_taken_back_when_it_is_refused(
         refusing(cluster, killed).attach("a", network=PUB, ip=FIRST)
     assert cluster.holders("pub") == {FIRST: "prod/a"}
     assert "may not patch" in refusal(tenant(cluster).attach("a", network=PUB, ip=FIRST), "prod/a").message
-    assert (cluster.holders("pub"), services(cluster), announced(cluster), wish(cluster, "a")) == ({}, {}, [], "")
+    assert (cluster.holders("pub"), services(cluster), announced(cluster), requested_public_ip(cluster, "a")) == (
+        {},
+        {},
+        [],
+        "",
+    )
 
 
 def test_who_was_slower_leaves_the_vm_the_address_that_a_faster_run_gave_it(cluster: FakeCluster) -> None:
@@ -284,7 +311,11 @@ def test_who_was_slower_leaves_the_vm_the_address_that_a_faster_run_gave_it(clus
     slower.api.before.append(faster)
     done = slower.attach("a", network=PUB, ip=SECOND)
     assert f"already has {FIRST}" in refusal(done, "prod/a").message
-    assert (cluster.holders("pub"), services(cluster), wish(cluster, "a")) == ({FIRST: "prod/a"}, {"a": FIRST}, FIRST)
+    assert (cluster.holders("pub"), services(cluster), requested_public_ip(cluster, "a")) == (
+        {FIRST: "prod/a"},
+        {"a": FIRST},
+        FIRST,
+    )
 
 
 def test_what_a_network_does_not_say_is_told_when_it_is_made() -> None:
@@ -426,7 +457,7 @@ def test_an_attachment_of_the_holder_from_which_the_address_moves_meanwhile_leav
     done = slower.attach("a", network=PUB, ip=FIRST)
     assert "prod/b holds it" in refusal(done, "prod/a").message
     assert (cluster.holders("pub"), services(cluster), [announced(cluster)]) == ({FIRST: "prod/b"}, {"b": FIRST}, there)
-    assert (wish(cluster, "a"), wish(cluster, "b")) == ("", FIRST)
+    assert (requested_public_ip(cluster, "a"), requested_public_ip(cluster, "b")) == ("", FIRST)
 
 
 def test_a_service_that_is_made_after_its_vm_was_detached_goes_if_the_address_is_not_recorded_again() -> None:
@@ -443,7 +474,12 @@ def test_a_service_that_is_made_after_its_vm_was_detached_goes_if_the_address_is
 
     slower.api.before.append(detached)
     assert "may not patch" in refusal(slower.attach("a", network=PUB), "prod/a").message
-    assert (cluster.holders("pub"), services(cluster), announced(cluster), wish(cluster, "a")) == ({}, {}, [], "")
+    assert (cluster.holders("pub"), services(cluster), announced(cluster), requested_public_ip(cluster, "a")) == (
+        {},
+        {},
+        [],
+        "",
+    )
 
 
 REFUSED = {
@@ -464,11 +500,19 @@ def test_a_refused_move_leaves_the_address_where_it_was(cluster: FakeCluster, wh
     done = move(refusing(cluster, at_most(1, REFUSED[what])))
     assert "may not" in refusal(done, "prod/b").message
     assert (cluster.holders("pub"), services(cluster)) == ({FIRST: "prod/a"}, {"a": FIRST})
-    assert (wish(cluster, "a"), wish(cluster, "b"), announced(cluster)) == (FIRST, "", there)
+    assert (requested_public_ip(cluster, "a"), requested_public_ip(cluster, "b"), announced(cluster)) == (
+        FIRST,
+        "",
+        there,
+    )
     (after,) = cluster.api.every(SERVICE)
     assert after["spec"]["ports"] == before["spec"]["ports"]
     assert move(cluster).results == {"prod/b": FIRST}
-    assert (cluster.holders("pub"), services(cluster), wish(cluster, "a")) == ({FIRST: "prod/b"}, {"b": FIRST}, "")
+    assert (cluster.holders("pub"), services(cluster), requested_public_ip(cluster, "a")) == (
+        {FIRST: "prod/b"},
+        {"b": FIRST},
+        "",
+    )
 
 
 def test_a_refused_move_leaves_the_other_vm_the_wish_that_it_had(cluster: FakeCluster) -> None:
@@ -478,7 +522,7 @@ def test_a_refused_move_leaves_the_other_vm_the_wish_that_it_had(cluster: FakeCl
     done = move(refusing(cluster, at_most(1, REFUSED["the other VM's Service"])))
     assert "may not create services" in refusal(done, "prod/b").message
     assert (cluster.holders("pub"), services(cluster)) == ({FIRST: "prod/a"}, {"a": FIRST})
-    assert (wish(cluster, "a"), wish(cluster, "b")) == (FIRST, FIRST)
+    assert (requested_public_ip(cluster, "a"), requested_public_ip(cluster, "b")) == (FIRST, FIRST)
 
 
 def test_what_a_killed_move_took_stays_with_the_other_vm_though_that_is_refused(cluster: FakeCluster) -> None:
@@ -494,7 +538,7 @@ def test_what_a_killed_move_took_stays_with_the_other_vm_though_that_is_refused(
     refused = move(refusing(cluster, REFUSED["the other VM's Service"]))
     assert "may not create services" in refusal(refused, "prod/b").message
     assert (cluster.holders("pub"), services(cluster)) == ({FIRST: "prod/b"}, {})
-    assert (wish(cluster, "a"), wish(cluster, "b")) == ("", FIRST)
+    assert (requested_public_ip(cluster, "a"), requested_public_ip(cluster, "b")) == ("", FIRST)
     assert move(cluster).results == {"prod/b": FIRST}
     assert (cluster.holders("pub"), services(cluster)) == ({FIRST: "prod/b"}, {"b": FIRST})
 
@@ -506,7 +550,7 @@ def test_who_may_not_write_a_services_status_takes_no_address_from_its_vm() -> N
     assert "may not patch services" in refusal(move(tenant(cluster)), "prod/b").message
     assert not [write for write in cluster.api.writes if "service" in write or "virtualmachine/a" in write]
     assert (cluster.holders("pub"), services(cluster)) == ({FIRST: "prod/a"}, {"a": FIRST})
-    assert (wish(cluster, "a"), wish(cluster, "b")) == (FIRST, "")
+    assert (requested_public_ip(cluster, "a"), requested_public_ip(cluster, "b")) == (FIRST, "")
 
 
 def test_a_move_of_an_address_that_is_detached_meanwhile_leaves_no_wish(cluster: FakeCluster) -> None:
@@ -523,7 +567,7 @@ def test_a_move_of_an_address_that_is_detached_meanwhile_leaves_no_wish(cluster:
     with pytest.raises(PreconditionFailed, match="is not assigned on"):
         move(mover)
     assert (cluster.holders("pub"), services(cluster)) == ({}, {})
-    assert (wish(cluster, "a"), wish(cluster, "b")) == ("", "")
+    assert (requested_public_ip(cluster, "a"), requested_public_ip(cluster, "b")) == ("", "")
 
 
 def with_quota(cluster: FakeCluster, most: int) -> None:
@@ -597,7 +641,9 @@ def test_of_two_moves_at_once_one_vm_gets_the_address_and_the_other_wishes_for_n
     done = move(slower)
     winner = "b" if done.results else "c"
     assert (cluster.holders("pub"), services(cluster)) == ({FIRST: f"prod/{winner}"}, {winner: FIRST})
-    assert {name: wish(cluster, name) for name in "abc" if wish(cluster, name)} == {winner: FIRST}
+    assert {name: requested_public_ip(cluster, name) for name in "abc" if requested_public_ip(cluster, name)} == {
+        winner: FIRST
+    }
 
 
 @pytest.mark.I6

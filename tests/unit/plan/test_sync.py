@@ -50,7 +50,9 @@ def passed(cluster: FakeCluster, scope: SyncScope | None = None, **options: Any)
     return sync(scope or SyncScope(None), BACKENDS, cluster.api, **options)  # type: ignore[arg-type]
 
 
-def wish(cluster: FakeCluster, network: str, name: str = "web-1", namespace: str = "prod", **more: Any) -> Vm:
+def annotate_with_network(
+    cluster: FakeCluster, network: str, name: str = "web-1", namespace: str = "prod", **more: Any
+) -> Vm:
     """A VM that asks for a network."""
     made = cluster.vm(name, namespace, **more)
     return annotate(cluster, made, NETWORK_NAME, network)
@@ -85,7 +87,7 @@ def events(cluster: FakeCluster) -> list[Json]:
 
 def test_a_network_and_a_vm_that_names_it_are_made_true(cluster: FakeCluster) -> None:
     network_by_kubectl(cluster)
-    wish(cluster, "blue")
+    annotate_with_network(cluster, "blue")
     report = passed(cluster)
     assert not report.failure_count
     assert cluster.pin() == "10.133.0.1"
@@ -98,7 +100,7 @@ def test_a_network_and_a_vm_that_names_it_are_made_true(cluster: FakeCluster) ->
 def test_a_second_pass_changes_nothing_and_asks_for_little(cluster: FakeCluster) -> None:
     network_by_kubectl(cluster)
     for number in range(5):
-        wish(cluster, "blue", f"web-{number}")
+        annotate_with_network(cluster, "blue", f"web-{number}")
     passed(cluster)
     cluster.api.writes.clear()
     cluster.api.tried.clear()
@@ -111,7 +113,7 @@ def test_a_second_pass_changes_nothing_and_asks_for_little(cluster: FakeCluster)
 
 def test_a_network_of_another_namespace_is_named_with_it(cluster: FakeCluster) -> None:
     cluster.network()
-    wish(cluster, "prod/blue", namespace="shop")
+    annotate_with_network(cluster, "prod/blue", namespace="shop")
     assert not passed(cluster, SyncScope("shop")).failure_count
     assert cluster.pin(namespace="shop") == "10.133.0.1"
     assert requested_network(cluster.now(namespace="shop")) == "prod/blue"
@@ -119,9 +121,9 @@ def test_a_network_of_another_namespace_is_named_with_it(cluster: FakeCluster) -
 
 def test_only_what_is_in_scope_is_touched(cluster: FakeCluster) -> None:
     cluster.network()
-    wish(cluster, "blue", "web-1")
-    wish(cluster, "blue", "web-2")
-    wish(cluster, "prod/blue", "web-3", "shop")
+    annotate_with_network(cluster, "blue", "web-1")
+    annotate_with_network(cluster, "blue", "web-2")
+    annotate_with_network(cluster, "prod/blue", "web-3", "shop")
     passed(cluster, SyncScope("prod", frozenset(), frozenset({("prod", "web-2")}), include_orphans=False))
     assert cluster.holders() == {"10.133.0.1": "prod/web-2"}
     passed(cluster, SyncScope("shop"))
@@ -130,7 +132,7 @@ def test_only_what_is_in_scope_is_touched(cluster: FakeCluster) -> None:
 
 def test_a_dry_run_shows_everything_and_writes_nothing(cluster: FakeCluster) -> None:
     network_by_kubectl(cluster)
-    wish(cluster, "blue")
+    annotate_with_network(cluster, "blue")
     cluster.api.writes.clear()
     report = passed(cluster, dry_run="client")
     assert not cluster.api.writes
@@ -150,8 +152,8 @@ def test_nothing_is_done_once_it_is_to_end(cluster: FakeCluster) -> None:
 
 def test_a_vm_that_cannot_be_helped_does_not_stop_the_others_and_is_told(cluster: FakeCluster) -> None:
     cluster.network()
-    lost = wish(cluster, "nowhere", "lost")
-    wish(cluster, "blue", "web-1")
+    lost = annotate_with_network(cluster, "nowhere", "lost")
+    annotate_with_network(cluster, "blue", "web-1")
     report = passed(cluster)
     assert cluster.pin("web-1") == "10.133.0.1"
     assert [*report.vm_errors] == [("prod", "lost")]
@@ -169,7 +171,7 @@ def test_a_vm_that_cannot_be_helped_does_not_stop_the_others_and_is_told(cluster
 def test_of_a_full_network_each_vm_that_gets_nothing_is_told(cluster: FakeCluster) -> None:
     cluster.network("blue", "10.133.0.0/30")
     for number in range(4):
-        wish(cluster, "blue", f"web-{number}")
+        annotate_with_network(cluster, "blue", f"web-{number}")
     report = passed(cluster)
     assert len(cluster.holders()) == 2
     assert len(report.vm_errors) == 2
@@ -178,7 +180,7 @@ def test_of_a_full_network_each_vm_that_gets_nothing_is_told(cluster: FakeCluste
 
 
 def test_the_same_event_is_counted_up_only_now_and_then(cluster: FakeCluster) -> None:
-    wish(cluster, "nowhere")
+    annotate_with_network(cluster, "nowhere")
     passed(cluster)
     passed(cluster)
     assert [event["count"] for event in events(cluster)] == [1]
@@ -193,7 +195,7 @@ def test_the_same_event_is_counted_up_only_now_and_then(cluster: FakeCluster) ->
 
 @pytest.mark.parametrize("verb", ["create", "get"])
 def test_without_the_right_to_write_events_there_is_a_note(cluster: FakeCluster, verb: str) -> None:
-    wish(cluster, "nowhere")
+    annotate_with_network(cluster, "nowhere")
     cluster.api.refuse(verb, EVENT)
     report = passed(cluster)
     assert report.failure_count == 1
@@ -203,7 +205,7 @@ def test_without_the_right_to_write_events_there_is_a_note(cluster: FakeCluster,
 
 
 def test_an_annotation_that_cannot_be_read_is_told(cluster: FakeCluster) -> None:
-    wish(cluster, "a/b/c")
+    annotate_with_network(cluster, "a/b/c")
     report = passed(cluster)
     assert '"a/b/c" is not the name of a network' in report.vm_errors[("prod", "web-1")].message
     assert len(events(cluster)) == 1
@@ -212,7 +214,7 @@ def test_an_annotation_that_cannot_be_read_is_told(cluster: FakeCluster) -> None
 def test_a_vm_is_not_moved_silently(cluster: FakeCluster) -> None:
     cluster.network()
     cluster.network("green", "10.134.0.0/24")
-    wish(cluster, "blue")
+    annotate_with_network(cluster, "blue")
     passed(cluster)
     annotate(cluster, cluster.now(), NETWORK_NAME, "green")
     report = passed(cluster)
@@ -225,7 +227,7 @@ def test_a_vm_is_not_moved_silently(cluster: FakeCluster) -> None:
 
 def test_a_vm_that_asks_for_none_any_more_keeps_its_address(cluster: FakeCluster) -> None:
     cluster.network()
-    wish(cluster, "blue")
+    annotate_with_network(cluster, "blue")
     passed(cluster)
     annotate(cluster, cluster.now(), NETWORK_NAME, None)
     cluster.api.writes.clear()
@@ -244,8 +246,8 @@ def test_a_network_that_cannot_be_made_says_so_and_takes_nobody_in(cluster: Fake
     cluster.api.clock.time += 5
     network_by_kubectl(cluster, "second", "10.133.7.0/24")
     cluster.network("other", "10.134.0.0/24")
-    wish(cluster, "second", "web-1")
-    wish(cluster, "other", "web-2")
+    annotate_with_network(cluster, "second", "web-1")
+    annotate_with_network(cluster, "other", "web-2")
     report = passed(cluster)
     assert "overlaps network prod/first" in report.network_errors[("prod", "second")].message
     assert status(cluster, "second")["created"] is False
@@ -260,7 +262,7 @@ def test_a_network_that_cannot_be_made_says_so_and_takes_nobody_in(cluster: Fake
 
 def test_who_is_on_a_network_already_does_not_suffer_from_its_trouble(cluster: FakeCluster) -> None:
     cluster.network()
-    wish(cluster, "blue")
+    annotate_with_network(cluster, "blue")
     passed(cluster)
     cluster.api.put(RAW.pool, {"metadata": {"name": "rival"}, "spec": {"cidr": "10.133.0.0/25"}})
     report = passed(cluster)
@@ -291,7 +293,7 @@ def test_a_network_whose_spec_cannot_be_is_told_in_its_status(cluster: FakeClust
 def test_who_may_not_see_pools_judges_no_network_but_attaches(cluster: FakeCluster) -> None:
     cluster.network()
     before = status(cluster)
-    wish(cluster, "blue")
+    annotate_with_network(cluster, "blue")
     cluster.api.refuse("list", RAW.pool)
     report = passed(cluster, SyncScope("prod"))
     assert not report.network_errors
@@ -302,7 +304,7 @@ def test_who_may_not_see_pools_judges_no_network_but_attaches(cluster: FakeClust
 
 def test_what_may_not_be_read_is_one_line(cluster: FakeCluster) -> None:
     cluster.network()
-    wish(cluster, "blue")
+    annotate_with_network(cluster, "blue")
     for resource in (RAW.pool, RAW.block, RAW.handle, RAW.config):
         cluster.api.refuse("list", resource)
         cluster.api.refuse("get", resource)
@@ -313,7 +315,7 @@ def test_what_may_not_be_read_is_one_line(cluster: FakeCluster) -> None:
 
 def test_nobody_is_attached_to_a_network_that_nobody_has_made_yet(cluster: FakeCluster) -> None:
     network_by_kubectl(cluster)
-    wish(cluster, "blue")
+    annotate_with_network(cluster, "blue")
     cluster.api.refuse("list", RAW.pool)
     assert "it is not initialized yet" in passed(cluster, SyncScope("prod")).vm_errors[("prod", "web-1")].message
     assert not cluster.pin()
@@ -324,7 +326,7 @@ def test_nobody_is_attached_to_a_network_that_nobody_has_made_yet(cluster: FakeC
 
 def test_a_network_that_another_run_has_just_made_takes_vms_in(cluster: FakeCluster) -> None:
     network_by_kubectl(cluster)
-    wish(cluster, "blue")
+    annotate_with_network(cluster, "blue")
 
     def another_run_makes_it(verb: str, ref: ObjectRef) -> None:
         if (verb, ref.resource) == ("list", RAW.pool):
@@ -339,9 +341,9 @@ def test_a_network_that_another_run_has_just_made_takes_vms_in(cluster: FakeClus
 def test_what_was_told_of_a_vm_is_not_told_again_with_the_next(cluster: FakeCluster) -> None:
     cluster.network()
     cluster.api.put(RAW.config, {"metadata": {"name": "default"}, "spec": {"strictAffinity": True}})
-    wish(cluster, "blue", "web-1")
+    annotate_with_network(cluster, "blue", "web-1")
     assert any("virtualmachine/web-1 " in note for note in passed(cluster).lines)
-    wish(cluster, "blue", "web-2")
+    annotate_with_network(cluster, "blue", "web-2")
     lines = passed(cluster).lines
     assert any("virtualmachine/web-2 " in note for note in lines)
     assert not any("web-1" in note for note in lines)
@@ -400,7 +402,7 @@ def test_a_pool_whose_network_came_while_it_looked_stays(cluster: FakeCluster) -
 
 def test_a_vm_that_a_killed_attachment_had_stopped_is_started_again(cluster: FakeCluster) -> None:
     cluster.network()
-    wish(cluster, "blue")
+    annotate_with_network(cluster, "blue")
     passed(cluster)
     annotate(cluster, cluster.now(), START_AGAIN_ANNOTATION, "Always")
     assert not passed(cluster).failure_count
@@ -410,7 +412,7 @@ def test_a_vm_that_a_killed_attachment_had_stopped_is_started_again(cluster: Fak
 
 def test_a_vm_that_a_killed_detachment_had_stopped_is_finished(cluster: FakeCluster) -> None:
     cluster.network()
-    wish(cluster, "blue")
+    annotate_with_network(cluster, "blue")
     passed(cluster)
 
     def as_it_was_left(obj: Json) -> None:

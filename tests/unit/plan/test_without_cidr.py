@@ -26,7 +26,7 @@ from kubectl_yoshi.plan.import_.planner import ImportRequest, plan_import
 from kubectl_yoshi.plan.move.planner import MoveRequest, plan_move
 from kubectl_yoshi.plan.rebuild.planner import RebuildRequest, plan_rebuild
 from tests.unit.plan.fake_cluster import FakeCluster, refusal
-from tests.unit.plan.test_public import FIRST, SECOND, make_public, public, services, wish
+from tests.unit.plan.test_public import FIRST, SECOND, make_public, public, requested_public_ip, services
 
 pytestmark = pytest.mark.I1
 
@@ -77,7 +77,7 @@ def whole(cluster: FakeCluster, held: dict[str, str]) -> bool:
     recorded: dict[str, str] = {}
     for name in cluster.networks():
         recorded |= cluster.holders(name)
-    asked = {f"prod/{name}": wish(cluster, name) for name in "ab"}
+    asked = {f"prod/{name}": requested_public_ip(cluster, name) for name in "ab"}
     served = {f"prod/{name}": address for name, address in services(cluster).items()}
     on_vms = {holder: address for address, holder in held.items() if holder.startswith("prod/")}
     return recorded == held and {vm: ip for vm, ip in asked.items() if ip} == on_vms == served
