@@ -57,7 +57,7 @@ def full_but(cluster: FakeCluster, *free: str, blocks: int = 1) -> None:
 
 
 @pytest.mark.parametrize("together", [True, False])
-def test_the_lowest_free_addresses_are_given(together: bool) -> None:
+def test_lowest_free_addresses_are_assigned(together: bool) -> None:
     cluster = large()
     for names in [VMS[:3]] if together else VMS[:3]:
         cluster.attach(*([names] if isinstance(names, str) else names))
@@ -70,7 +70,7 @@ def test_the_lowest_free_addresses_are_given(together: bool) -> None:
     cluster.check()
 
 
-def test_after_a_full_block_comes_the_next_and_later_searches_begin_there() -> None:
+def test_search_continues_after_a_full_block_and_later_searches_start_there() -> None:
     cluster = large()
     full_but(cluster, "10.133.0.200")
     cluster.attach("web-1")
@@ -85,7 +85,7 @@ def test_after_a_full_block_comes_the_next_and_later_searches_begin_there() -> N
     cluster.check()
 
 
-def test_a_released_address_of_a_lower_block_is_given_next() -> None:
+def test_released_address_of_a_lower_block_is_assigned_next() -> None:
     cluster = large()
     full_but(cluster)
     cluster.attach("web-1")
@@ -99,7 +99,7 @@ def test_a_released_address_of_a_lower_block_is_given_next() -> None:
     cluster.check()
 
 
-def test_what_cools_down_does_not_bring_the_search_back() -> None:
+def test_cooling_address_does_not_move_the_search_start_back() -> None:
     cluster = large(coolDown="10m")
     full_but(cluster)
     cluster.attach("web-1")
@@ -109,7 +109,7 @@ def test_what_cools_down_does_not_bring_the_search_back() -> None:
     assert cluster.pin("web-2") == "10.133.1.2"
 
 
-def test_the_one_that_somebody_lowered_meanwhile_is_not_raised() -> None:
+def test_concurrently_lowered_search_start_is_not_raised() -> None:
     cluster = large()
     full_but(cluster, blocks=2)
     cluster.api.change(BLUE, lambda obj: obj["status"].update(searchFrom="10.133.1.0"))
@@ -124,7 +124,7 @@ def test_the_one_that_somebody_lowered_meanwhile_is_not_raised() -> None:
 
 
 @pytest.mark.parametrize("wrong", ["10.133.9.0", "10.133.0.0", "10.133.255.0", "172.16.0.1", "nonsense"])
-def test_wherever_the_status_says_to_begin_every_address_is_free_once(wrong: str) -> None:
+def test_every_address_is_assigned_once_for_any_search_start(wrong: str) -> None:
     """It is a hint: an older version does not write it, and anybody may have written it."""
     cluster = large(range_start="10.133.8.254", range_end="10.133.10.1")
     cluster.reserve("10.133.8.254", "10.133.8.255", *[f"10.133.9.{last}" for last in range(256)])
@@ -136,7 +136,7 @@ def test_wherever_the_status_says_to_begin_every_address_is_free_once(wrong: str
 
 
 @pytest.mark.parametrize("fails", [True, False])
-def test_where_it_cannot_be_written_nothing_is_lost_but_time(fails: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_search_start_that_cannot_be_written_costs_only_time(fails: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """The write fails, or the API server drops the field, which older CRDs do not have."""
     cluster = large()
     full_but(cluster)
@@ -157,7 +157,7 @@ def test_where_it_cannot_be_written_nothing_is_lost_but_time(fails: bool, monkey
     cluster.check()
 
 
-def test_who_was_slower_chooses_at_random_and_for_a_moment_others_spread_over_the_next_blocks() -> None:
+def test_contention_makes_writers_choose_at_random_and_spread_over_the_next_blocks() -> None:
     cluster = large()
     cluster.attach("web-1")
     once_before(cluster, "patch", "AddressBlock", lambda: cluster.second_client(1).attach("web-2"))
@@ -179,7 +179,7 @@ def test_who_was_slower_chooses_at_random_and_for_a_moment_others_spread_over_th
     cluster.check()
 
 
-def test_while_writers_contend_one_block_is_read_for_a_choice() -> None:
+def test_one_block_is_read_during_contention() -> None:
     cluster = large()
     cluster.attach("web-1")
     cluster.api.change(BLUE, lambda obj: obj["status"].update(contendedAt=format_timestamp(datetime.now(timezone.utc))))
@@ -188,7 +188,7 @@ def test_while_writers_contend_one_block_is_read_for_a_choice() -> None:
     assert cluster.api.tried[("get", ADDRESSBLOCK.plural)] == before + 1
 
 
-def test_a_preview_and_its_plan_do_not_speak_of_it() -> None:
+def test_dry_run_does_not_print_the_search_start() -> None:
     cluster = large()
     full_but(cluster)
     shown = cluster.attach("web-1", dry_run="client").plan
@@ -196,7 +196,7 @@ def test_a_preview_and_its_plan_do_not_speak_of_it() -> None:
     assert search_from(cluster) == ""
 
 
-def test_a_vm_made_anew_gets_the_address_that_the_back_end_still_knows_in_whichever_block() -> None:
+def test_recreated_vm_gets_the_address_that_the_backend_still_holds_in_any_block() -> None:
     cluster = large()
     cluster.vm("db", runStrategy="Always")
     cluster.attach("db", restart=True)

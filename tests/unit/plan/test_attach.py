@@ -48,7 +48,7 @@ def once_before(cluster: FakeCluster, verb: str, kind: str, happens: Any) -> Non
 # -- a VM gets an address -------------------------------------------------------------------------------------------
 
 
-def test_a_halted_vm_gets_the_lowest_free_address_and_nothing_else_of_it_changes(cluster: FakeCluster) -> None:
+def test_attach_of_a_halted_vm_assigns_the_lowest_free_address_and_changes_nothing_else(cluster: FakeCluster) -> None:
     template = {"metadata": {"labels": {"a": "b"}}, "spec": {"domain": {"devices": {}}, "unheardOf": [1, {"x": None}]}}
     before = cluster.vm(template=template, runStrategy="Halted", newField={"deep": ["y"]})
     done = cluster.attach()
@@ -64,14 +64,14 @@ def test_a_halted_vm_gets_the_lowest_free_address_and_nothing_else_of_it_changes
     cluster.check()
 
 
-def test_the_record_is_written_before_the_vm(cluster: FakeCluster) -> None:
+def test_attach_writes_the_allocation_before_the_vm(cluster: FakeCluster) -> None:
     cluster.vm()
     cluster.api.writes.clear()
     cluster.attach()
     assert cluster.api.writes == ["patch networkwizard/blue status", "patch virtualmachine/web-1"]
 
 
-def test_the_same_again_changes_nothing(cluster: FakeCluster) -> None:
+def test_attach_is_idempotent(cluster: FakeCluster) -> None:
     cluster.vm()
     first = cluster.attach()
     cluster.api.writes.clear()
@@ -81,7 +81,7 @@ def test_the_same_again_changes_nothing(cluster: FakeCluster) -> None:
     assert cluster.api.writes == []
 
 
-def test_the_address_asked_for_is_given(cluster: FakeCluster) -> None:
+def test_requested_address_is_assigned(cluster: FakeCluster) -> None:
     cluster.vm()
     assert cluster.attach(ip="10.133.0.77").results == {"prod/web-1": "10.133.0.77"}
     assert cluster.pin() == "10.133.0.77"
@@ -98,14 +98,14 @@ def test_the_address_asked_for_is_given(cluster: FakeCluster) -> None:
         ("fd00::1", "outside 10.133.0.0/24"),
     ],
 )
-def test_an_address_that_is_never_handed_out_is_refused(cluster: FakeCluster, ip: str, why: str) -> None:
+def test_unusable_address_is_refused(cluster: FakeCluster, ip: str, why: str) -> None:
     cluster.vm()
     with pytest.raises(PreconditionFailed, match=why):
         cluster.attach(ip=ip)
     assert cluster.records() == {}
 
 
-def test_a_vm_in_another_namespace_wishes_for_the_network_with_its_namespace(cluster: FakeCluster) -> None:
+def test_vm_in_another_namespace_names_the_network_with_its_namespace(cluster: FakeCluster) -> None:
     cluster.vm("web-1", "dev")
     cluster.attach("dev/web-1")
     assert requested_network(cluster.now("web-1", "dev")) == "prod/blue"
@@ -113,7 +113,7 @@ def test_a_vm_in_another_namespace_wishes_for_the_network_with_its_namespace(clu
     cluster.check()
 
 
-def test_many_vms_get_different_addresses_by_one_patch_of_the_ledger(cluster: FakeCluster) -> None:
+def test_many_vms_get_distinct_addresses_by_one_patch_of_the_network(cluster: FakeCluster) -> None:
     names = [f"web-{number}" for number in range(1, 31)]
     for name in names:
         cluster.vm(name)
@@ -126,7 +126,7 @@ def test_many_vms_get_different_addresses_by_one_patch_of_the_ledger(cluster: Fa
     cluster.check()
 
 
-def test_many_vms_on_a_large_network_need_one_patch_per_block() -> None:
+def test_many_vms_on_a_large_network_need_one_patch_per_address_block() -> None:
     cluster = FakeCluster()
     cluster.network(cidr="10.0.0.0/8")
     names = [f"web-{number}" for number in range(1, 31)]
@@ -140,7 +140,7 @@ def test_many_vms_on_a_large_network_need_one_patch_per_block() -> None:
     cluster.check()
 
 
-def test_one_vms_error_does_not_stop_the_others(cluster: FakeCluster) -> None:
+def test_error_of_one_vm_does_not_stop_the_others(cluster: FakeCluster) -> None:
     cluster.vm("web-1")
     cluster.vm("web-3")
     done = cluster.attach("web-1", "web-2", "web-3")
@@ -151,7 +151,7 @@ def test_one_vms_error_does_not_stop_the_others(cluster: FakeCluster) -> None:
 
 
 @pytest.mark.parametrize("cidr", ["10.133.0.0/30", "10.133.0.0/31", "fd00::/126", "10.133.0.9/32"])
-def test_a_full_network_says_so_and_changes_nothing(cidr: str) -> None:
+def test_full_network_is_reported_and_not_changed(cidr: str) -> None:
     cluster = FakeCluster()
     usable = cluster.network(cidr=cidr).usable.size
     names = [f"web-{number}" for number in range(usable + 1)]
@@ -166,14 +166,14 @@ def test_a_full_network_says_so_and_changes_nothing(cidr: str) -> None:
     cluster.check()
 
 
-def test_a_vm_that_is_being_deleted_gets_none(cluster: FakeCluster) -> None:
+def test_vm_being_deleted_is_refused(cluster: FakeCluster) -> None:
     vm = cluster.vm()
     cluster.api.change(vm.ref, lambda obj: obj["metadata"].update(deletionTimestamp="2026-01-01T00:00:00Z"))
     assert "is being deleted" in refusal(cluster.attach()).message
     assert cluster.records() == {}
 
 
-def test_a_network_that_is_being_deleted_gives_none(cluster: FakeCluster) -> None:
+def test_network_being_deleted_assigns_no_address(cluster: FakeCluster) -> None:
     cluster.vm()
     cluster.api.change(BLUE, lambda obj: obj["metadata"].update(deletionTimestamp="2026-01-01T00:00:00Z"))
     assert "is being deleted" in refusal(cluster.attach()).message
@@ -181,7 +181,7 @@ def test_a_network_that_is_being_deleted_gives_none(cluster: FakeCluster) -> Non
 
 
 @pytest.mark.parametrize("cidr", ["10.133.0.0/24", "10.133.0.0/20"])
-def test_a_vm_that_has_its_address_is_not_refused_because_the_network_is_now_being_deleted(cidr: str) -> None:
+def test_attached_vm_is_not_refused_while_its_network_is_being_deleted(cidr: str) -> None:
     """The mark may come between the last write of an attachment and its last look, and be taken off again."""
     cluster = FakeCluster()
     cluster.network(cidr=cidr)
@@ -197,13 +197,13 @@ def test_a_vm_that_has_its_address_is_not_refused_because_the_network_is_now_bei
     assert "is being deleted" in refusal(cluster.attach("web-2"), "prod/web-2").message
 
 
-def test_a_network_that_is_not_there_is_refused(cluster: FakeCluster) -> None:
+def test_missing_network_is_refused(cluster: FakeCluster) -> None:
     cluster.vm()
     with pytest.raises(PreconditionFailed, match='network "red" not found in namespace "prod"'):
         cluster.attach(network="prod/red")
 
 
-def test_a_plugin_that_is_unknown_is_named(cluster: FakeCluster) -> None:
+def test_unknown_plugin_is_named(cluster: FakeCluster) -> None:
     cluster.vm()
     cluster.api.change(BLUE, lambda obj: obj["spec"].update(plugin="weave"))
     with pytest.raises(PreconditionFailed, match='"weave"'):
@@ -213,7 +213,7 @@ def test_a_plugin_that_is_unknown_is_named(cluster: FakeCluster) -> None:
 # -- what is taken --------------------------------------------------------------------------------------------------
 
 
-def test_an_address_that_another_vm_holds_is_refused_naming_it(cluster: FakeCluster) -> None:
+def test_address_of_another_vm_is_refused_with_its_name(cluster: FakeCluster) -> None:
     cluster.vm("web-1")
     cluster.vm("web-2")
     cluster.attach("web-1", ip="10.133.0.9")
@@ -224,14 +224,14 @@ def test_an_address_that_another_vm_holds_is_refused_naming_it(cluster: FakeClus
     assert cluster.pin("web-2") == ""
 
 
-def test_a_reserved_address_is_refused_and_never_chosen(cluster: FakeCluster) -> None:
+def test_reserved_address_is_refused_and_never_chosen(cluster: FakeCluster) -> None:
     cluster.reserve("10.133.0.1", note="printer")
     cluster.vm()
     assert "reserved (printer)" in refusal(cluster.attach(ip="10.133.0.1")).message
     assert cluster.attach().results == {"prod/web-1": "10.133.0.2"}
 
 
-def test_an_address_that_calico_gives_to_a_pod_is_not_chosen_and_refused_when_asked_for(cluster: FakeCluster) -> None:
+def test_address_of_a_pod_is_refused_and_never_chosen(cluster: FakeCluster) -> None:
     for last in (1, 2, 4):
         cluster.hold_by_pod(f"10.133.0.{last}")
     cluster.vm()
@@ -240,7 +240,7 @@ def test_an_address_that_calico_gives_to_a_pod_is_not_chosen_and_refused_when_as
     cluster.check()
 
 
-def test_a_whole_block_that_calico_has_given_away_is_passed_over(cluster: FakeCluster) -> None:
+def test_ipam_block_without_free_addresses_is_skipped(cluster: FakeCluster) -> None:
     for last in range(64):
         cluster.hold_by_pod(f"10.133.0.{last}")
     cluster.vm("web-1")
@@ -248,7 +248,7 @@ def test_a_whole_block_that_calico_has_given_away_is_passed_over(cluster: FakeCl
     assert sorted(cluster.attach("web-1", "web-2").results.values()) == ["10.133.0.64", "10.133.0.65"]
 
 
-def test_calico_is_asked_by_the_block_size_of_the_pool_whatever_the_spec_says_since() -> None:
+def test_ipam_blocks_are_read_by_the_block_size_of_the_pool() -> None:
     cluster = FakeCluster()
     cluster.network(calico={"blockSize": 28})
     cluster.api.change(BLUE, lambda obj: obj["spec"]["calico"].update(blockSize=27))
@@ -259,13 +259,13 @@ def test_calico_is_asked_by_the_block_size_of_the_pool_whatever_the_spec_says_si
     assert cluster.attach().results == {"prod/web-1": "10.133.0.2"}
 
 
-def test_what_the_original_recorded_is_held(cluster: FakeCluster) -> None:
+def test_legacy_allocation_is_respected(cluster: FakeCluster) -> None:
     cluster.api.change(BLUE, lambda obj: obj["status"].update(allocations={"10.133.0.1": "web-9"}))
     cluster.vm()
     assert cluster.attach().results == {"prod/web-1": "10.133.0.2"}
 
 
-def test_the_originals_own_record_is_rewritten_when_its_vm_is_attached(cluster: FakeCluster) -> None:
+def test_legacy_allocation_is_converted_when_its_vm_is_attached(cluster: FakeCluster) -> None:
     vm = cluster.vm(pin="10.133.0.5")
     cluster.api.change(
         BLUE, lambda obj: obj["status"].update(allocations={"10.133.0.5": "web-1", "10.133.0.6": "web-2"})
@@ -276,7 +276,7 @@ def test_the_originals_own_record_is_rewritten_when_its_vm_is_attached(cluster: 
     assert records["10.133.0.6"].as_written == "web-2"
 
 
-def test_what_the_original_recorded_in_a_large_networks_status_is_held_and_moves_when_touched() -> None:
+def test_legacy_allocations_of_a_large_network_are_respected_and_converted_on_write() -> None:
     cluster = FakeCluster()
     cluster.network(cidr="10.133.0.0/16")
     cluster.api.change(
@@ -293,14 +293,14 @@ def test_what_the_original_recorded_in_a_large_networks_status_is_held_and_moves
 # -- what a VM carries already --------------------------------------------------------------------------------------
 
 
-def test_a_free_address_that_the_template_carries_is_adopted(cluster: FakeCluster) -> None:
+def test_free_address_on_the_template_is_adopted(cluster: FakeCluster) -> None:
     vm = cluster.vm(pin="10.133.0.42")
     assert cluster.attach().results == {"prod/web-1": "10.133.0.42"}
     assert cluster.records()["10.133.0.42"].uid == vm.uid
     cluster.check()
 
 
-def test_an_address_that_the_template_carries_and_another_vm_holds_is_not_adopted(cluster: FakeCluster) -> None:
+def test_address_on_the_template_that_another_vm_holds_is_not_adopted(cluster: FakeCluster) -> None:
     cluster.vm("web-1")
     cluster.attach("web-1", ip="10.133.0.42")
     cluster.vm("web-2", pin="10.133.0.42")
@@ -310,14 +310,14 @@ def test_an_address_that_the_template_carries_and_another_vm_holds_is_not_adopte
     assert cluster.holders() == {"10.133.0.42": "prod/web-1"}
 
 
-def test_an_address_that_the_template_carries_and_a_pod_has_is_not_adopted(cluster: FakeCluster) -> None:
+def test_address_on_the_template_that_a_pod_uses_is_not_adopted(cluster: FakeCluster) -> None:
     cluster.vm(pin="10.133.0.42")
     cluster.hold_by_pod("10.133.0.42")
     assert "10.133.0.42 is not free: ipamblock/10-133-0-0-26 uses it" in refusal(cluster.attach()).message
     assert cluster.records() == {}
 
 
-def test_an_address_that_the_template_carries_and_is_never_handed_out_is_not_adopted() -> None:
+def test_unusable_address_on_the_template_is_not_adopted() -> None:
     cluster = FakeCluster()
     cluster.network(exclude=["10.133.0.40-10.133.0.49"])
     cluster.vm(pin="10.133.0.42")
@@ -325,7 +325,7 @@ def test_an_address_that_the_template_carries_and_is_never_handed_out_is_not_ado
     assert cluster.records() == {}
 
 
-def test_a_vm_that_has_an_address_is_not_given_another_one_unless_told_to(cluster: FakeCluster) -> None:
+def test_vm_with_an_address_needs_replace_to_get_another_one(cluster: FakeCluster) -> None:
     cluster.vm()
     cluster.attach()
     refused = refusal(cluster.attach(ip="10.133.0.9"))
@@ -334,7 +334,7 @@ def test_a_vm_that_has_an_address_is_not_given_another_one_unless_told_to(cluste
     assert cluster.pin() == "10.133.0.1"
 
 
-def test_replace_moves_a_vm_to_another_address_and_gives_the_old_one_back(cluster: FakeCluster) -> None:
+def test_replace_assigns_the_new_address_and_releases_the_old_one(cluster: FakeCluster) -> None:
     cluster.vm()
     cluster.attach()
     mac = cluster.mac()
@@ -345,13 +345,13 @@ def test_replace_moves_a_vm_to_another_address_and_gives_the_old_one_back(cluste
     cluster.check()
 
 
-def test_replace_without_an_address_keeps_the_one_that_the_vm_has(cluster: FakeCluster) -> None:
+def test_replace_without_an_address_keeps_the_current_one(cluster: FakeCluster) -> None:
     cluster.vm()
     cluster.attach(ip="10.133.0.9")
     assert not cluster.attach(replace=True).has_changed()
 
 
-def test_a_vm_is_on_one_network_only(cluster: FakeCluster) -> None:
+def test_vm_on_another_network_is_refused_without_replace(cluster: FakeCluster) -> None:
     cluster.network("red", "10.144.0.0/24")
     cluster.vm()
     cluster.attach()
@@ -361,7 +361,7 @@ def test_a_vm_is_on_one_network_only(cluster: FakeCluster) -> None:
     assert cluster.records("red") == {}
 
 
-def test_replace_moves_a_vm_to_another_network_in_one_go(cluster: FakeCluster) -> None:
+def test_replace_moves_a_vm_to_another_network_in_one_run(cluster: FakeCluster) -> None:
     cluster.network("red", "10.144.0.0/24")
     cluster.vm()
     cluster.attach()
@@ -373,7 +373,7 @@ def test_replace_moves_a_vm_to_another_network_in_one_go(cluster: FakeCluster) -
     cluster.check()
 
 
-def test_a_vm_that_is_pinned_to_an_address_of_each_family_is_refused_unless_one_may_go(cluster: FakeCluster) -> None:
+def test_dual_stack_pin_is_refused_without_replace(cluster: FakeCluster) -> None:
     """From Calico 3.32 on such a VM does not start."""
     cluster.vm()
     annotate_template(cluster, "web-1", IP_ADDRS_ANNOTATION, '["10.133.0.9", "fd00::9"]')
@@ -386,7 +386,7 @@ def test_a_vm_that_is_pinned_to_an_address_of_each_family_is_refused_unless_one_
     cluster.check()
 
 
-def test_two_networks_in_two_namespaces_may_have_one_name(cluster: FakeCluster) -> None:
+def test_networks_of_the_same_name_in_two_namespaces_are_independent(cluster: FakeCluster) -> None:
     cluster.network("blue", "10.144.0.0/24", "dev")
     cluster.vm("web-1")
     cluster.vm("web-1", "dev")
@@ -399,7 +399,7 @@ def test_two_networks_in_two_namespaces_may_have_one_name(cluster: FakeCluster) 
 # -- the MAC address ------------------------------------------------------------------------------------------------
 
 
-def test_a_random_local_mac_is_written_and_kept(cluster: FakeCluster) -> None:
+def test_random_local_mac_is_written_and_kept(cluster: FakeCluster) -> None:
     cluster.vm()
     cluster.attach()
     mac = cluster.mac()
@@ -409,7 +409,7 @@ def test_a_random_local_mac_is_written_and_kept(cluster: FakeCluster) -> None:
     assert cluster.mac() == mac
 
 
-def test_no_mac_is_written_if_none_is_wanted(cluster: FakeCluster) -> None:
+def test_no_mac_is_written_with_mac_none(cluster: FakeCluster) -> None:
     cluster.vm()
     cluster.attach(mac="")
     assert cluster.mac() == ""
@@ -417,13 +417,13 @@ def test_no_mac_is_written_if_none_is_wanted(cluster: FakeCluster) -> None:
     assert not cluster.attach(mac="").has_changed()
 
 
-def test_the_mac_asked_for_is_written(cluster: FakeCluster) -> None:
+def test_requested_mac_is_written(cluster: FakeCluster) -> None:
     cluster.vm()
     cluster.attach(mac="02:00:00:ab:cd:ef")
     assert cluster.mac() == cluster.records()["10.133.0.1"].mac == "02:00:00:ab:cd:ef"
 
 
-def test_the_interfaces_own_mac_is_recorded_and_not_written_again(cluster: FakeCluster) -> None:
+def test_mac_of_the_interface_is_recorded_and_not_written_again(cluster: FakeCluster) -> None:
     own = {"name": "default", "bridge": {}, "macAddress": "02:11:22:33:44:55"}
     spec = {"domain": {"devices": {"interfaces": [own]}}, "networks": [{"name": "default", "pod": {}}]}
     cluster.vm(template={"spec": spec})
@@ -435,7 +435,7 @@ def test_the_interfaces_own_mac_is_recorded_and_not_written_again(cluster: FakeC
 # -- others at the same time ----------------------------------------------------------------------------------------
 
 
-def test_of_two_that_choose_the_same_address_the_slower_one_chooses_again(cluster: FakeCluster) -> None:
+def test_slower_of_two_runs_choosing_one_address_chooses_another(cluster: FakeCluster) -> None:
     cluster.vm("web-1")
     cluster.vm("web-2")
     once_before(cluster, "patch", "NetworkWizard", lambda: cluster.attach("web-2"))
@@ -445,7 +445,7 @@ def test_of_two_that_choose_the_same_address_the_slower_one_chooses_again(cluste
     cluster.check()
 
 
-def test_of_two_that_attach_one_vm_the_slower_one_reports_the_others_address(cluster: FakeCluster) -> None:
+def test_slower_of_two_runs_attaching_one_vm_reports_the_assigned_address(cluster: FakeCluster) -> None:
     cluster.vm()
     once_before(cluster, "patch", "VirtualMachine", lambda: cluster.attach())
     done = cluster.attach()
@@ -455,7 +455,7 @@ def test_of_two_that_attach_one_vm_the_slower_one_reports_the_others_address(clu
 
 
 @pytest.mark.parametrize("cidr", ["10.133.0.0/24", "10.0.0.0/8"])
-def test_if_another_address_was_written_to_the_vm_meanwhile_that_one_wins_and_ours_is_given_back(cidr: str) -> None:
+def test_address_written_to_the_vm_concurrently_wins_and_the_new_one_is_released(cidr: str) -> None:
     cluster = FakeCluster()
     cluster.network(cidr=cidr)
     cluster.vm()
@@ -468,7 +468,7 @@ def test_if_another_address_was_written_to_the_vm_meanwhile_that_one_wins_and_ou
 
 
 @pytest.mark.parametrize("cidr", ["10.133.0.0/24", "10.133.0.0/16"])
-def test_if_the_address_asked_for_loses_against_another_one_it_is_given_back_and_refused(cidr: str) -> None:
+def test_requested_address_is_released_and_refused_if_another_was_written_concurrently(cidr: str) -> None:
     cluster = FakeCluster()
     cluster.network(cidr=cidr)
     cluster.vm()
@@ -480,7 +480,7 @@ def test_if_the_address_asked_for_loses_against_another_one_it_is_given_back_and
     cluster.check()
 
 
-def test_if_the_vm_is_attached_to_another_network_meanwhile_ours_is_given_back_and_refused(
+def test_address_is_released_if_the_vm_is_attached_to_another_network_concurrently(
     cluster: FakeCluster,
 ) -> None:
     cluster.network("red", "10.144.0.0/24")
@@ -493,7 +493,7 @@ def test_if_the_vm_is_attached_to_another_network_meanwhile_ours_is_given_back_a
     cluster.check()
 
 
-def test_what_another_writer_changed_on_the_vm_meanwhile_stays(cluster: FakeCluster) -> None:
+def test_concurrent_change_of_the_vm_is_preserved(cluster: FakeCluster) -> None:
     cluster.vm()
     once_before(cluster, "patch", "VirtualMachine", lambda: annotate_template(cluster, "web-1", "team", "a"))
     cluster.attach()
@@ -502,14 +502,14 @@ def test_what_another_writer_changed_on_the_vm_meanwhile_stays(cluster: FakeClus
     cluster.check()
 
 
-def test_if_the_vm_is_deleted_meanwhile_the_address_is_given_back(cluster: FakeCluster) -> None:
+def test_address_is_released_if_the_vm_is_deleted_concurrently(cluster: FakeCluster) -> None:
     cluster.vm()
     once_before(cluster, "patch", "VirtualMachine", lambda: cluster.delete_vm())
     assert 'VM "web-1" not found' in refusal(cluster.attach()).message
     assert cluster.records() == {}
 
 
-def test_if_the_vm_is_made_anew_meanwhile_the_new_one_gets_one_address(cluster: FakeCluster) -> None:
+def test_vm_recreated_concurrently_gets_one_address(cluster: FakeCluster) -> None:
     cluster.vm()
 
     def made_anew() -> None:
@@ -523,7 +523,7 @@ def test_if_the_vm_is_made_anew_meanwhile_the_new_one_gets_one_address(cluster: 
     cluster.check()
 
 
-def test_if_the_network_is_made_anew_meanwhile_the_address_is_of_the_new_one(cluster: FakeCluster) -> None:
+def test_network_recreated_concurrently_assigns_the_address(cluster: FakeCluster) -> None:
     cluster.vm()
 
     def made_anew() -> None:
@@ -537,7 +537,7 @@ def test_if_the_network_is_made_anew_meanwhile_the_address_is_of_the_new_one(clu
 
 
 @pytest.mark.parametrize("cidr", ["10.133.0.0/24", "10.0.0.0/8"])
-def test_if_the_vm_may_not_be_patched_the_address_is_given_back(cidr: str) -> None:
+def test_address_is_released_if_patching_the_vm_is_forbidden(cidr: str) -> None:
     cluster = FakeCluster()
     cluster.network(cidr=cidr)
     cluster.vm()
@@ -549,7 +549,7 @@ def test_if_the_vm_may_not_be_patched_the_address_is_given_back(cidr: str) -> No
     assert cluster.api.every(ADDRESSBLOCK) == []
 
 
-def test_of_many_only_the_one_that_a_webhook_refuses_gives_its_address_back(cluster: FakeCluster) -> None:
+def test_only_the_vm_refused_by_a_webhook_loses_its_address(cluster: FakeCluster) -> None:
     for name in ("web-1", "web-2", "web-3"):
         cluster.vm(name)
 
@@ -567,7 +567,7 @@ def test_of_many_only_the_one_that_a_webhook_refuses_gives_its_address_back(clus
     cluster.check()
 
 
-def test_if_the_ledger_may_not_be_written_no_vm_is_touched(cluster: FakeCluster) -> None:
+def test_no_vm_is_changed_if_writing_the_allocation_is_forbidden(cluster: FakeCluster) -> None:
     cluster.vm("web-1")
     cluster.vm("web-2")
     cluster.api.refuse("patch", NETWORKWIZARD)
@@ -576,7 +576,7 @@ def test_if_the_ledger_may_not_be_written_no_vm_is_touched(cluster: FakeCluster)
     assert cluster.pin("web-1") == cluster.pin("web-2") == ""
 
 
-def test_a_run_that_was_killed_between_its_writes_is_completed_by_the_same_command(cluster: FakeCluster) -> None:
+def test_attach_killed_between_its_writes_is_completed_by_a_second_run(cluster: FakeCluster) -> None:
     cluster.vm()
 
     def killed() -> None:
@@ -591,7 +591,7 @@ def test_a_run_that_was_killed_between_its_writes_is_completed_by_the_same_comma
     cluster.check()
 
 
-def test_a_run_that_was_killed_is_completed_on_a_large_network_too() -> None:
+def test_killed_attach_on_a_large_network_is_completed_by_a_second_run() -> None:
     cluster = FakeCluster()
     cluster.network(cidr="10.0.0.0/8")
     cluster.vm()
@@ -610,7 +610,7 @@ def test_a_run_that_was_killed_is_completed_on_a_large_network_too() -> None:
 # -- a VM made anew under its name ----------------------------------------------------------------------------------
 
 
-def test_a_vm_made_anew_gets_its_old_address_if_nobody_took_it(cluster: FakeCluster) -> None:
+def test_recreated_vm_gets_its_old_address_if_it_is_free(cluster: FakeCluster) -> None:
     cluster.vm()
     cluster.attach(ip="10.133.0.9")
     cluster.delete_vm()
@@ -620,7 +620,7 @@ def test_a_vm_made_anew_gets_its_old_address_if_nobody_took_it(cluster: FakeClus
     cluster.check()
 
 
-def test_a_vm_made_anew_does_not_get_the_old_address_while_the_old_instance_runs(cluster: FakeCluster) -> None:
+def test_recreated_vm_does_not_get_the_address_of_an_old_running_instance(cluster: FakeCluster) -> None:
     cluster.running(pin="10.133.0.9")
     cluster.attach()
     old = cluster.api.get(VMI.ref("web-1", "prod"))
@@ -633,7 +633,7 @@ def test_a_vm_made_anew_does_not_get_the_old_address_while_the_old_instance_runs
     assert done.errors or done.results == {"prod/web-1": cluster.pin()}
 
 
-def test_a_vm_made_anew_with_the_old_ones_template_adopts_its_address(cluster: FakeCluster) -> None:
+def test_recreated_vm_with_the_old_template_adopts_its_address(cluster: FakeCluster) -> None:
     cluster.vm(pin="10.133.0.9")
     cluster.attach()
     cluster.delete_vm()
@@ -646,7 +646,7 @@ def test_a_vm_made_anew_with_the_old_ones_template_adopts_its_address(cluster: F
 # -- VMs that run ---------------------------------------------------------------------------------------------------
 
 
-def test_a_running_vm_keeps_running_and_is_said_to_need_a_restart(old_calico: FakeCluster) -> None:
+def test_attach_of_a_running_vm_reports_that_a_restart_is_needed(old_calico: FakeCluster) -> None:
     old_calico.running()
     old_calico.api.writes.clear()
     done = old_calico.attach()
@@ -656,7 +656,7 @@ def test_a_running_vm_keeps_running_and_is_said_to_need_a_restart(old_calico: Fa
     old_calico.check()
 
 
-def test_the_need_is_told_again_until_the_vm_runs_with_its_address(old_calico: FakeCluster) -> None:
+def test_needed_restart_is_reported_until_the_vm_runs_with_its_address(old_calico: FakeCluster) -> None:
     old_calico.running()
     old_calico.attach()
     assert any("restart needed" in note for note in old_calico.attach().notes)
@@ -673,7 +673,7 @@ def _call(name: str) -> ObjectRef:
 
 
 @pytest.mark.parametrize("spec", [{"runStrategy": "Always"}, {"runStrategy": "RerunOnFailure"}, {"running": True}])
-def test_with_restart_kubevirt_is_asked_once_to_restart_it(old_calico: FakeCluster, spec: dict[str, Any]) -> None:
+def test_restart_flag_restarts_the_vm_once(old_calico: FakeCluster, spec: dict[str, Any]) -> None:
     old_calico.running(**spec)
     done = old_calico.attach(restart=True)
     assert old_calico.api.writes.count("restart virtualmachine/web-1") == 1
@@ -685,14 +685,14 @@ def test_with_restart_kubevirt_is_asked_once_to_restart_it(old_calico: FakeClust
     old_calico.check()
 
 
-def test_a_vm_that_runs_with_the_address_already_is_not_restarted(old_calico: FakeCluster) -> None:
+def test_vm_already_running_with_the_address_is_not_restarted(old_calico: FakeCluster) -> None:
     old_calico.running(pin="10.133.0.7")
     done = old_calico.attach(restart=True)
     assert done.results == {"prod/web-1": "10.133.0.7"}
     assert not [write for write in old_calico.api.writes if write.startswith(("stop", "restart"))]
 
 
-def test_the_address_that_a_vm_runs_with_stays_recorded_when_its_attachment_is_refused(cluster: FakeCluster) -> None:
+def test_address_in_use_stays_allocated_when_the_attach_is_refused(cluster: FakeCluster) -> None:
     cluster.running(pin="10.133.0.7")
     cluster.attach()
     cluster.detach()
@@ -702,7 +702,7 @@ def test_the_address_that_a_vm_runs_with_stays_recorded_when_its_attachment_is_r
     assert cluster.holders() == {"10.133.0.7": "prod/web-1"}
 
 
-def test_the_old_address_of_a_running_vm_stays_recorded_until_it_is_restarted(old_calico: FakeCluster) -> None:
+def test_old_address_of_a_running_vm_stays_allocated_until_its_restart(old_calico: FakeCluster) -> None:
     old_calico.running(pin="10.133.0.7")
     old_calico.attach()
     done = old_calico.attach(ip="10.133.0.8", replace=True)
@@ -713,7 +713,7 @@ def test_the_old_address_of_a_running_vm_stays_recorded_until_it_is_restarted(ol
 # -- what Calico holds ----------------------------------------------------------------------------------------------
 
 
-def test_what_calico_holds_for_a_halted_vm_is_released_block_first_then_handle(cluster: FakeCluster) -> None:
+def test_ipam_address_of_a_halted_vm_is_released_in_the_block_and_then_in_the_handle(cluster: FakeCluster) -> None:
     cluster.vm()
     cluster.hold("192.168.0.9", "k8s-pod-network.vmi.prod.web-1")
     cluster.hold_by_pod("192.168.0.10")
@@ -725,14 +725,14 @@ def test_what_calico_holds_for_a_halted_vm_is_released_block_first_then_handle(c
     cluster.check()
 
 
-def test_the_address_that_calico_holds_for_the_vm_is_adopted_without_release(cluster: FakeCluster) -> None:
+def test_ipam_address_of_the_vm_is_adopted_without_release(cluster: FakeCluster) -> None:
     cluster.vm(pin="10.133.0.9")
     cluster.hold("10.133.0.9", "k8s-pod-network.vmi.prod.web-1")
     assert cluster.attach().results == {"prod/web-1": "10.133.0.9"}
     assert cluster.held_in_calico() == {"10.133.0.9": "k8s-pod-network.vmi.prod.web-1"}
 
 
-def test_a_dual_stack_vm_has_both_its_old_addresses_released(cluster: FakeCluster) -> None:
+def test_both_old_addresses_of_a_dual_stack_vm_are_released(cluster: FakeCluster) -> None:
     cluster.vm()
     for address in ("fd00:9::5", "192.168.0.9"):
         cluster.hold(address, "k8s-pod-network.vmi.prod.web-1")
@@ -740,14 +740,14 @@ def test_a_dual_stack_vm_has_both_its_old_addresses_released(cluster: FakeCluste
     assert cluster.held_in_calico() == {}
 
 
-def test_an_ipv6_address_that_calico_holds_for_a_running_vm_is_named_rightly(cluster: FakeCluster) -> None:
+def test_ipv6_address_in_ipam_of_a_running_vm_is_named(cluster: FakeCluster) -> None:
     cluster.running()
     cluster.forget("web-1")
     cluster.hold("fd00:9::5", "k8s-pod-network.vmi.prod.web-1")
     assert "Calico holds fd00:9::5 for VM prod/web-1" in refusal(cluster.attach()).message
 
 
-def test_a_running_vm_that_calico_holds_another_address_for_is_refused_with_the_way_out(cluster: FakeCluster) -> None:
+def test_running_vm_with_another_ipam_address_is_refused_with_a_hint(cluster: FakeCluster) -> None:
     cluster.running()
     cluster.api.writes.clear()
     refused = refusal(cluster.attach())
@@ -759,7 +759,7 @@ def test_a_running_vm_that_calico_holds_another_address_for_is_refused_with_the_
 
 @pytest.mark.parametrize("restart", [False, True])
 @pytest.mark.parametrize("phase", ["Succeeded", "Failed"])
-def test_a_vm_whose_guest_has_shut_down_is_a_halted_one_once_its_pod_has_ended(
+def test_vm_with_a_shut_down_guest_counts_as_halted_after_its_pod_ended(
     cluster: FakeCluster, restart: bool, phase: str
 ) -> None:
     """KubeVirt keeps the instance of Manual and Once until somebody starts the VM."""
@@ -785,7 +785,9 @@ SPECS = [
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=[str(*spec.values()) for spec in SPECS])
-def test_with_restart_it_is_stopped_released_and_started_as_it_was(cluster: FakeCluster, spec: dict[str, Any]) -> None:
+def test_restart_stops_releases_and_starts_with_the_same_run_strategy(
+    cluster: FakeCluster, spec: dict[str, Any]
+) -> None:
     before = cluster.running(**spec)
     cluster.api.writes.clear()
     done = cluster.attach(restart=True)
@@ -803,7 +805,7 @@ def test_with_restart_it_is_stopped_released_and_started_as_it_was(cluster: Fake
 
 @pytest.mark.parametrize("spec", SPECS, ids=[str(*spec.values()) for spec in SPECS])
 @pytest.mark.parametrize("attached", [False, True])
-def test_what_was_stopped_in_vain_is_started_again_as_it_was(
+def test_vm_stopped_in_vain_is_started_again_with_the_same_run_strategy(
     cluster: FakeCluster, spec: dict[str, Any], attached: bool
 ) -> None:
     cluster.running(**spec)
@@ -824,7 +826,7 @@ def test_what_was_stopped_in_vain_is_started_again_as_it_was(
         assert START_AGAIN_ANNOTATION not in cluster.now().annotations
 
 
-def test_a_vm_that_a_killed_run_had_stopped_is_started_by_one_that_can_do_nothing_more_for_it(
+def test_vm_stopped_by_a_killed_run_is_started_by_a_run_without_ipam_permissions(
     cluster: FakeCluster,
 ) -> None:
     cluster.running()
@@ -840,7 +842,7 @@ def test_a_vm_that_a_killed_run_had_stopped_is_started_by_one_that_can_do_nothin
     assert START_AGAIN_ANNOTATION not in cluster.now().annotations
 
 
-def test_a_vm_that_does_not_stop_in_time_is_told_and_is_started_again_by_the_next_run(cluster: FakeCluster) -> None:
+def test_vm_that_does_not_stop_in_time_is_reported_and_started_by_the_next_run(cluster: FakeCluster) -> None:
     cluster.running()
     cluster.slow.add("web-1")
     assert "still" in refusal(cluster.attach(restart=True)).message
@@ -856,7 +858,7 @@ def test_a_vm_that_does_not_stop_in_time_is_told_and_is_started_again_by_the_nex
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=[str(*spec.values()) for spec in SPECS])
-def test_a_restart_that_was_killed_anywhere_is_finished_by_the_same_command(spec: dict[str, Any]) -> None:
+def test_restart_killed_at_any_write_is_completed_by_a_second_run(spec: dict[str, Any]) -> None:
     for writes in itertools.count():
         cluster = FakeCluster()
         cluster.network()
@@ -877,7 +879,7 @@ def test_a_restart_that_was_killed_anywhere_is_finished_by_the_same_command(spec
     assert writes > 5, "so many writes at least have had a kill before them"
 
 
-def test_while_only_the_pod_is_left_a_restart_waits_until_it_is_gone(cluster: FakeCluster) -> None:
+def test_restart_waits_until_a_remaining_pod_is_gone(cluster: FakeCluster) -> None:
     cluster.running()
     cluster.api.change(VM.ref("web-1", "prod"), lambda obj: obj["spec"].update(runStrategy="Halted"))
     cluster.api.drop(VMI.ref("web-1", "prod"))
@@ -896,7 +898,7 @@ def test_while_only_the_pod_is_left_a_restart_waits_until_it_is_gone(cluster: Fa
     cluster.check()
 
 
-def test_where_calico_may_not_be_asked_a_halted_vm_is_attached_with_a_note(cluster: FakeCluster) -> None:
+def test_halted_vm_is_attached_with_a_note_if_ipam_is_unreadable(cluster: FakeCluster) -> None:
     cluster.vm()
     cluster.api.refuse("get", RAW.handle)
     done = cluster.attach()
@@ -904,7 +906,7 @@ def test_where_calico_may_not_be_asked_a_halted_vm_is_attached_with_a_note(clust
     assert any("whether Calico holds other addresses" in note for note in done.notes)
 
 
-def test_nothing_that_changed_in_the_block_meanwhile_is_overwritten(cluster: FakeCluster) -> None:
+def test_concurrent_change_of_the_ipam_block_is_preserved(cluster: FakeCluster) -> None:
     cluster.vm()
     cluster.hold("192.168.0.9", "k8s-pod-network.vmi.prod.web-1")
     once_before(cluster, "update", "IPAMBlock", lambda: cluster.hold_by_pod("192.168.0.10"))
@@ -916,7 +918,7 @@ def test_nothing_that_changed_in_the_block_meanwhile_is_overwritten(cluster: Fak
 
 
 @pytest.mark.parametrize("dry_run", ["client", "server"])
-def test_a_dry_run_changes_nothing_and_tells_the_address(cluster: FakeCluster, dry_run: str) -> None:
+def test_dry_run_changes_nothing_and_prints_the_address(cluster: FakeCluster, dry_run: str) -> None:
     cluster.vm()
     cluster.api.writes.clear()
     done = cluster.attach(dry_run=dry_run)
@@ -926,14 +928,14 @@ def test_a_dry_run_changes_nothing_and_tells_the_address(cluster: FakeCluster, d
     assert cluster.records() == {}
 
 
-def test_a_network_whose_spec_is_broken_is_named(cluster: FakeCluster) -> None:
+def test_network_with_an_invalid_spec_is_named(cluster: FakeCluster) -> None:
     cluster.vm()
     cluster.api.put(NETWORKWIZARD, wizard("broken", "10.133.0.0"))
     with pytest.raises(UsageError, match=r'network "broken": cidr "10\.133\.0\.0"'):
         cluster.attach(network="prod/broken")
 
 
-def test_an_annotation_that_calico_could_not_read_either_counts_as_none(cluster: FakeCluster) -> None:
+def test_pin_annotation_that_calico_cannot_parse_is_ignored(cluster: FakeCluster) -> None:
     cluster.vm()
     annotate_template(cluster, "web-1", IP_ADDRS_ANNOTATION, "10.133.0.9")
     cluster.attach()
@@ -955,7 +957,7 @@ def about_migration(done: RunResult) -> list[str]:
     return [note for note in done.notes if "live-migrated" in note]
 
 
-def test_what_live_migration_lacks_is_told_once_for_all_vms(cluster: FakeCluster) -> None:
+def test_missing_live_migration_settings_are_reported_once_for_all_vms(cluster: FakeCluster) -> None:
     moving(cluster, "web-1", "web-2")
     moving(cluster, "web-3", **{ALLOW_MIGRATION_ANNOTATION: ""})
     cluster.vm("web-4")
@@ -969,7 +971,7 @@ def test_what_live_migration_lacks_is_told_once_for_all_vms(cluster: FakeCluster
     assert line.startswith("VM prod/web-5 cannot be live-migrated: ")
 
 
-def test_where_nothing_is_changed_or_nobody_asks_nothing_is_said_of_live_migration(cluster: FakeCluster) -> None:
+def test_live_migration_is_not_mentioned_without_a_change_or_request(cluster: FakeCluster) -> None:
     moving(cluster, "web-1")
     cluster.attach("web-1")
     assert cluster.attach("web-1").notes == ()
@@ -977,7 +979,7 @@ def test_where_nothing_is_changed_or_nobody_asks_nothing_is_said_of_live_migrati
     assert cluster.attach("web-2").notes == ()
 
 
-def test_what_was_released_in_the_end_is_not_said_to_stay_recorded() -> None:
+def test_released_address_is_not_reported_as_still_allocated() -> None:
     cluster = FakeCluster()
     cluster.network("blue", "10.133.0.0/24")
     cluster.running(pin="10.133.0.5")
@@ -989,7 +991,7 @@ def test_what_was_released_in_the_end_is_not_said_to_stay_recorded() -> None:
 
 
 @pytest.mark.parametrize(("keeps", "length", "warned"), [(True, 104, True), (True, 103, False), (False, 104, False)])
-def test_a_name_that_calico_cannot_make_a_handle_of_is_warned_of(keeps: bool, length: int, warned: bool) -> None:
+def test_vm_name_too_long_for_an_ipam_handle_has_a_warning(keeps: bool, length: int, warned: bool) -> None:
     cluster = FakeCluster(keeps)
     cluster.network("blue", "10.133.0.0/24")
     name = "w" * length  # in namespace prod
@@ -1000,7 +1002,7 @@ def test_a_name_that_calico_cannot_make_a_handle_of_is_warned_of(keeps: bool, le
     assert any(says in note for note in done.notes) is warned
 
 
-def test_what_the_answers_tell_is_not_read_again(cluster: FakeCluster) -> None:
+def test_objects_in_write_responses_are_not_read_again(cluster: FakeCluster) -> None:
     """The patch of the VM is refused if anybody has written to it: what was read before still holds."""
     cluster.vm()
     requests: list[str] = []
@@ -1011,7 +1013,7 @@ def test_what_the_answers_tell_is_not_read_again(cluster: FakeCluster) -> None:
     assert requests[-2:] == ["patch", "patch"]
 
 
-def test_an_attachment_whose_record_another_run_takes_meanwhile_is_made_again(cluster: FakeCluster) -> None:
+def test_attach_is_repeated_if_its_allocation_is_released_concurrently(cluster: FakeCluster) -> None:
     cluster.vm()
     mine = cluster.second_client(1)
 

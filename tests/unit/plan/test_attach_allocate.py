@@ -81,7 +81,7 @@ def crowded(draw: st.DrawFn) -> tuple[Network, Intervals]:
 
 
 @given(crowded())
-def test_the_lowest_free_usable_address_is_chosen(case: tuple[Network, Intervals]) -> None:
+def test_find_free_address_returns_the_lowest_free_usable_address(case: tuple[Network, Intervals]) -> None:
     net, held = case
     free = net.usable - held
     chosen = find_free_address(net.usable, held, None)
@@ -89,7 +89,7 @@ def test_the_lowest_free_usable_address_is_chosen(case: tuple[Network, Intervals
 
 
 @given(crowded(), st.integers())
-def test_with_chance_any_free_usable_address_is_chosen_and_none_only_if_none_is_free(
+def test_find_free_address_with_rng_returns_any_free_address_or_none_if_full(
     case: tuple[Network, Intervals], seed: int
 ) -> None:
     net, held = case
@@ -100,7 +100,7 @@ def test_with_chance_any_free_usable_address_is_chosen_and_none_only_if_none_is_
 
 
 @given(crowded(), CHANCES)
-def test_the_chosen_address_is_never_one_that_is_not_for_handing_out(
+def test_find_free_address_never_returns_an_unusable_address(
     case: tuple[Network, Intervals], rng: random.Random | None
 ) -> None:
     net, held = case
@@ -110,7 +110,7 @@ def test_the_chosen_address_is_never_one_that_is_not_for_handing_out(
         assert chosen not in held
 
 
-def test_chance_reaches_every_free_address() -> None:
+def test_find_free_address_with_rng_reaches_every_free_address() -> None:
     net = network("10.133.0.0/28", exclude=["10.133.0.4-10.133.0.6"])
     held = Intervals.from_numbers([number("10.133.0.9"), number("10.133.0.14")])
     rng = random.Random(1)
@@ -129,7 +129,7 @@ class Counting(int):
 
 
 @pytest.mark.parametrize("rng", [None, random.Random(7)])
-def test_choosing_in_a_slash_8_with_100000_held_addresses_takes_a_few_dozen_steps(
+def test_find_free_address_in_a_slash_8_with_100000_allocations_takes_few_steps(
     rng: random.Random | None,
 ) -> None:
     net = network("10.0.0.0/8")
@@ -169,7 +169,7 @@ SMALLISH = st.sampled_from(["10.133.0.0/22", "10.133.0.0/24", "10.133.0.0/30", "
 
 
 @given(SMALLISH, st.data(), CHANCES)
-def test_every_free_address_is_handed_out_once_and_then_the_network_is_full(
+def test_allocator_assigns_every_free_address_once_until_full(
     cidr: str, data: st.DataObject, rng: random.Random | None
 ) -> None:
     net = network(cidr)
@@ -192,14 +192,14 @@ def test_every_free_address_is_handed_out_once_and_then_the_network_is_full(
     assert len(books.opened) == len(set(books.opened))
 
 
-def test_a_small_network_is_filled_from_the_lowest_address_on() -> None:
+def test_allocator_fills_a_small_network_from_the_lowest_address() -> None:
     chosen = allocator(AllocationTables(network("10.133.0.0/29")))
     assert [str(network("10.133.0.0/29").address(chosen.next_address())) for _ in range(6)] == [
         f"10.133.0.{last}" for last in range(1, 7)
     ]
 
 
-def test_a_large_network_is_filled_from_its_lowest_block_on_each_blocks_first_and_last_address_last() -> None:
+def test_allocator_fills_a_large_network_by_blocks_with_their_edge_addresses_last() -> None:
     net = network("10.133.0.0/23")
     chosen = allocator(AllocationTables(net))
     order = [str(net.address(chosen.next_address())) for _ in range(510)]
@@ -207,7 +207,7 @@ def test_a_large_network_is_filled_from_its_lowest_block_on_each_blocks_first_an
     assert order == [*low, "10.133.0.255", *high, "10.133.1.0"]
 
 
-def test_only_as_many_shelves_are_opened_as_are_needed() -> None:
+def test_allocator_reads_only_as_many_blocks_as_needed() -> None:
     books = AllocationTables(network("10.0.0.0/8"))
     chosen = allocator(books)
     for _ in range(255):  # its first address is the network's own
@@ -231,14 +231,14 @@ def searched_from(net: Network, address: str) -> Network:
         ("nonsense", "fd00::1"),
     ],
 )
-def test_the_search_begins_in_the_block_that_the_status_names(hint: str, first: str) -> None:
+def test_allocator_starts_in_the_block_named_by_the_status(hint: str, first: str) -> None:
     net = searched_from(network("fd00::/64"), hint)
     chosen = allocator(AllocationTables(net))
     assert str(net.address(chosen.next_address())) == first
     assert chosen.hint.start == number(first) // 256 * 256
 
 
-def test_where_that_block_is_full_the_lowest_one_with_room_is_next_and_named_for_the_search_to_come() -> None:
+def test_allocator_skips_a_full_block_and_updates_the_search_start() -> None:
     net = searched_from(network("10.0.0.0/8"), "10.0.4.0")
     held = Intervals.from_spans(
         [(number("10.0.0.0"), number("10.0.1.255")), (number("10.0.4.0"), number("10.0.4.255"))]

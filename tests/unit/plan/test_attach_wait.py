@@ -49,7 +49,7 @@ def blue() -> FakeCluster:
 
 
 @pytest.mark.parametrize("strategy", ["Always", "RerunOnFailure", "Manual"])
-def test_a_vm_that_was_restarted_is_waited_for_until_it_runs_with_its_address(strategy: str) -> None:
+def test_wait_for_a_restarted_vm_ends_when_it_runs_with_its_address(strategy: str) -> None:
     cluster = blue()
     cluster.running(runStrategy=strategy)
     done = cluster.attach(restart=True)
@@ -60,7 +60,7 @@ def test_a_vm_that_was_restarted_is_waited_for_until_it_runs_with_its_address(st
 
 
 @pytest.mark.parametrize("strategy", ["RerunOnFailure", "Manual"])
-def test_a_started_vm_is_waited_for_while_nothing_of_it_is_there(strategy: str) -> None:
+def test_wait_for_a_started_vm_without_instance_times_out(strategy: str) -> None:
     cluster = blue()
     cluster.running(runStrategy=strategy)
     done = cluster.attach(restart=True)
@@ -71,13 +71,13 @@ def test_a_started_vm_is_waited_for_while_nothing_of_it_is_there(strategy: str) 
 
 
 @pytest.mark.parametrize("strategy", ["Halted", "RerunOnFailure", "Manual"])
-def test_a_vm_that_does_not_run_and_that_nobody_has_started_is_not_waited_for(strategy: str) -> None:
+def test_stopped_vm_is_not_waited_for(strategy: str) -> None:
     cluster = blue()
     cluster.vm(runStrategy=strategy)
     assert wait(cluster, cluster.attach(), timeout=0.0) == AT_ONCE
 
 
-def test_one_that_kubernetes_is_yet_to_start_is_waited_for() -> None:
+def test_vm_that_kubevirt_will_start_is_waited_for() -> None:
     cluster = blue()
     cluster.vm(runStrategy="Always")
     wait(cluster, cluster.attach())
@@ -94,7 +94,7 @@ def test_one_that_kubernetes_is_yet_to_start_is_waited_for() -> None:
     ],
     ids=["stops", "starts", "is over", "runs with another"],
 )
-def test_an_instance_is_none_that_runs_with_the_address_while_it(state: Json) -> None:
+def test_instance_does_not_count_as_running_in_these_states(state: Json) -> None:
     cluster = blue()
     cluster.vm(runStrategy="Always")
     done = cluster.attach()
@@ -110,7 +110,7 @@ def test_an_instance_is_none_that_runs_with_the_address_while_it(state: Json) ->
         wait(cluster, done, timeout=0.0)
 
 
-def test_those_that_have_come_are_counted_once() -> None:
+def test_each_running_vm_is_counted_once() -> None:
     cluster = FakeCluster(keeps=False)  # so that each is restarted by one call
     cluster.network()
     names = [f"web-{number}" for number in range(30)]
@@ -132,7 +132,7 @@ def test_those_that_have_come_are_counted_once() -> None:
     assert {who for _, who in told[1:4]} == {"prod/web-3"}
 
 
-def test_on_a_layer_2_network_whose_guest_tells_nothing_the_interface_is_enough() -> None:
+def test_layer2_interface_without_guest_agent_is_sufficient() -> None:
     cluster = FakeCluster()
     layer2(cluster)
     cluster.running()
@@ -143,7 +143,7 @@ def test_on_a_layer_2_network_whose_guest_tells_nothing_the_interface_is_enough(
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
-def test_a_moment_without_an_answer_ends_no_wait(status: int) -> None:
+def test_transient_read_error_does_not_end_the_wait(status: int) -> None:
     cluster = blue()
     cluster.running()
     done = cluster.attach(restart=True)
@@ -161,7 +161,7 @@ def test_a_moment_without_an_answer_ends_no_wait(status: int) -> None:
     assert len({*tries}) > 3
 
 
-def test_a_vm_that_is_deleted_meanwhile_ends_it() -> None:
+def test_deleted_vm_ends_the_wait_with_an_error() -> None:
     cluster = blue()
     cluster.running()
     done = cluster.attach(restart=True)
@@ -171,7 +171,7 @@ def test_a_vm_that_is_deleted_meanwhile_ends_it() -> None:
 
 
 @pytest.mark.parametrize("hidden", [VM, VMI], ids=lambda resource: resource.kind)
-def test_what_may_not_be_read_is_not_waited_for(hidden: object) -> None:
+def test_unreadable_vm_or_instance_ends_the_wait_with_an_error(hidden: object) -> None:
     cluster = blue()
     cluster.running()
     done = cluster.attach(restart=True)

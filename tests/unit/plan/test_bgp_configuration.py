@@ -50,7 +50,7 @@ def attaches(cluster: FakeCluster) -> None:
 
 @pytest.mark.parametrize(("writes", "cidr"), [(writes_a_list, "192.0.2.0/24"), (attaches, "198.51.100.7/32")])
 @pytest.mark.parametrize("how", ["deleted", "collected"])
-def test_what_comes_into_a_list_while_it_is_given_up_stays(
+def test_entry_added_while_a_list_is_removed_is_preserved(
     writes: Callable[[FakeCluster], None], cidr: str, how: str
 ) -> None:
     cluster = cluster_with_bgp(asNumber=64512)
@@ -80,7 +80,7 @@ def right_before_the_next_write(cluster: FakeCluster, happens: Callable[[FakeClu
     cluster.api.before.append(before)
 
 
-def test_a_network_that_comes_while_the_last_one_goes_has_its_as_number() -> None:
+def test_network_created_during_deletion_of_the_last_one_has_its_as_number() -> None:
     cluster = cluster_with_bgp()
     assert not make_public(cluster, "pub", "203.0.113.0/24", "calico-bgp").errors
 
@@ -95,7 +95,7 @@ def test_a_network_that_comes_while_the_last_one_goes_has_its_as_number() -> Non
     assert not cluster.api.get(CONFIGURATION)["metadata"]["annotations"]
 
 
-def test_of_the_last_two_networks_that_are_deleted_at_the_same_moment_one_removes_the_as_number() -> None:
+def test_concurrent_deletion_of_the_last_two_networks_removes_the_as_number() -> None:
     """Each has read that the other one still needs it."""
     cluster = cluster_with_bgp()
     for name, its in (("pub", "203.0.113.0/24"), ("far", "198.51.100.0/24")):
@@ -111,7 +111,7 @@ def test_of_the_last_two_networks_that_are_deleted_at_the_same_moment_one_remove
     assert not cluster.api.get(CONFIGURATION)["metadata"]["annotations"]
 
 
-def test_a_network_that_cannot_be_made_leaves_it_as_it_was() -> None:
+def test_failed_network_creation_leaves_the_bgp_configuration_unchanged() -> None:
     """Though nothing was made for it: there was a BGPConfiguration, and a BGPPeer that serves."""
     cluster = cluster_with_bgp()
     cluster.api.put(RAW.bgp_peer, {"metadata": {"name": "theirs"}, "spec": {"peerIP": "10.240.0.5", "asNumber": 64514}})
@@ -123,7 +123,7 @@ def test_a_network_that_cannot_be_made_leaves_it_as_it_was() -> None:
 
 
 @pytest.mark.parametrize("theirs", [False, True])
-def test_a_list_that_was_made_for_a_network_goes_with_the_last_network(theirs: bool) -> None:
+def test_list_created_for_a_network_is_removed_with_the_last_network(theirs: bool) -> None:
     """Unless there is something of others in it: it is theirs then."""
     cluster = cluster_with_bgp(asNumber=64512)
     assert not make_public(cluster, "pub", "203.0.113.0/24", "calico-bgp").errors
@@ -148,7 +148,7 @@ def entries(cluster: FakeCluster) -> list[Json]:
     return entries_of(cluster.api.get(CONFIGURATION))
 
 
-def test_an_entry_that_moves_in_its_list_meanwhile_is_removed_and_no_other_one() -> None:
+def test_entry_that_moved_in_its_list_is_removed_and_no_other() -> None:
     """I6: its place was read before somebody else removed an entry in front of it."""
     first, last = OTHERS
     cluster = cluster_with_bgp(asNumber=64512, serviceLoadBalancerIPs=[first])
@@ -163,7 +163,7 @@ def test_an_entry_that_moves_in_its_list_meanwhile_is_removed_and_no_other_one()
     assert entries(cluster) == [last]
 
 
-def test_an_address_that_somebody_else_adds_to_a_list_meanwhile_is_not_added_twice() -> None:
+def test_address_added_concurrently_is_not_added_twice() -> None:
     """Nor is theirs removed with the VM's (I6)."""
     cluster = cluster_with_bgp(asNumber=64512, serviceLoadBalancerIPs=[*OTHERS])
     assert not make_public(cluster, "pub", "203.0.113.0/24", "calico-bgp").errors

@@ -69,7 +69,7 @@ def pods_of_a_worker(cluster: FakeCluster) -> Callable[[int], None]:
     return lambda number: cluster.hold_by_pod(f"10.133.0.{40 + number}") if number <= 8 else None
 
 
-def test_the_addresses_of_many_vms_leave_their_block_in_one_write(cluster: FakeCluster) -> None:
+def test_attach_of_many_vms_writes_their_ipam_block_once(cluster: FakeCluster) -> None:
     assert not move(cluster).errors
     assert cluster.api.writes.count("replace ipamblock/10-133-0-0-26") == 1
     assert cluster.api.tried[("update", "ipamblocks")] == 1
@@ -79,13 +79,13 @@ def test_the_addresses_of_many_vms_leave_their_block_in_one_write(cluster: FakeC
     cluster.check()
 
 
-def test_many_vms_are_detached_with_one_write_to_their_block(cluster: FakeCluster) -> None:
+def test_detach_of_many_vms_writes_their_ipam_block_once(cluster: FakeCluster) -> None:
     assert not cluster.detach(*NAMES).errors
     assert cluster.api.tried[("update", "ipamblocks")] == 1
     assert (cluster.held_in_calico(), cluster.records()) == ({}, {})
 
 
-def test_after_a_conflict_only_the_block_is_read_again_and_nothing_of_others_is_lost(cluster: FakeCluster) -> None:
+def test_conflict_reads_only_the_block_again_and_preserves_foreign_entries(cluster: FakeCluster) -> None:
     at_each_put(cluster, pods_of_a_worker(cluster))
     listed = cluster.api.tried.copy()
     assert not move(cluster).errors
@@ -96,7 +96,7 @@ def test_after_a_conflict_only_the_block_is_read_again_and_nothing_of_others_is_
     cluster.check()
 
 
-def test_the_address_of_a_vm_that_starts_meanwhile_is_not_released_and_those_of_the_others_are(
+def test_address_of_a_vm_started_concurrently_is_not_released(
     cluster: FakeCluster,
 ) -> None:
     address = cluster.pin("web-5")
@@ -117,7 +117,7 @@ def test_the_address_of_a_vm_that_starts_meanwhile_is_not_released_and_those_of_
     cluster.check()
 
 
-def test_what_is_released_already_is_released_again_without_harm(cluster: FakeCluster) -> None:
+def test_repeated_release_after_a_lost_response_is_harmless(cluster: FakeCluster) -> None:
     """The answer to the write was lost."""
     first = cluster.api
     cluster.api = FaultyApi(first, ScriptedApiFaults(update__IPAMBlock="done-cut,"))  # type: ignore[assignment]
@@ -126,7 +126,7 @@ def test_what_is_released_already_is_released_again_without_harm(cluster: FakeCl
     cluster.check()
 
 
-def test_where_the_block_may_not_be_written_every_vm_keeps_what_it_had(cluster: FakeCluster) -> None:
+def test_forbidden_block_write_leaves_attached_vms_unchanged(cluster: FakeCluster) -> None:
     pins = {name: cluster.pin(name) for name in NAMES}
     held, records = cluster.held_in_calico(), cluster.holders()
     cluster.forbid_ipam_writes()
@@ -139,7 +139,7 @@ def test_where_the_block_may_not_be_written_every_vm_keeps_what_it_had(cluster: 
         cluster.check()
 
 
-def test_where_the_block_may_not_be_written_a_detached_vm_keeps_what_it_had(cluster: FakeCluster) -> None:
+def test_forbidden_block_write_leaves_a_detached_vm_unchanged(cluster: FakeCluster) -> None:
     """Where no authorizer can say so before: otherwise it is detached, and only its record stays (test_permissions)."""
     pin, held, records = cluster.pin(), cluster.held_in_calico(), cluster.holders()
     cluster.forbid_ipam_writes()
@@ -149,7 +149,7 @@ def test_where_the_block_may_not_be_written_a_detached_vm_keeps_what_it_had(clus
     cluster.check()
 
 
-def test_where_others_write_the_block_without_end_every_vm_keeps_what_it_had(cluster: FakeCluster) -> None:
+def test_endless_block_conflicts_leave_vms_unchanged(cluster: FakeCluster) -> None:
     def count_up(_: int) -> None:
         cluster.api.change(
             BLOCK, lambda block: block["spec"].update(sequenceNumber=block["spec"]["sequenceNumber"] + 1)
@@ -167,9 +167,7 @@ def test_where_others_write_the_block_without_end_every_vm_keeps_what_it_had(clu
 
 
 @pytest.mark.parametrize("verb", ["attach", "detach"])
-def test_a_vm_that_is_killed_halfway_starts_with_an_address_that_is_recorded_for_it(
-    cluster: FakeCluster, verb: str
-) -> None:
+def test_vm_starts_with_its_allocated_address_after_a_killed_command(cluster: FakeCluster, verb: str) -> None:
     """Whatever is written last, the VM's template, Calico and the records agree on the address that it gets."""
     for last in range(1, 6):
         cluster = FakeCluster()
@@ -197,7 +195,7 @@ def test_a_vm_that_is_killed_halfway_starts_with_an_address_that_is_recorded_for
         assert not gets or gets in cluster.records()
 
 
-def test_a_dry_run_of_the_server_sends_one_write_for_all(cluster: FakeCluster) -> None:
+def test_server_dry_run_sends_one_block_write(cluster: FakeCluster) -> None:
     done = move(cluster, dry_run="server")
     assert not done.errors
     assert cluster.api.tried[("update", "ipamblocks")] == 1
@@ -205,7 +203,7 @@ def test_a_dry_run_of_the_server_sends_one_write_for_all(cluster: FakeCluster) -
     assert cluster.api.writes == []
 
 
-def test_a_diff_shows_the_block_without_all_of_the_addresses(cluster: FakeCluster) -> None:
+def test_diff_shows_the_block_without_the_released_addresses(cluster: FakeCluster) -> None:
     from kubectl_yoshi.output.plan_printer import object_changes
 
     (schedule,) = [

@@ -14,7 +14,7 @@ CIDRS = pytest.mark.parametrize("cidr", ["10.133.0.0/28", "10.133.0.0/23"], ids=
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_of_more_vms_than_addresses_exactly_as_many_get_one(seed: int) -> None:
+def test_exactly_as_many_vms_are_attached_as_there_are_addresses(seed: int) -> None:
     cluster = FakeCluster()
     cluster.network(cidr="10.133.0.0/29")
     names = [f"web-{number}" for number in range(9)]
@@ -31,7 +31,7 @@ def test_of_more_vms_than_addresses_exactly_as_many_get_one(seed: int) -> None:
 
 @CIDRS
 @pytest.mark.parametrize("seed", SEEDS)
-def test_one_vm_that_is_attached_many_times_has_one_address_and_one_record(cidr: str, seed: int) -> None:
+def test_vm_attached_concurrently_has_one_address_and_one_allocation(cidr: str, seed: int) -> None:
     cluster = FakeCluster()
     cluster.network(cidr=cidr)
     cluster.vm()
@@ -43,7 +43,7 @@ def test_one_vm_that_is_attached_many_times_has_one_address_and_one_record(cidr:
 
 @CIDRS
 @pytest.mark.parametrize("seed", SEEDS)
-def test_whoever_asks_for_one_address_one_gets_it(cidr: str, seed: int) -> None:
+def test_one_address_requested_by_many_is_assigned_once(cidr: str, seed: int) -> None:
     cluster = FakeCluster()
     cluster.network(cidr=cidr)
     names = [f"web-{number}" for number in range(5)]
@@ -59,7 +59,7 @@ def test_whoever_asks_for_one_address_one_gets_it(cidr: str, seed: int) -> None:
 
 @CIDRS
 @pytest.mark.parametrize("seed", SEEDS)
-def test_a_vm_on_two_networks_at_once_ends_up_on_one(cidr: str, seed: int) -> None:
+def test_vm_attached_to_two_networks_at_once_is_on_one(cidr: str, seed: int) -> None:
     cluster = FakeCluster()
     cluster.network(cidr=cidr)
     cluster.network("red", "10.144.0.0/23")
@@ -71,7 +71,7 @@ def test_a_vm_on_two_networks_at_once_ends_up_on_one(cidr: str, seed: int) -> No
 
 @CIDRS
 @pytest.mark.parametrize("seed", SEEDS)
-def test_attaching_detaching_and_collecting_side_by_side_keep_the_invariants(cidr: str, seed: int) -> None:
+def test_concurrent_attach_detach_and_gc_keep_the_invariants(cidr: str, seed: int) -> None:
     cluster = FakeCluster()
     cluster.network(cidr=cidr)
     names = [f"web-{number}" for number in range(4)]
@@ -91,7 +91,7 @@ def test_attaching_detaching_and_collecting_side_by_side_keep_the_invariants(cid
 
 @CIDRS
 @pytest.mark.parametrize("seed", SEEDS)
-def test_a_network_that_is_deleted_while_vms_are_attached_leaves_no_vm_without_it(cidr: str, seed: int) -> None:
+def test_network_deleted_during_attaches_leaves_no_attached_vm(cidr: str, seed: int) -> None:
     cluster = FakeCluster()
     cluster.network(cidr=cidr)
     names = [f"web-{number}" for number in range(4)]

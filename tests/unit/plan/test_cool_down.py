@@ -49,7 +49,7 @@ def later(cluster: FakeCluster, **time: float) -> None:
 
 
 @SIZES
-def test_an_address_that_was_given_back_is_handed_out_to_nobody_else_until_it_has_cooled(cidr: str) -> None:
+def test_released_address_is_assigned_to_no_other_vm_during_cool_down(cidr: str) -> None:
     cluster = cooling(cidr, **RANGE)
     cluster.attach("web-1")
     cluster.detach("web-1")
@@ -67,7 +67,7 @@ def test_an_address_that_was_given_back_is_handed_out_to_nobody_else_until_it_ha
     cluster.check()
 
 
-def test_without_a_cool_down_it_is_handed_out_at_once() -> None:
+def test_released_address_without_cool_down_is_assigned_at_once() -> None:
     cluster = cooling(coolDown="0s", **RANGE)
     cluster.attach("web-1")
     cluster.detach("web-1")
@@ -75,7 +75,7 @@ def test_without_a_cool_down_it_is_handed_out_at_once() -> None:
     assert cluster.holders() == {"10.133.0.1": "prod/web-2"}
 
 
-def test_reservations_of_any_address_leave_out_what_cools_down_and_named_ones_may_have_it() -> None:
+def test_reserve_count_skips_cooling_addresses_and_named_reservations_do_not() -> None:
     cluster = cooling(**RANGE)
     cluster.attach("web-1")
     cluster.detach("web-1")
@@ -85,7 +85,7 @@ def test_reservations_of_any_address_leave_out_what_cools_down_and_named_ones_ma
 
 
 @SIZES
-def test_asked_for_by_name_who_had_it_gets_it_and_another_is_told_how_long(cidr: str) -> None:
+def test_requested_cooling_address_is_assigned_only_to_its_last_owner(cidr: str) -> None:
     cluster = cooling(cidr)
     cluster.attach("web-1", ip="10.133.0.9")
     cluster.detach("web-1")
@@ -101,7 +101,7 @@ def test_asked_for_by_name_who_had_it_gets_it_and_another_is_told_how_long(cidr:
 
 @SIZES
 @pytest.mark.parametrize("cool_down", ["10m", "0s"])
-def test_a_vm_made_anew_gets_its_old_address_back_while_it_is_free(cidr: str, cool_down: str) -> None:
+def test_recreated_vm_gets_its_old_address_while_it_is_free(cidr: str, cool_down: str) -> None:
     cluster = cooling(cidr, coolDown=cool_down)
     cluster.attach("web-1")
     (lowest,) = cluster.holders()
@@ -117,7 +117,7 @@ def test_a_vm_made_anew_gets_its_old_address_back_while_it_is_free(cidr: str, co
     cluster.check()
 
 
-def test_many_made_anew_by_one_command_each_get_their_own_back() -> None:
+def test_many_recreated_vms_each_get_their_old_address() -> None:
     cluster = cooling(coolDown="0s")
     names = ("web-1", "web-2", "web-3", "web-4")
     cluster.attach(*names)
@@ -134,7 +134,7 @@ def test_many_made_anew_by_one_command_each_get_their_own_back() -> None:
     cluster.check()
 
 
-def test_an_old_address_that_another_has_or_that_a_pod_uses_is_not_given_back() -> None:
+def test_old_address_in_use_is_not_assigned_again() -> None:
     cluster = cooling(coolDown="0s")
     cluster.attach("web-1")
     cluster.detach("web-1")
@@ -149,7 +149,7 @@ def test_an_old_address_that_another_has_or_that_a_pod_uses_is_not_given_back() 
     assert cluster.holders()["10.133.0.4"] == "prod/web-3"
 
 
-def test_a_vm_of_that_name_in_another_namespace_is_another_owner() -> None:
+def test_vm_of_the_same_name_in_another_namespace_is_another_owner() -> None:
     cluster = cooling(**RANGE)
     cluster.vm("web-1", "dev")
     cluster.attach("prod/web-1")
@@ -158,7 +158,7 @@ def test_a_vm_of_that_name_in_another_namespace_is_another_owner() -> None:
     assert cluster.holders() == {"10.133.0.2": "dev/web-1"}
 
 
-def test_a_move_from_one_address_to_another_leaves_the_first_to_cool_down() -> None:
+def test_replaced_address_cools_down() -> None:
     cluster = cooling(**RANGE)
     cluster.attach("web-1")
     cluster.attach("web-1", ip="10.133.0.3", replace=True)
@@ -169,18 +169,18 @@ def test_a_move_from_one_address_to_another_leaves_the_first_to_cool_down() -> N
 @pytest.mark.parametrize(
     ("text", "seconds"), [("10m", 600), ("1h30m", 5400), ("45s", 45), ("720h", 2592000), ("0s", 0)]
 )
-def test_a_cool_down_is_a_time(text: str, seconds: int) -> None:
+def test_cool_down_is_parsed_as_a_duration(text: str, seconds: int) -> None:
     assert parse_cool_down(text) == seconds
 
 
 @pytest.mark.parametrize("value", ["", "10", "m", "10 minutes", 600, "-1m", "721h", ["10m"]])
-def test_what_is_no_time_or_too_long_is_a_mistake(value: object) -> None:
+def test_invalid_cool_down_is_a_usage_error(value: object) -> None:
     with pytest.raises(UsageError, match="coolDown"):
         parse_cool_down(value)
 
 
 @given(st.integers(1, 30 * 86400))
-def test_a_time_that_is_told_is_as_long_as_what_is_left_to_the_unit(seconds: int) -> None:
+def test_format_duration_rounds_up_to_its_unit(seconds: int) -> None:
     told = parse_cool_down(format_duration(seconds))
     assert 0 <= seconds - told < (60 if seconds >= 3600 else 1)
     assert parse_cool_down(format_duration(seconds - 0.5)) == told or seconds >= 3600

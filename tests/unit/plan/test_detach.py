@@ -28,7 +28,7 @@ pytestmark = pytest.mark.I5
 BLUE = NETWORKWIZARD.ref("blue", "prod")
 
 
-def test_a_halted_vm_is_as_it_was_before_it_was_attached(cluster: FakeCluster) -> None:
+def test_detach_restores_a_halted_vm(cluster: FakeCluster) -> None:
     template = {"metadata": {"annotations": {"team": "a"}}, "spec": {"domain": {"devices": {}}, "new": [1]}}
     before = cluster.vm(template=template)
     cluster.attach()
@@ -41,7 +41,7 @@ def test_a_halted_vm_is_as_it_was_before_it_was_attached(cluster: FakeCluster) -
     assert cluster.api.writes == ["patch virtualmachine/web-1", "patch networkwizard/blue status"]
 
 
-def test_the_same_again_changes_nothing(cluster: FakeCluster) -> None:
+def test_detach_is_idempotent(cluster: FakeCluster) -> None:
     cluster.vm()
     cluster.attach()
     cluster.detach()
@@ -52,7 +52,7 @@ def test_the_same_again_changes_nothing(cluster: FakeCluster) -> None:
     assert cluster.api.writes == []
 
 
-def test_the_last_address_of_a_block_leaves_the_block_as_long_as_its_history_is_worth_knowing() -> None:
+def test_empty_block_is_kept_for_its_history() -> None:
     cluster = FakeCluster()
     cluster.network(cidr="10.0.0.0/8")
     cluster.vm()
@@ -64,7 +64,7 @@ def test_the_last_address_of_a_block_leaves_the_block_as_long_as_its_history_is_
     assert len(block["status"]["history"]) == 1
 
 
-def test_what_calico_holds_for_a_halted_vm_is_released_before_the_template_and_the_record_are(
+def test_detach_releases_ipam_before_the_template_and_the_allocation(
     cluster: FakeCluster,
 ) -> None:
     cluster.running(pin="10.133.0.7")
@@ -84,7 +84,7 @@ def test_what_calico_holds_for_a_halted_vm_is_released_before_the_template_and_t
     assert cluster.records() == {}
 
 
-def test_a_running_vm_keeps_its_record_and_is_said_to_need_a_restart(cluster: FakeCluster) -> None:
+def test_detach_of_a_running_vm_keeps_its_allocation_and_needs_a_restart(cluster: FakeCluster) -> None:
     cluster.running(pin="10.133.0.7")
     cluster.attach()
     done = cluster.detach()
@@ -96,7 +96,7 @@ def test_a_running_vm_keeps_its_record_and_is_said_to_need_a_restart(cluster: Fa
 
 
 @pytest.mark.parametrize("spec", [{"runStrategy": "Always"}, {"runStrategy": "RerunOnFailure"}, {"running": True}])
-def test_with_restart_a_running_vm_is_stopped_released_and_started(cluster: FakeCluster, spec: dict[str, Any]) -> None:
+def test_detach_with_restart_stops_releases_and_starts_the_vm(cluster: FakeCluster, spec: dict[str, Any]) -> None:
     cluster.running(pin="10.133.0.7", **spec)
     cluster.attach()
     done = cluster.detach(restart=True)
@@ -109,7 +109,9 @@ def test_with_restart_a_running_vm_is_stopped_released_and_started(cluster: Fake
 
 
 @pytest.mark.parametrize("spec", [{"runStrategy": "Always"}, {"runStrategy": "RerunOnFailure"}, {"running": True}])
-def test_what_was_stopped_in_vain_is_started_again_as_it_was(cluster: FakeCluster, spec: dict[str, Any]) -> None:
+def test_vm_stopped_in_vain_is_started_again_with_the_same_run_strategy(
+    cluster: FakeCluster, spec: dict[str, Any]
+) -> None:
     cluster.running(pin="10.133.0.7", **spec)
     cluster.attach()
     cluster.forbid_ipam_writes(reviews=False)
@@ -123,7 +125,7 @@ def test_what_was_stopped_in_vain_is_started_again_as_it_was(cluster: FakeCluste
     assert cluster.holders() == {"10.133.0.7": "prod/web-1"}
 
 
-def test_the_record_of_a_vm_that_was_detached_while_it_ran_goes_when_it_is_detached_again(cluster: FakeCluster) -> None:
+def test_second_detach_after_the_stop_removes_the_allocation(cluster: FakeCluster) -> None:
     cluster.running(pin="10.133.0.7")
     cluster.attach()
     cluster.detach()
@@ -136,7 +138,7 @@ def test_the_record_of_a_vm_that_was_detached_while_it_ran_goes_when_it_is_detac
 
 @pytest.mark.parametrize("kind", [VMI, POD], ids=["instances", "pods"])
 @pytest.mark.parametrize("running", [True, False])
-def test_a_record_stays_if_whether_the_vm_runs_cannot_be_told(kind: Any, running: bool) -> None:
+def test_allocation_is_kept_if_instances_or_pods_are_unreadable(kind: Any, running: bool) -> None:
     cluster = FakeCluster(keeps=False)
     cluster.network()
     if running:
@@ -152,7 +154,7 @@ def test_a_record_stays_if_whether_the_vm_runs_cannot_be_told(kind: Any, running
     assert any("10.133.0.7 stays recorded" in note for note in done.notes)
 
 
-def test_a_record_stays_if_what_calico_holds_cannot_be_told(cluster: FakeCluster) -> None:
+def test_allocation_is_kept_if_ipam_is_unreadable(cluster: FakeCluster) -> None:
     cluster.vm()
     cluster.attach()
     cluster.api.refuse("get", RAW.handle)
@@ -161,7 +163,7 @@ def test_a_record_stays_if_what_calico_holds_cannot_be_told(cluster: FakeCluster
     assert any("cannot check whether Calico still holds it" in note for note in done.notes)
 
 
-def test_a_vm_that_may_not_be_read_is_not_taken_for_gone(cluster: FakeCluster) -> None:
+def test_unreadable_vm_is_not_treated_as_deleted(cluster: FakeCluster) -> None:
     cluster.vm()
     cluster.attach()
     cluster.api.refuse("get", VM)
@@ -169,7 +171,7 @@ def test_a_vm_that_may_not_be_read_is_not_taken_for_gone(cluster: FakeCluster) -
     assert cluster.holders() == {"10.133.0.1": "prod/web-1"}
 
 
-def test_a_vm_that_may_not_be_patched_keeps_its_record(cluster: FakeCluster) -> None:
+def test_vm_that_cannot_be_patched_keeps_its_allocation(cluster: FakeCluster) -> None:
     cluster.vm()
     cluster.attach()
     cluster.api.refuse("patch", VM)
@@ -178,7 +180,7 @@ def test_a_vm_that_may_not_be_patched_keeps_its_record(cluster: FakeCluster) -> 
     cluster.check()
 
 
-def test_a_vm_that_is_gone_gives_its_address_back(cluster: FakeCluster) -> None:
+def test_detach_of_a_deleted_vm_releases_its_address(cluster: FakeCluster) -> None:
     cluster.vm()
     cluster.attach()
     cluster.delete_vm()
@@ -186,7 +188,7 @@ def test_a_vm_that_is_gone_gives_its_address_back(cluster: FakeCluster) -> None:
     assert cluster.records() == {}
 
 
-def test_a_vm_that_is_gone_while_its_pod_still_runs_keeps_its_record(cluster: FakeCluster) -> None:
+def test_deleted_vm_with_a_running_pod_keeps_its_allocation(cluster: FakeCluster) -> None:
     cluster.running(pin="10.133.0.7")
     cluster.attach()
     pod = cluster.api.get(POD.ref("virt-launcher-web-1", "prod"))
@@ -198,7 +200,7 @@ def test_a_vm_that_is_gone_while_its_pod_still_runs_keeps_its_record(cluster: Fa
 
 
 @pytest.mark.parametrize("name", ["web-1", "web.one"])
-def test_a_record_stays_as_long_as_the_pod_is_there_though_the_guest_has_ended(name: str) -> None:
+def test_allocation_is_kept_while_the_pod_exists_after_the_guest_ended(name: str) -> None:
     cluster = FakeCluster(keeps=False)
     cluster.network()
     cluster.running(name, pin="10.133.0.7")
@@ -209,11 +211,11 @@ def test_a_record_stays_as_long_as_the_pod_is_there_though_the_guest_has_ended(n
     assert any(f"pod/virt-launcher-{name}" in note for note in done.notes), done.notes
 
 
-def test_a_vm_that_never_was_is_refused(cluster: FakeCluster) -> None:
+def test_missing_vm_is_refused(cluster: FakeCluster) -> None:
     assert 'VM "web-1" not found' in refusal(cluster.detach()).message
 
 
-def test_the_records_of_others_stay(cluster: FakeCluster) -> None:
+def test_detach_keeps_the_allocations_of_other_vms(cluster: FakeCluster) -> None:
     names = ("web-1", "web-2", "web-3")
     for name in names:
         cluster.vm(name)
@@ -224,7 +226,7 @@ def test_the_records_of_others_stay(cluster: FakeCluster) -> None:
     cluster.check()
 
 
-def test_a_pin_on_another_network_stays(cluster: FakeCluster) -> None:
+def test_pin_on_another_network_is_kept(cluster: FakeCluster) -> None:
     cluster.network("red", "10.144.0.0/24")
     cluster.vm()
     cluster.attach(network="prod/red")
@@ -234,7 +236,7 @@ def test_a_pin_on_another_network_stays(cluster: FakeCluster) -> None:
     assert requested_network(cluster.now()) == "red"
 
 
-def test_a_record_that_another_vm_got_meanwhile_is_not_given_back(cluster: FakeCluster) -> None:
+def test_allocation_reassigned_concurrently_is_not_released(cluster: FakeCluster) -> None:
     cluster.vm("web-1")
     cluster.vm("web-2")
     cluster.attach("web-1")
@@ -253,7 +255,7 @@ def test_a_record_that_another_vm_got_meanwhile_is_not_given_back(cluster: FakeC
     assert cluster.holders() == {"10.133.0.1": "prod/web-2"}
 
 
-def test_a_detachment_that_was_killed_is_finished_by_the_same_command(cluster: FakeCluster) -> None:
+def test_killed_detach_is_completed_by_a_second_run(cluster: FakeCluster) -> None:
     cluster.vm()
     cluster.attach()
 
@@ -271,7 +273,7 @@ def test_a_detachment_that_was_killed_is_finished_by_the_same_command(cluster: F
     assert cluster.records() == {}
 
 
-def test_the_originals_record_goes_with_its_vm() -> None:
+def test_legacy_allocation_is_removed_by_detach() -> None:
     for cidr in ("10.133.0.0/24", "10.133.0.0/16"):
         cluster = FakeCluster()
         cluster.network(cidr=cidr)
@@ -282,7 +284,7 @@ def test_the_originals_record_goes_with_its_vm() -> None:
         assert cluster.pin() == ""
 
 
-def test_annotations_that_are_not_ours_stay_on_the_template(cluster: FakeCluster) -> None:
+def test_foreign_annotations_of_the_template_are_preserved(cluster: FakeCluster) -> None:
     cluster.vm(template={"metadata": {"annotations": {"cni.projectcalico.org/ipv4pools": '["x"]'}}, "spec": {}})
     cluster.attach()
     assert {IP_ADDRS_ANNOTATION, HW_ADDR_ANNOTATION} <= set(cluster.now().template_annotations)
@@ -293,7 +295,7 @@ def test_annotations_that_are_not_ours_stay_on_the_template(cluster: FakeCluster
 # -- ips release ----------------------------------------------------------------------------------------------------
 
 
-def test_a_reservation_is_released_and_released_again(cluster: FakeCluster) -> None:
+def test_release_of_a_reservation_is_idempotent(cluster: FakeCluster) -> None:
     cluster.reserve("10.133.0.9", "10.133.0.10", note="printer")
     done = cluster.release("10.133.0.9")
     assert done.plan.results == {"10.133.0.9": "reserved (printer)"}
@@ -301,7 +303,7 @@ def test_a_reservation_is_released_and_released_again(cluster: FakeCluster) -> N
     assert not cluster.release("10.133.0.9").has_changed()
 
 
-def test_an_address_that_a_vm_carries_is_not_released(cluster: FakeCluster) -> None:
+def test_address_on_a_vm_is_not_released(cluster: FakeCluster) -> None:
     cluster.vm()
     cluster.attach()
     refused = refusal(cluster.release("10.133.0.1"), "10.133.0.1")
@@ -314,9 +316,7 @@ def test_an_address_that_a_vm_carries_is_not_released(cluster: FakeCluster) -> N
     ("refused", "says"),
     [(("list",), "still requests it"), (("list", "get"), "cannot check whether the VM requests it: may not get")],
 )
-def test_an_address_is_not_released_where_vms_may_not_be_seen(
-    cluster: FakeCluster, refused: tuple[str], says: str
-) -> None:
+def test_address_is_not_released_if_vms_are_unreadable(cluster: FakeCluster, refused: tuple[str], says: str) -> None:
     cluster.vm()
     cluster.attach()
     for verb in refused:
@@ -325,7 +325,7 @@ def test_an_address_is_not_released_where_vms_may_not_be_seen(
     assert cluster.holders() == {"10.133.0.1": "prod/web-1"}
 
 
-def test_an_address_that_a_vm_still_runs_with_is_not_released(cluster: FakeCluster) -> None:
+def test_address_of_a_running_instance_is_not_released(cluster: FakeCluster) -> None:
     cluster.running(pin="10.133.0.7")
     cluster.attach()
     cluster.detach()
@@ -333,7 +333,7 @@ def test_an_address_that_a_vm_still_runs_with_is_not_released(cluster: FakeClust
     assert cluster.holders() == {"10.133.0.7": "prod/web-1"}
 
 
-def test_an_address_of_a_vm_that_is_gone_is_released_in_calico_too(cluster: FakeCluster) -> None:
+def test_release_of_the_address_of_a_deleted_vm_includes_ipam(cluster: FakeCluster) -> None:
     cluster.vm()
     cluster.attach()
     cluster.hold("10.133.0.1", "k8s-pod-network.vmi.prod.web-1")
@@ -343,7 +343,7 @@ def test_an_address_of_a_vm_that_is_gone_is_released_in_calico_too(cluster: Fake
     assert cluster.held_in_calico() == {}
 
 
-def test_what_may_not_be_written_is_refused_and_not_tried_for_ever(cluster: FakeCluster) -> None:
+def test_forbidden_release_fails_after_a_limited_number_of_tries(cluster: FakeCluster) -> None:
     cluster.reserve("10.133.0.9")
     cluster.api.refuse("patch", NETWORKWIZARD)
     cluster.api.tried.clear()
@@ -355,7 +355,7 @@ def test_what_may_not_be_written_is_refused_and_not_tried_for_ever(cluster: Fake
 
 @pytest.mark.parametrize("cidr", ["10.133.0.0/24", "10.133.0.0/16"])
 @pytest.mark.parametrize("address", ["10.200.0.1", "fd00::1"])
-def test_an_address_of_another_network_is_refused(cidr: str, address: str) -> None:
+def test_release_of_an_address_of_another_network_is_refused(cidr: str, address: str) -> None:
     cluster = FakeCluster()
     cluster.network(cidr=cidr)
     with pytest.raises(PreconditionFailed, match="is not an address of network prod/blue"):
@@ -366,7 +366,7 @@ def test_an_address_of_another_network_is_refused(cidr: str, address: str) -> No
 
 
 @pytest.mark.parametrize("cidr", ["10.133.0.0/24", "10.133.0.0/16"])
-def test_the_addresses_named_are_reserved_once(cidr: str) -> None:
+def test_reserve_of_named_addresses_is_idempotent(cidr: str) -> None:
     cluster = FakeCluster()
     cluster.network(cidr=cidr)
     done = cluster.reserve("10.133.0.9", "10.133.0.77", note="printer")
@@ -377,7 +377,7 @@ def test_the_addresses_named_are_reserved_once(cidr: str) -> None:
 
 
 @pytest.mark.parametrize("cidr", ["10.133.0.0/24", "10.133.0.0/16", "fd00::/64"])
-def test_as_many_as_wanted_are_reserved(cidr: str) -> None:
+def test_reserve_count_reserves_that_many_addresses(cidr: str) -> None:
     cluster = FakeCluster()
     cluster.network(cidr=cidr)
     done = cluster.reserve(count=5)
@@ -386,7 +386,7 @@ def test_as_many_as_wanted_are_reserved(cidr: str) -> None:
     cluster.check()
 
 
-def test_more_than_there_are_free_are_not_reserved_at_all() -> None:
+def test_reserve_count_above_the_free_addresses_reserves_none() -> None:
     cluster = FakeCluster()
     cluster.network(cidr="10.133.0.0/29")
     with pytest.raises(PreconditionFailed, match="is full"):
@@ -394,7 +394,7 @@ def test_more_than_there_are_free_are_not_reserved_at_all() -> None:
     assert cluster.records() == {}
 
 
-def test_all_of_a_block_and_more_are_reserved_though_somebody_is_faster_in_one_of_them() -> None:
+def test_reserve_count_over_several_blocks_survives_a_faster_writer() -> None:
     cluster = FakeCluster()
     cluster.network(cidr="10.133.0.0/22")
     seen: list[ObjectRef] = []
@@ -426,7 +426,7 @@ def test_all_of_a_block_and_more_are_reserved_though_somebody_is_faster_in_one_o
         ("10.133.0.3", "ipamblock/10-133-0-0-26 uses it"),
     ],
 )
-def test_what_is_not_free_is_not_reserved_and_nothing_beside_it(cluster: FakeCluster, address: str, why: str) -> None:
+def test_reserve_with_an_unavailable_address_reserves_nothing(cluster: FakeCluster, address: str, why: str) -> None:
     cluster.vm()
     cluster.attach()
     cluster.reserve("10.133.0.2", note="theirs")
@@ -437,12 +437,12 @@ def test_what_is_not_free_is_not_reserved_and_nothing_beside_it(cluster: FakeClu
     assert cluster.holders() == before
 
 
-def test_calicos_own_addresses_are_not_among_those_that_are_chosen(cluster: FakeCluster) -> None:
+def test_reserve_count_skips_addresses_in_ipam(cluster: FakeCluster) -> None:
     cluster.hold_by_pod("10.133.0.1")
     assert list(cluster.reserve(count=2).results) == ["10.133.0.2", "10.133.0.3"]
 
 
-def test_reserving_without_the_right_is_an_error(cluster: FakeCluster) -> None:
+def test_reserve_without_permission_is_an_error(cluster: FakeCluster) -> None:
     cluster.api.refuse("patch", NETWORKWIZARD)
     with pytest.raises(ApiError, match="may not patch"):
         cluster.reserve("10.133.0.9")
@@ -451,7 +451,7 @@ def test_reserving_without_the_right_is_an_error(cluster: FakeCluster) -> None:
 
 @pytest.mark.parametrize("killed", [False, True])
 @pytest.mark.parametrize("network", ["blue", "lab"])
-def test_an_attachment_that_goes_on_while_its_vm_is_detached_leaves_no_address_without_a_record(
+def test_attach_continuing_during_a_detach_leaves_no_unrecorded_address(
     cluster: FakeCluster, network: str, killed: bool
 ) -> None:
     """The VM wishes for the network only, so taking the wish off touches nothing that the attachment writes."""

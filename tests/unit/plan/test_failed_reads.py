@@ -62,7 +62,7 @@ PLANNERS: dict[str, Callable[[PlanContext], object]] = {
 
 @pytest.mark.parametrize("cidr", ["10.133.0.0/24", "10.133.0.0/16"])
 @pytest.mark.parametrize("name", PLANNERS)
-def test_a_failed_read_ends_the_planning_whichever_round_it_is(name: str, cidr: str) -> None:
+def test_failed_read_in_any_round_ends_the_planning(name: str, cidr: str) -> None:
     cluster = FakeCluster()
     cluster.network(cidr=cidr)
     cluster.running()

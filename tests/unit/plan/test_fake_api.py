@@ -34,12 +34,12 @@ def api() -> FakeApi:
     return made
 
 
-def test_a_second_object_of_that_name_is_refused(api: FakeApi) -> None:
+def test_create_of_an_existing_name_is_refused(api: FakeApi) -> None:
     with pytest.raises(AlreadyExistsError):
         api.create(REF, BODY)
 
 
-def test_a_patch_that_does_not_fit_changes_nothing_at_all(api: FakeApi) -> None:
+def test_patch_with_a_failed_test_changes_nothing(api: FakeApi) -> None:
     before = api.get(REF)
     ops = PatchBuilder().add(("spec", "y"), 2).test(("spec", "x"), 5).ops
     with pytest.raises(PatchTestFailedError):
@@ -47,7 +47,7 @@ def test_a_patch_that_does_not_fit_changes_nothing_at_all(api: FakeApi) -> None:
     assert api.get(REF) == before
 
 
-def test_a_status_patch_changes_the_status_only_and_the_other_way_round(api: FakeApi) -> None:
+def test_status_and_main_patches_are_separate(api: FakeApi) -> None:
     ops = PatchBuilder().add(("spec", "x"), 2).add(("status",), {"used": 1}).ops
     assert api.patch(REF, ops, subresource="status")["spec"] == {"x": 1}
     after = api.patch(REF, PatchBuilder().add(("spec", "x"), 3).add(("status", "used"), 7).ops)
@@ -55,12 +55,12 @@ def test_a_status_patch_changes_the_status_only_and_the_other_way_round(api: Fak
     assert after["metadata"]["generation"] == 2
 
 
-def test_a_write_that_changes_nothing_makes_no_new_version(api: FakeApi) -> None:
+def test_write_without_changes_keeps_the_resource_version(api: FakeApi) -> None:
     before = api.get(REF)
     assert api.patch(REF, PatchBuilder().add(("spec", "x"), 1).ops) == before
 
 
-def test_a_stale_object_is_not_written(api: FakeApi) -> None:
+def test_stale_object_is_not_written(api: FakeApi) -> None:
     stale = api.get(REF)
     api.patch(REF, PatchBuilder().add(("spec", "x"), 2).ops)
     with pytest.raises(ConflictError):
@@ -74,21 +74,21 @@ def test_a_stale_object_is_not_written(api: FakeApi) -> None:
         api.get(REF)
 
 
-def test_what_an_object_owned_goes_with_it(api: FakeApi) -> None:
+def test_owned_objects_are_deleted_with_their_owner(api: FakeApi) -> None:
     owned = {"metadata": {"name": "b", "namespace": "prod", "ownerReferences": [owner_reference(api.get(REF))]}}
     api.put(THING, owned)
     api.delete(REF)
     assert api.list(THING) == ()
 
 
-def test_lists_are_of_a_namespace_and_of_labels(api: FakeApi) -> None:
+def test_lists_filter_by_namespace_and_labels(api: FakeApi) -> None:
     api.put(THING, {"metadata": {"name": "b", "namespace": "dev", "labels": {"x": "y"}}})
     assert [obj["metadata"]["name"] for obj in api.list(THING)] == ["b", "a"]
     assert [obj["metadata"]["name"] for obj in api.list(THING, "prod")] == ["a"]
     assert [obj["metadata"]["name"] for obj in api.list(THING, label_selector="x=y")] == ["b"]
 
 
-def test_what_is_not_served_or_not_allowed_is_refused(api: FakeApi) -> None:
+def test_unserved_and_forbidden_requests_are_refused(api: FakeApi) -> None:
     with pytest.raises(NotServedError):
         api.list(OTHER)
     api.refuse("list", THING)

@@ -10,7 +10,7 @@ from kubectl_yoshi.model.network import NETWORKWIZARD, Network
 from tests.unit.plan.fake_cluster import FakeCluster, wizard
 
 
-def test_an_address_that_must_not_be_given_out_is_found_though_the_program_thinks_it_may(
+def test_check_finds_an_unusable_address_independently_of_the_program(
     cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Network, "unusable_reason", lambda *_: "")
@@ -49,9 +49,7 @@ def record_another(cluster: FakeCluster) -> None:
         (record_another, r"I3 prod/web-1 .* has 2 records on prod/blue"),
     ],
 )
-def test_what_violates_an_invariant_is_found(
-    cluster: FakeCluster, harm: Callable[[FakeCluster], None], says: str
-) -> None:
+def test_check_finds_violated_invariants(cluster: FakeCluster, harm: Callable[[FakeCluster], None], says: str) -> None:
     cluster.vm()
     cluster.attach()
     cluster.check()

@@ -161,7 +161,7 @@ def run(step: Step, cluster: FakeCluster) -> RunResult | YoshiError:
 
 
 @pytest.mark.parametrize("part", range(10))
-def test_courses_of_commands_under_faults(part: int) -> None:
+def test_commands_under_random_faults(part: int) -> None:
     for number in range(part, COURSES, 10):
         run_course(number)
 

@@ -32,7 +32,7 @@ def with_network(cidr: str, keeps: bool = True) -> FakeCluster:
 
 
 @CIDRS
-def test_the_address_of_a_vm_that_is_gone_is_given_back(cidr: str) -> None:
+def test_gc_releases_the_address_of_a_deleted_vm(cidr: str) -> None:
     cluster = with_network(cidr)
     for name in ("web-1", "web-2"):
         cluster.vm(name)
@@ -45,7 +45,7 @@ def test_the_address_of_a_vm_that_is_gone_is_given_back(cidr: str) -> None:
     assert cluster.records() == {}
 
 
-def test_the_address_of_a_vm_that_does_not_want_it_any_more_is_given_back(cluster: FakeCluster) -> None:
+def test_gc_releases_an_address_that_its_vm_no_longer_requests(cluster: FakeCluster) -> None:
     cluster.vm()
     cluster.attach()
     cluster.api.change(VM.ref("web-1", "prod"), lambda obj: obj["spec"]["template"].pop("metadata"))
@@ -53,14 +53,14 @@ def test_the_address_of_a_vm_that_does_not_want_it_any_more_is_given_back(cluste
     assert cluster.records() == {}
 
 
-def test_the_address_of_a_vm_that_carries_it_stays(cluster: FakeCluster) -> None:
+def test_gc_keeps_the_address_on_its_vm(cluster: FakeCluster) -> None:
     cluster.vm()
     cluster.attach()
     assert not cluster.collect().has_changed()
     cluster.check()
 
 
-def test_an_address_that_a_vm_of_another_namespace_carries_stays(cluster: FakeCluster) -> None:
+def test_gc_keeps_an_address_on_a_vm_of_another_namespace(cluster: FakeCluster) -> None:
     cluster.vm()
     cluster.attach()
     cluster.delete_vm()
@@ -69,7 +69,7 @@ def test_an_address_that_a_vm_of_another_namespace_carries_stays(cluster: FakeCl
     assert cluster.holders() == {"10.133.0.1": "prod/web-1"}
 
 
-def test_a_record_younger_than_the_grace_period_stays(cluster: FakeCluster) -> None:
+def test_gc_keeps_allocations_younger_than_the_grace_period(cluster: FakeCluster) -> None:
     cluster.vm()
     cluster.attach()
     cluster.delete_vm()
@@ -80,24 +80,24 @@ def test_a_record_younger_than_the_grace_period_stays(cluster: FakeCluster) -> N
     assert cluster.records() == {}
 
 
-def test_young_records_of_vms_that_carry_them_are_not_worth_a_word(cluster: FakeCluster) -> None:
+def test_gc_prints_no_note_for_young_allocations_in_use(cluster: FakeCluster) -> None:
     cluster.vm()
     cluster.attach()
     assert cluster.collect(grace=300.0).notes == ()
 
 
-def test_a_record_of_the_original_has_no_age_and_is_old(cluster: FakeCluster) -> None:
+def test_gc_treats_legacy_allocations_as_old(cluster: FakeCluster) -> None:
     cluster.api.change(BLUE, lambda obj: obj["status"].update(allocations={"10.133.0.5": "web-9"}))
     cluster.collect(grace=300.0)
     assert cluster.records() == {}
 
 
-def test_reservations_stay(cluster: FakeCluster) -> None:
+def test_gc_keeps_reservations(cluster: FakeCluster) -> None:
     cluster.reserve("10.133.0.9")
     assert not cluster.collect().has_changed()
 
 
-def test_the_address_of_a_vm_that_runs_with_it_stays_whether_it_wants_it_or_not(cluster: FakeCluster) -> None:
+def test_gc_keeps_the_address_of_a_running_vm(cluster: FakeCluster) -> None:
     cluster.running(pin="10.133.0.7")
     cluster.attach()
     cluster.detach()
@@ -107,7 +107,7 @@ def test_the_address_of_a_vm_that_runs_with_it_stays_whether_it_wants_it_or_not(
 
 
 @pytest.mark.parametrize("kind", [VMI, POD], ids=["instance", "pod"])
-def test_what_still_runs_of_a_vm_that_is_gone_keeps_its_address(old_calico: FakeCluster, kind: Any) -> None:
+def test_gc_keeps_the_address_of_a_remaining_instance_or_pod(old_calico: FakeCluster, kind: Any) -> None:
     old_calico.running(pin="10.133.0.7")
     old_calico.attach()
     ref = VMI.ref("web-1", "prod") if kind is VMI else POD.ref("virt-launcher-web-1", "prod")
@@ -121,7 +121,7 @@ def test_what_still_runs_of_a_vm_that_is_gone_keeps_its_address(old_calico: Fake
     assert old_calico.records() == {}
 
 
-def test_an_address_that_another_vm_runs_with_stays(old_calico: FakeCluster) -> None:
+def test_gc_keeps_an_address_that_another_vm_runs_with(old_calico: FakeCluster) -> None:
     old_calico.vm("web-1")
     old_calico.attach("web-1", ip="10.133.0.7")
     old_calico.delete_vm("web-1")
@@ -133,7 +133,7 @@ def test_an_address_that_another_vm_runs_with_stays(old_calico: FakeCluster) -> 
 
 
 @pytest.mark.parametrize("kind", [VM, VMI, POD], ids=["VMs", "instances", "pods"])
-def test_what_cannot_be_told_stays(old_calico: FakeCluster, kind: Any) -> None:
+def test_gc_keeps_addresses_if_their_use_is_unreadable(old_calico: FakeCluster, kind: Any) -> None:
     old_calico.vm()
     old_calico.attach()
     old_calico.delete_vm()
@@ -144,7 +144,7 @@ def test_what_cannot_be_told_stays(old_calico: FakeCluster, kind: Any) -> None:
     assert any("10.133.0.1 stays recorded" in note for note in done.notes)
 
 
-def test_an_address_that_calico_will_give_to_a_vm_that_is_starting_stays(cluster: FakeCluster) -> None:
+def test_gc_keeps_the_ipam_address_of_a_starting_vm(cluster: FakeCluster) -> None:
     """Its instance shows no address yet, and is pinned to none; but its handle holds the old one."""
     cluster.running(pin="10.133.0.7")
     cluster.attach()
@@ -162,7 +162,7 @@ def test_an_address_that_calico_will_give_to_a_vm_that_is_starting_stays(cluster
     assert any("10.133.0.7 stays recorded" in note for note in done.notes)
 
 
-def test_what_calico_holds_cannot_be_told_so_the_record_stays(cluster: FakeCluster) -> None:
+def test_gc_keeps_the_allocation_if_ipam_is_unreadable(cluster: FakeCluster) -> None:
     cluster.vm()
     cluster.attach()
     cluster.delete_vm()
@@ -171,7 +171,7 @@ def test_what_calico_holds_cannot_be_told_so_the_record_stays(cluster: FakeClust
     assert cluster.holders() == {"10.133.0.1": "prod/web-1"}
 
 
-def test_a_vm_made_anew_that_runs_elsewhere_keeps_nothing_of_the_old_one(old_calico: FakeCluster) -> None:
+def test_gc_releases_the_address_of_a_vm_recreated_with_another_address(old_calico: FakeCluster) -> None:
     old_calico.vm()
     old_calico.attach()
     old_calico.delete_vm()
@@ -180,7 +180,7 @@ def test_a_vm_made_anew_that_runs_elsewhere_keeps_nothing_of_the_old_one(old_cal
     assert old_calico.records() == {}
 
 
-def test_only_the_networks_that_are_meant_are_collected(cluster: FakeCluster) -> None:
+def test_gc_is_limited_to_the_given_networks(cluster: FakeCluster) -> None:
     cluster.network("red", "10.144.0.0/24")
     cluster.vm("web-1")
     cluster.vm("web-2")
@@ -193,13 +193,13 @@ def test_only_the_networks_that_are_meant_are_collected(cluster: FakeCluster) ->
     assert cluster.holders("blue") == {"10.133.0.1": "prod/web-1"}
 
 
-def test_without_the_right_to_see_networks_nothing_is_done(cluster: FakeCluster) -> None:
+def test_gc_without_permission_to_list_networks_changes_nothing(cluster: FakeCluster) -> None:
     cluster.api.refuse("list", NETWORKWIZARD)
     with pytest.raises(PreconditionFailed, match="networks cannot be listed"):
         cluster.collect()
 
 
-def test_what_may_not_be_written_is_told_and_not_tried_for_ever(cluster: FakeCluster) -> None:
+def test_gc_reports_a_forbidden_write_after_a_limited_number_of_tries(cluster: FakeCluster) -> None:
     cluster.vm()
     cluster.attach()
     cluster.delete_vm()
@@ -212,7 +212,7 @@ def test_what_may_not_be_written_is_told_and_not_tried_for_ever(cluster: FakeClu
 # -- Calico's own bookkeeping ---------------------------------------------------------------------------------------
 
 
-def test_what_calico_keeps_of_a_vm_that_was_stopped_and_deleted_goes_in_the_safe_order(cluster: FakeCluster) -> None:
+def test_gc_releases_ipam_before_the_allocation_of_a_deleted_vm(cluster: FakeCluster) -> None:
     cluster.running(pin="10.133.0.7")
     cluster.attach()
     cluster.api.change(VM.ref("web-1", "prod"), lambda obj: obj["spec"].update(runStrategy="Halted"))
@@ -227,7 +227,7 @@ def test_what_calico_keeps_of_a_vm_that_was_stopped_and_deleted_goes_in_the_safe
     assert order == ["replace ipamblock", "delete ipamhandle", "patch networkwizard"]
 
 
-def test_a_stray_that_the_ledger_knows_nothing_of_is_released_too(cluster: FakeCluster) -> None:
+def test_gc_releases_unrecorded_ipam_addresses_of_deleted_vms(cluster: FakeCluster) -> None:
     cluster.hold("10.133.0.7", HANDLE)
     cluster.hold("10.133.0.8", "k8s-pod-network.vmi.prod.web-2")
     cluster.hold_by_pod("10.133.0.9")
@@ -240,7 +240,7 @@ def test_a_stray_that_the_ledger_knows_nothing_of_is_released_too(cluster: FakeC
 
 
 @pytest.mark.parametrize("kind", [VM, VMI, POD], ids=["VM", "instance", "pod"])
-def test_a_stray_stays_while_anything_of_its_vm_exists(cluster: FakeCluster, kind: Any) -> None:
+def test_gc_keeps_ipam_addresses_while_anything_of_the_vm_exists(cluster: FakeCluster, kind: Any) -> None:
     cluster.running(pin="10.133.0.7")
     left = cluster.api.every(kind)[0]
     for obj in [*cluster.api.every(VM)]:
@@ -253,7 +253,7 @@ def test_a_stray_stays_while_anything_of_its_vm_exists(cluster: FakeCluster, kin
 
 
 @pytest.mark.parametrize("kind", [VM, VMI, POD], ids=["VMs", "instances", "pods"])
-def test_a_stray_stays_while_its_vm_cannot_be_seen(cluster: FakeCluster, kind: Any) -> None:
+def test_gc_keeps_ipam_addresses_if_their_vm_is_unreadable(cluster: FakeCluster, kind: Any) -> None:
     cluster.hold("10.133.0.7", HANDLE)
     for verb in ("list", "get"):
         cluster.api.refuse(verb, kind)
@@ -261,7 +261,7 @@ def test_a_stray_stays_while_its_vm_cannot_be_seen(cluster: FakeCluster, kind: A
     assert cluster.held_in_calico() == {"10.133.0.7": HANDLE}
 
 
-def test_strays_outside_our_networks_are_none_of_our_business(cluster: FakeCluster) -> None:
+def test_gc_ignores_ipam_addresses_outside_the_networks(cluster: FakeCluster) -> None:
     cluster.hold("192.168.0.7", HANDLE)
     assert not cluster.collect().has_changed()
 
@@ -269,7 +269,7 @@ def test_strays_outside_our_networks_are_none_of_our_business(cluster: FakeClust
 # -- what deleted networks left behind ------------------------------------------------------------------------------
 
 
-def test_the_pool_of_a_network_that_was_deleted_with_kubectl_is_disabled_and_deleted(cluster: FakeCluster) -> None:
+def test_gc_disables_and_deletes_the_pool_of_a_network_deleted_with_kubectl(cluster: FakeCluster) -> None:
     cluster.network("red", "10.144.0.0/24")
     cluster.api.drop(BLUE)
     cluster.api.writes.clear()
@@ -278,14 +278,14 @@ def test_the_pool_of_a_network_that_was_deleted_with_kubectl_is_disabled_and_del
     assert [pool["metadata"]["name"] for pool in cluster.api.every(RAW.pool)] == ["prod.red"]
 
 
-def test_the_pool_of_a_network_that_was_made_anew_under_its_name_is_a_leftover(cluster: FakeCluster) -> None:
+def test_gc_deletes_the_pool_of_a_recreated_network_with_another_cidr(cluster: FakeCluster) -> None:
     cluster.api.drop(BLUE)
     cluster.api.put(NETWORKWIZARD, wizard("blue", "10.155.0.0/24"))
     cluster.collect()
     assert cluster.api.every(RAW.pool) == []
 
 
-def test_a_leftover_pool_whose_addresses_calico_holds_stays(cluster: FakeCluster) -> None:
+def test_gc_keeps_an_orphaned_pool_with_addresses_in_ipam(cluster: FakeCluster) -> None:
     cluster.api.drop(BLUE)
     cluster.hold_by_pod("10.133.0.9")
     done = cluster.collect()
@@ -294,7 +294,7 @@ def test_a_leftover_pool_whose_addresses_calico_holds_stays(cluster: FakeCluster
 
 
 @pytest.mark.parametrize("kind", [RAW.block, NETWORKWIZARD], ids=["blocks", "networks"])
-def test_a_leftover_pool_stays_where_its_use_or_its_network_cannot_be_told(cluster: FakeCluster, kind: Any) -> None:
+def test_gc_keeps_an_orphaned_pool_if_blocks_or_networks_are_unreadable(cluster: FakeCluster, kind: Any) -> None:
     cluster.network("red", "10.144.0.0/24")
     cluster.api.drop(BLUE)
 
@@ -310,20 +310,20 @@ def test_a_leftover_pool_stays_where_its_use_or_its_network_cannot_be_told(clust
     assert cluster.api.look(RAW.pool.ref("prod.blue"))
 
 
-def test_pools_of_others_stay(cluster: FakeCluster) -> None:
+def test_gc_keeps_foreign_pools(cluster: FakeCluster) -> None:
     other: Json = {"metadata": {"name": "default", "annotations": {"a": "b"}}, "spec": {"cidr": "192.168.0.0/16"}}
     cluster.api.put(RAW.pool, other)
     assert not cluster.collect().has_changed()
 
 
-def test_nothing_is_taken_for_a_leftover_while_a_networks_spec_is_broken(cluster: FakeCluster) -> None:
+def test_gc_keeps_orphaned_objects_while_a_network_spec_is_invalid(cluster: FakeCluster) -> None:
     cluster.api.change(BLUE, lambda obj: obj["spec"].update(cidr="nonsense"))
     done = cluster.collect()
     assert cluster.api.look(RAW.pool.ref("prod.blue"))
     assert any("while a network's spec is broken" in note for note in done.notes)
 
 
-def test_a_leftover_that_may_not_be_deleted_is_told(cluster: FakeCluster) -> None:
+def test_gc_reports_an_orphaned_pool_that_cannot_be_deleted(cluster: FakeCluster) -> None:
     cluster.api.drop(BLUE)
     cluster.api.refuse("delete", RAW.pool)
     done = cluster.collect()
@@ -331,7 +331,7 @@ def test_a_leftover_that_may_not_be_deleted_is_told(cluster: FakeCluster) -> Non
     assert cluster.api.tried[("delete", "ippools")] < 50
 
 
-def test_one_network_alone_says_nothing_of_leftovers(cluster: FakeCluster) -> None:
+def test_gc_of_one_network_ignores_orphaned_objects(cluster: FakeCluster) -> None:
     cluster.network("red", "10.144.0.0/24")
     cluster.api.drop(BLUE)
     cluster.collect(networks=(("prod", "red"),))
@@ -339,9 +339,7 @@ def test_one_network_alone_says_nothing_of_leftovers(cluster: FakeCluster) -> No
 
 
 @pytest.mark.parametrize("namespace", ["shop", "pro", "prod/blue"])
-def test_what_networks_of_other_namespaces_left_is_left_to_who_asks_for_those(
-    cluster: FakeCluster, namespace: str
-) -> None:
+def test_gc_of_a_namespace_ignores_orphaned_objects_of_others(cluster: FakeCluster, namespace: str) -> None:
     cluster.api.drop(BLUE)
     assert not cluster.collect(namespace=namespace).has_changed()
     assert cluster.api.look(RAW.pool.ref("prod.blue"))
@@ -349,7 +347,7 @@ def test_what_networks_of_other_namespaces_left_is_left_to_who_asks_for_those(
     assert not cluster.api.look(RAW.pool.ref("prod.blue"))
 
 
-def test_several_records_of_one_vm_are_given_back_together(cluster: FakeCluster) -> None:
+def test_gc_releases_several_allocations_of_one_vm_together(cluster: FakeCluster) -> None:
     """Runs that were killed may leave one on each network; the VM is told once that its attachments have ended."""
     cluster.network("red", "10.134.0.0/24")
     cluster.vm()
@@ -367,7 +365,7 @@ def test_several_records_of_one_vm_are_given_back_together(cluster: FakeCluster)
     assert FENCE_ANNOTATION not in cluster.now().annotations
 
 
-def test_a_record_from_a_clock_that_is_ahead_is_as_young_as_can_be(cluster: FakeCluster) -> None:
+def test_gc_treats_an_allocation_from_the_future_as_new(cluster: FakeCluster) -> None:
     cluster.vm()
     cluster.attach()
     cluster.delete_vm()
@@ -384,9 +382,7 @@ def test_a_record_from_a_clock_that_is_ahead_is_as_young_as_can_be(cluster: Fake
 
 @pytest.mark.parametrize("cidr", ["10.20.0.0/24", "10.20.0.0/16"], ids=["in its status", "in blocks"])
 @pytest.mark.parametrize("plugin", ["ovs", "public"])
-def test_an_address_that_another_run_releases_and_allocates_while_it_is_collected_stays_announced(
-    plugin: str, cidr: str
-) -> None:
+def test_gc_keeps_an_address_announced_that_is_reallocated_concurrently(plugin: str, cidr: str) -> None:
     """What the DHCP server or Calico has of it is the new VM's by then, though the record that was read is the old."""
     cluster = public("203.0.113.0/24") if plugin == "public" else FakeCluster()
     network = "pub" if plugin == "public" else "lab"
@@ -415,7 +411,7 @@ def test_an_address_that_another_run_releases_and_allocates_while_it_is_collecte
     cluster.check()
 
 
-def test_of_two_vms_that_are_collected_the_one_that_is_attached_meanwhile_keeps_its_dhcp_entry() -> None:
+def test_gc_keeps_the_dhcp_entry_of_a_vm_attached_concurrently() -> None:
     """What is refused for one VM is not done for it together with the other's."""
     cluster = FakeCluster()
     layer2(cluster)
@@ -440,7 +436,7 @@ def test_of_two_vms_that_are_collected_the_one_that_is_attached_meanwhile_keeps_
     cluster.check()
 
 
-def test_a_vm_that_is_attached_between_two_reads_of_a_deletion_keeps_its_record() -> None:
+def test_network_delete_keeps_the_allocation_of_a_vm_attached_between_two_reads() -> None:
     """By the first read it was not attached; it must not have been written to since that one."""
     cluster = FakeCluster()
     layer2(cluster)

@@ -52,7 +52,7 @@ def history(cluster: FakeCluster) -> dict[str, list[str]]:
 
 
 @SIZES
-def test_a_detached_vm_is_the_last_who_had_the_address(cidr: str) -> None:
+def test_detached_vm_is_the_latest_entry(cidr: str) -> None:
     cluster = made(cidr)
     cluster.vm()
     cluster.attach(ip="10.133.0.9")
@@ -71,7 +71,7 @@ def test_a_detached_vm_is_the_last_who_had_the_address(cidr: str) -> None:
 
 
 @SIZES
-def test_the_latest_come_first_and_the_oldest_are_forgotten(cidr: str) -> None:
+def test_history_is_ordered_latest_first_and_bounded(cidr: str) -> None:
     cluster = made(cidr)
     for name in ("web-1", "web-2", "web-3"):
         cluster.vm(name)
@@ -81,7 +81,7 @@ def test_the_latest_come_first_and_the_oldest_are_forgotten(cidr: str) -> None:
     assert MAX_PER_ADDRESS == 2
 
 
-def test_a_vm_made_anew_follows_its_earlier_self() -> None:
+def test_recreated_vm_has_its_earlier_entry() -> None:
     cluster = made(SMALL)
     cluster.vm()
     cluster.attach(ip="10.133.0.9")
@@ -94,7 +94,7 @@ def test_a_vm_made_anew_follows_its_earlier_self() -> None:
     assert value["uid"] == old.uid
 
 
-def test_collected_and_released_addresses_have_a_history() -> None:
+def test_gc_and_release_write_history() -> None:
     cluster = made(SMALL)
     for name in ("web-1", "web-2"):
         cluster.vm(name)
@@ -109,7 +109,7 @@ def test_collected_and_released_addresses_have_a_history() -> None:
 
 
 @SIZES
-def test_what_a_run_takes_back_itself_nobody_had(cidr: str) -> None:
+def test_rolled_back_allocation_has_no_history(cidr: str) -> None:
     cluster = made(cidr)
     cluster.vm()
     cluster.api.refuse("patch", VM)
@@ -118,7 +118,7 @@ def test_what_a_run_takes_back_itself_nobody_had(cidr: str) -> None:
     assert history(cluster) == {}
 
 
-def test_a_rebuild_after_a_restore_that_made_every_uid_anew_does_not_end_a_tenure() -> None:
+def test_rebuild_with_new_uids_writes_no_history() -> None:
     cluster = made(SMALL)
     cluster.vm()
     cluster.attach()
@@ -131,7 +131,7 @@ def test_a_rebuild_after_a_restore_that_made_every_uid_anew_does_not_end_a_tenur
 
 @SIZES
 @pytest.mark.parametrize("fresh", [True, False])
-def test_of_several_who_give_back_at_once_all_are_in_the_history(cidr: str, fresh: bool) -> None:
+def test_concurrent_releases_are_all_in_the_history(cidr: str, fresh: bool) -> None:
     cluster = made(cidr)
     names = [f"web-{number}" for number in range(6)]
     for place, name in enumerate(names):
@@ -149,7 +149,7 @@ def test_of_several_who_give_back_at_once_all_are_in_the_history(cidr: str, fres
     cluster.check()
 
 
-def test_an_empty_block_is_closed_once_its_history_is_long_ago() -> None:
+def test_empty_block_is_deleted_after_its_history_expired() -> None:
     cluster = made(LARGE)
     cluster.vm()
     cluster.attach()
@@ -182,7 +182,7 @@ TENURES = st.builds(
 
 
 @given(st.lists(TENURES, max_size=6))
-def test_a_history_stays_bounded_and_says_of_the_last_what_was_so(tenures: list[PastAllocation]) -> None:
+def test_prepended_history_is_bounded_and_keeps_the_latest_entries(tenures: list[PastAllocation]) -> None:
     written: list[Json] = []
     for past in tenures:
         written = prepend_past_allocation(parse_history(written), past)
@@ -193,7 +193,7 @@ def test_a_history_stays_bounded_and_says_of_the_last_what_was_so(tenures: list[
     assert all(len(one.note) <= MAX_NOTE_LENGTH and one.until == "2026-11-25T11:00:00Z" for one in read)
 
 
-def test_a_full_shelf_with_the_longest_names_is_far_from_the_size_limit() -> None:
+def test_full_block_with_the_longest_names_is_far_below_the_size_limit() -> None:
     longest = PastAllocation(
         VIRTUALMACHINE, "n" * 63, "v" * 253, "u" * 36, "", "2026-11-25T10:00:00Z", "2026-11-25T11:00:00Z"
     )
@@ -203,5 +203,5 @@ def test_a_full_shelf_with_the_longest_names_is_far_from_the_size_limit() -> Non
 
 
 @pytest.mark.parametrize("value", [None, "web-1", 3, {}, [None, "x", {"name": "web-1"}]])
-def test_what_is_no_history_is_none(value: object) -> None:
+def test_invalid_history_is_empty(value: object) -> None:
     assert parse_history(value) == ()

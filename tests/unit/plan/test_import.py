@@ -75,7 +75,7 @@ def said(done: RunResult, name: str = "web-1") -> str:
 
 @CIDRS
 @pytest.mark.parametrize("keeps", [True, False], ids=["v3.32", "v3.31"])
-def test_what_a_vm_runs_with_becomes_its_own_with_the_mac_address_and_without_a_restart(cidr: str, keeps: bool) -> None:
+def test_import_of_a_running_vm_records_address_and_mac_without_a_restart(cidr: str, keeps: bool) -> None:
     cluster = FakeCluster(keeps)
     cluster.network(cidr=cidr)
     runs_with(cluster, "10.133.0.77")
@@ -95,7 +95,7 @@ def test_what_a_vm_runs_with_becomes_its_own_with_the_mac_address_and_without_a_
     assert cluster.api.writes == []
 
 
-def test_a_vm_on_which_another_address_is_written_is_told_how_to_keep_the_one_that_it_runs_with() -> None:
+def test_import_of_a_vm_pinned_to_another_address_prints_a_hint() -> None:
     cluster = FakeCluster()
     cluster.network()
     runs_with(cluster, "10.133.0.77")
@@ -122,7 +122,7 @@ def as_older_calico(cluster: FakeCluster, address: str, pod: str) -> None:
     assert address in cluster.held_in_calico()
 
 
-def test_a_dry_run_writes_nothing() -> None:
+def test_import_dry_run_writes_nothing() -> None:
     cluster = FakeCluster()
     cluster.network()
     runs_with(cluster, "10.133.0.77")
@@ -133,7 +133,7 @@ def test_a_dry_run_writes_nothing() -> None:
     assert cluster.api.writes == []
 
 
-def test_the_annotation_of_ovn_kubernetes_is_read_and_nonsense_in_it_is_not() -> None:
+def test_import_from_ovn_kubernetes_ignores_invalid_annotations() -> None:
     cluster = FakeCluster()
     cluster.network()
     for name, text in {
@@ -156,7 +156,7 @@ def test_the_annotation_of_ovn_kubernetes_is_read_and_nonsense_in_it_is_not() ->
     cluster.check()
 
 
-def test_what_calico_keeps_for_a_stopped_vm_is_adopted() -> None:
+def test_import_from_ipam_includes_stopped_vms() -> None:
     cluster = FakeCluster()
     cluster.network()
     cluster.vm("web-1")
@@ -169,7 +169,7 @@ def test_what_calico_keeps_for_a_stopped_vm_is_adopted() -> None:
     cluster.check()
 
 
-def test_each_refusal_says_why_and_the_others_are_adopted() -> None:
+def test_import_reports_each_refusal_and_imports_the_others() -> None:
     cluster = FakeCluster()
     cluster.network(gateway="10.133.0.1", exclude=["10.133.0.20-10.133.0.29"])
     for name in ("a", "b", "c", "d", "e", "f", "g", "owner", "well"):
@@ -203,7 +203,7 @@ def test_each_refusal_says_why_and_the_others_are_adopted() -> None:
     cluster.check()
 
 
-def test_an_address_said_of_two_vms_is_neithers_and_a_vm_with_two_addresses_gets_none() -> None:
+def test_import_refuses_ambiguous_addresses_and_vms() -> None:
     cluster = FakeCluster()
     cluster.network()
     for name in ("a", "b", "two"):
@@ -218,7 +218,7 @@ def test_an_address_said_of_two_vms_is_neithers_and_a_vm_with_two_addresses_gets
     assert cluster.records() == {}
 
 
-def test_an_address_said_of_two_vms_is_that_ones_which_has_it() -> None:
+def test_import_of_an_ambiguous_address_keeps_its_current_owner() -> None:
     cluster = FakeCluster()
     cluster.network()
     for name in ("a", "b"):
@@ -230,7 +230,7 @@ def test_an_address_said_of_two_vms_is_that_ones_which_has_it() -> None:
     assert cluster.holders() == {"10.133.0.9": "prod/a"}
 
 
-def test_two_vms_that_run_with_one_address_are_both_refused() -> None:
+def test_import_of_two_vms_running_with_one_address_refuses_both() -> None:
     cluster = FakeCluster()
     cluster.network()
     runs_with(cluster, "10.133.0.77", "a")
@@ -250,7 +250,7 @@ def test_two_vms_that_run_with_one_address_are_both_refused() -> None:
     assert cluster.records() == {}
 
 
-def test_what_nobody_may_see_is_not_adopted() -> None:
+def test_import_with_unreadable_instances_is_refused() -> None:
     cluster = FakeCluster()
     cluster.network()
     cluster.api.refuse("list", VMI)
@@ -258,7 +258,7 @@ def test_what_nobody_may_see_is_not_adopted() -> None:
         seen(cluster)
 
 
-def test_what_a_person_tells_goes_to_the_network_that_has_it() -> None:
+def test_import_matches_addresses_to_their_networks() -> None:
     cluster = FakeCluster()
     cluster.network()
     cluster.network("green", "10.134.0.0/24")
@@ -274,7 +274,7 @@ def test_what_a_person_tells_goes_to_the_network_that_has_it() -> None:
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_imports_and_attachments_at_once_never_give_an_address_two_owners(seed: int) -> None:
+def test_concurrent_import_and_attach_assign_no_address_twice(seed: int) -> None:
     cluster = FakeCluster()
     cluster.network()
     for number in range(4):

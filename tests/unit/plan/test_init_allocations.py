@@ -101,7 +101,9 @@ def newcomer_gets_another(cluster: FakeCluster) -> None:
     ],
     ids=["attach", "attach --ip", "dry-run=client", "dry-run=server", "reserve", "reserve IP", "move", "import"],
 )
-def test_no_address_is_given_out_while_the_ledger_is_lost(cidr: str, ask: Callable[[FakeCluster], RunResult]) -> None:
+def test_no_address_is_assigned_while_the_allocations_are_lost(
+    cidr: str, ask: Callable[[FakeCluster], RunResult]
+) -> None:
     cluster = restored(cidr)
     cluster.vm("late")
     with pytest.raises(PreconditionFailed, match=r"assigns no addresses yet.*its status was lost") as refused:
@@ -111,7 +113,7 @@ def test_no_address_is_given_out_while_the_ledger_is_lost(cidr: str, ask: Callab
     assert cluster.api.writes == []
 
 
-def test_of_a_network_that_is_being_deleted_that_is_told_first() -> None:
+def test_network_being_deleted_is_reported_first() -> None:
     cluster = restored("10.133.0.0/24")
     cluster.vm("late")
     cluster.api.change(BLUE, lambda obj: obj["metadata"].update(deletionTimestamp="2026-01-01T00:00:00Z"))
@@ -121,9 +123,7 @@ def test_of_a_network_that_is_being_deleted_that_is_told_first() -> None:
 
 @CIDRS
 @pytest.mark.parametrize("opens", [passed, rebuild, create])
-def test_whoever_opens_the_ledger_records_first_who_has_an_address(
-    cidr: str, opens: Callable[[FakeCluster], object]
-) -> None:
+def test_initialization_records_existing_addresses_first(cidr: str, opens: Callable[[FakeCluster], object]) -> None:
     cluster = restored(cidr, asks=False)
     opens(cluster)
     assert is_initialized(cluster)
@@ -136,7 +136,7 @@ def test_whoever_opens_the_ledger_records_first_who_has_an_address(
 
 
 @CIDRS
-def test_sync_serves_those_who_ask_only_after_those_who_have(cidr: str) -> None:
+def test_sync_records_existing_addresses_before_assigning_new_ones(cidr: str) -> None:
     cluster = restored(cidr)
     for number in range(3):
         vm = cluster.vm(f"asks-{number}")
@@ -150,7 +150,7 @@ def test_sync_serves_those_who_ask_only_after_those_who_have(cidr: str) -> None:
 
 
 @CIDRS
-def test_a_ledger_in_which_nobody_has_an_address_is_opened_by_a_rebuild(cidr: str) -> None:
+def test_rebuild_initializes_a_network_without_addresses_in_use(cidr: str) -> None:
     cluster = restored(cidr)
     cluster.delete_vm()
     assert rebuild(cluster).plan.results == {"prod/blue": "0"}
@@ -163,7 +163,7 @@ def test_a_ledger_in_which_nobody_has_an_address_is_opened_by_a_rebuild(cidr: st
     assert cluster.api.writes == []
 
 
-def test_two_vms_with_one_address_are_told_by_sync_and_one_keeps_it() -> None:
+def test_sync_reports_a_duplicate_address_and_one_vm_keeps_it() -> None:
     cluster = restored("10.133.0.0/24")
     cluster.api.clock.sleep(1)
     cluster.vm("twin", pin=MINE)
@@ -186,7 +186,7 @@ def only_own_namespace(cluster: FakeCluster) -> None:
 
 @CIDRS
 @pytest.mark.parametrize("opens", [passed, rebuild, create])
-def test_a_ledger_stays_closed_before_one_who_may_not_see_all_vms(
+def test_network_stays_uninitialized_without_permission_to_list_all_vms(
     cidr: str, opens: Callable[[FakeCluster], object]
 ) -> None:
     cluster = restored(cidr)
@@ -201,7 +201,7 @@ def test_a_ledger_stays_closed_before_one_who_may_not_see_all_vms(
         cluster.attach("late")
 
 
-def test_a_network_that_this_run_has_made_is_opened_with_what_its_maker_may_see() -> None:
+def test_new_network_is_initialized_with_what_its_creator_can_read() -> None:
     cluster = FakeCluster()
     cluster.vm(pin=MINE)
     only_own_namespace(cluster)
@@ -214,7 +214,7 @@ def test_a_network_that_this_run_has_made_is_opened_with_what_its_maker_may_see(
 
 
 @pytest.mark.parametrize("verb", ["get", "list"])
-def test_a_new_network_is_opened_whatever_of_calico_its_maker_may_not_see(verb: str) -> None:
+def test_new_network_is_initialized_without_permission_to_read_ipam(verb: str) -> None:
     cluster = FakeCluster()
     for resource in (RAW.information, RAW.block) if verb == "list" else (RAW.information,):
         cluster.api.refuse(verb, resource)
@@ -223,7 +223,7 @@ def test_a_new_network_is_opened_whatever_of_calico_its_maker_may_not_see(verb: 
     assert cluster.records() == {}
 
 
-def test_a_network_that_cannot_be_made_is_not_opened() -> None:
+def test_network_that_cannot_be_created_is_not_initialized() -> None:
     cluster = restored("10.133.0.0/24")
     theirs = {"metadata": {"name": "theirs"}, "spec": {"cidr": "10.133.0.0/20"}}
     cluster.api.put(RAW.pool, theirs)
@@ -237,7 +237,7 @@ def test_a_network_that_cannot_be_made_is_not_opened() -> None:
     newcomer_gets_another(cluster)
 
 
-def test_a_deletion_that_is_given_up_leaves_a_lost_ledger_closed() -> None:
+def test_abandoned_deletion_does_not_initialize_a_network() -> None:
     cluster = restored("10.133.0.0/24")
     cluster.delete_vm()
 
@@ -256,7 +256,7 @@ def test_a_deletion_that_is_given_up_leaves_a_lost_ledger_closed() -> None:
 
 
 @pytest.mark.parametrize("opens", [passed, rebuild])
-def test_a_run_that_ends_between_two_blocks_leaves_the_ledger_closed(opens: Callable[[FakeCluster], object]) -> None:
+def test_run_killed_between_two_blocks_does_not_initialize_the_network(opens: Callable[[FakeCluster], object]) -> None:
     cluster = restored("10.133.0.0/16")
     cluster.vm("far", pin="10.133.7.7")
     dead = False
@@ -281,7 +281,7 @@ def test_a_run_that_ends_between_two_blocks_leaves_the_ledger_closed(opens: Call
 
 @pytest.mark.parametrize("served_still", [True, False], ids=["its server is there", "its server is gone"])
 @pytest.mark.parametrize("opens", [passed, rebuild])
-def test_the_address_of_the_network_itself_is_kept_and_is_no_vms(
+def test_infrastructure_address_is_recorded_for_the_network(
     opens: Callable[[FakeCluster], object], served_still: bool
 ) -> None:
     cluster = FakeCluster()
@@ -319,7 +319,7 @@ def overlapped(cluster: FakeCluster, cidr: str = "10.133.0.0/25") -> None:
     cluster.api.put(NETWORKWIZARD, wizard("late", cidr))
 
 
-def test_a_rebuild_opens_no_network_that_another_one_overlaps() -> None:
+def test_rebuild_does_not_initialize_an_overlapped_network() -> None:
     cluster = FakeCluster()
     overlapped(cluster)
     done = cluster.run(plan_rebuild, RebuildRequest())
@@ -330,7 +330,7 @@ def test_a_rebuild_opens_no_network_that_another_one_overlaps() -> None:
         cluster.attach(network="prod/late")
 
 
-def test_why_a_network_was_refused_is_why_it_gives_out_no_addresses() -> None:
+def test_refused_network_reports_its_reason_on_attach() -> None:
     cluster = FakeCluster()
     overlapped(cluster)
     assert cluster.sync_network("late").errors
@@ -343,7 +343,7 @@ def test_why_a_network_was_refused_is_why_it_gives_out_no_addresses() -> None:
     assert "kubectl yoshi network describe late -n prod" in refused.value.hint
 
 
-def test_a_network_that_is_not_ready_any_more_gives_nobody_new_an_address_and_keeps_who_is_on_it() -> None:
+def test_network_no_longer_ready_keeps_its_vms_and_assigns_no_new_address() -> None:
     cluster = FakeCluster()
     cluster.network()
     cluster.vm()

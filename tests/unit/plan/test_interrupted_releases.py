@@ -92,9 +92,7 @@ def looked_at(cluster: FakeCluster, age: timedelta = timedelta(hours=1)) -> tupl
 
 
 @pytest.mark.parametrize("command", REPAIRING)
-def test_a_handle_that_counts_what_its_block_does_not_contain_is_repaired_while_the_vm_has_no_pod(
-    cluster: FakeCluster, command: str
-) -> None:
+def test_handle_mismatch_is_repaired_while_the_vm_has_no_pod(cluster: FakeCluster, command: str) -> None:
     cluster.vm()
     cluster.attach(ip="10.133.0.9")
     cluster.interrupt_release("10.133.0.9")
@@ -111,7 +109,7 @@ def hang_not(cluster: FakeCluster) -> None:
 
 
 @pytest.mark.parametrize("command", ["gc", "sync", "rebuild", "network delete"])
-def test_it_is_repaired_too_where_neither_the_vm_nor_a_record_is_there(cluster: FakeCluster, command: str) -> None:
+def test_handle_mismatch_is_repaired_without_vm_and_allocation(cluster: FakeCluster, command: str) -> None:
     cluster.interrupt_release("10.133.0.9")
     assert looked_at(cluster)[1] == [
         f"{COUNTS}: VM prod/web-1 cannot start (`kubectl yoshi ips gc --network prod/blue`)"
@@ -120,7 +118,7 @@ def test_it_is_repaired_too_where_neither_the_vm_nor_a_record_is_there(cluster: 
     assert handles(cluster) == []
 
 
-def test_a_handle_that_holds_more_counts_as_many_as_its_blocks_contain(cluster: FakeCluster) -> None:
+def test_repaired_handle_counts_the_remaining_addresses(cluster: FakeCluster) -> None:
     cluster.vm()
     cluster.attach(ip="10.133.0.70")
     cluster.hold("10.133.0.70", WEB)
@@ -130,7 +128,9 @@ def test_a_handle_that_holds_more_counts_as_many_as_its_blocks_contain(cluster: 
 
 
 @pytest.mark.parametrize("command", ["gc", "sync", "rebuild"])
-def test_while_a_pod_hangs_it_is_reported_with_the_command_that_repairs_it(cluster: FakeCluster, command: str) -> None:
+def test_handle_mismatch_of_a_pending_pod_is_reported_with_its_repair_command(
+    cluster: FakeCluster, command: str
+) -> None:
     cluster.vm()
     cluster.attach(ip="10.133.0.9")
     cluster.interrupt_release("10.133.0.9")
@@ -145,7 +145,7 @@ def test_while_a_pod_hangs_it_is_reported_with_the_command_that_repairs_it(clust
     assert rows["10.133.0.9"].state is AddressState.CONFLICT
 
 
-def test_a_vm_that_hangs_after_its_detachment_was_cut_off_is_reported_though_its_record_is_young(
+def test_pending_vm_after_an_interrupted_detach_is_reported_during_the_grace_period(
     cluster: FakeCluster,
 ) -> None:
     cluster.vm()
@@ -168,7 +168,7 @@ def test_a_vm_that_hangs_after_its_detachment_was_cut_off_is_reported_though_its
     assert said == [f"10.133.0.9 on prod/blue: {COUNTS}: VM prod/web-1 cannot start ({repairs})"]
 
 
-def test_a_vm_that_hangs_is_not_attached_but_by_a_restart(cluster: FakeCluster) -> None:
+def test_pending_vm_is_attached_only_with_restart(cluster: FakeCluster) -> None:
     cluster.vm()
     cluster.attach(ip="10.133.0.9")
     cluster.interrupt_release("10.133.0.9")
@@ -185,7 +185,7 @@ def test_a_vm_that_hangs_is_not_attached_but_by_a_restart(cluster: FakeCluster) 
     assert looked_at(cluster)[1] == []
 
 
-def test_a_vm_that_runs_well_is_attached_and_its_handle_is_only_reported(cluster: FakeCluster) -> None:
+def test_running_vm_is_attached_and_its_handle_mismatch_only_reported(cluster: FakeCluster) -> None:
     cluster.vm()
     cluster.attach(ip="10.133.0.70")
     hang_not(cluster)
@@ -199,7 +199,7 @@ def test_a_vm_that_runs_well_is_attached_and_its_handle_is_only_reported(cluster
     assert "cannot start" not in said
 
 
-def test_an_allocation_that_begins_while_it_is_repaired_is_not_undone(cluster: FakeCluster) -> None:
+def test_ipam_allocation_started_during_the_repair_is_preserved(cluster: FakeCluster) -> None:
     """Calico counts in the handle first: so the handle is not as it was read, and the write is refused."""
     cluster.vm()
     cluster.interrupt_release("10.133.0.9")
@@ -218,7 +218,7 @@ def test_an_allocation_that_begins_while_it_is_repaired_is_not_undone(cluster: F
     assert cluster.held_in_calico() == {"10.133.0.9": WEB}
 
 
-def test_an_allocation_in_progress_has_a_pod_and_is_left_alone(cluster: FakeCluster) -> None:
+def test_ipam_allocation_in_progress_is_not_repaired(cluster: FakeCluster) -> None:
     cluster.interrupt_release("10.133.0.9")
     labels = {"kubevirt.io": "virt-launcher", "vm.kubevirt.io/name": "web-1"}
     domain = {"kubevirt.io/domain": "web-1"}
@@ -230,7 +230,7 @@ def test_an_allocation_in_progress_has_a_pod_and_is_left_alone(cluster: FakeClus
 
 
 @pytest.mark.parametrize("resource", [RAW.block, POD])
-def test_what_cannot_be_read_is_not_repaired(cluster: FakeCluster, resource: Any) -> None:
+def test_handle_mismatch_is_not_repaired_if_blocks_or_pods_are_unreadable(cluster: FakeCluster, resource: Any) -> None:
     cluster.vm()
     cluster.attach(ip="10.133.0.9")
     cluster.interrupt_release("10.133.0.9")
@@ -242,7 +242,7 @@ def test_what_cannot_be_read_is_not_repaired(cluster: FakeCluster, resource: Any
     assert handles(cluster) == [WEB]
 
 
-def test_who_may_not_list_handles_is_told_once_and_sees_the_rest(cluster: FakeCluster) -> None:
+def test_unreadable_handles_are_reported_once(cluster: FakeCluster) -> None:
     cluster.vm()
     cluster.attach(ip="10.133.0.9")
     cluster.interrupt_release("10.133.0.9")
@@ -251,7 +251,7 @@ def test_who_may_not_list_handles_is_told_once_and_sees_the_rest(cluster: FakeCl
     assert (rows["10.133.0.9"].state, said) == (AddressState.BOUND, [])
 
 
-def test_a_halted_vm_to_which_calico_would_assign_another_address_is_reported(cluster: FakeCluster) -> None:
+def test_halted_vm_with_another_ipam_address_is_reported(cluster: FakeCluster) -> None:
     cluster.vm()
     cluster.attach(ip="10.133.0.50")
     cluster.hold("10.133.0.251", WEB)
@@ -265,7 +265,7 @@ def test_a_halted_vm_to_which_calico_would_assign_another_address_is_reported(cl
     assert cluster.runs_with() == "10.133.0.50"
 
 
-def test_a_running_vm_to_which_a_restart_would_give_the_same_address_again_needs_more_than_a_restart(
+def test_running_vm_with_another_ipam_address_needs_more_than_a_restart(
     cluster: FakeCluster,
 ) -> None:
     cluster.vm()
@@ -280,7 +280,7 @@ def test_a_running_vm_to_which_a_restart_would_give_the_same_address_again_needs
     assert not [sentence for sentence in said if "it needs a restart" in sentence]
 
 
-def test_a_block_with_an_address_of_a_handle_that_is_gone_is_reported(cluster: FakeCluster) -> None:
+def test_block_with_an_address_of_a_missing_handle_is_reported(cluster: FakeCluster) -> None:
     cluster.vm()
     cluster.attach(ip="10.133.0.9")
     cluster.hold("10.133.0.9", WEB)
@@ -290,7 +290,7 @@ def test_a_block_with_an_address_of_a_handle_that_is_gone_is_reported(cluster: F
     assert looked_at(cluster)[1] == [f"10.133.0.9 on prod/blue: {contains} ({release})"]
 
 
-def test_a_vm_whose_name_calico_would_hash_is_not_taken_for_the_one_of_addresses_without_a_handle(
+def test_address_without_a_handle_is_not_matched_to_a_vm_with_a_hashed_name(
     cluster: FakeCluster,
 ) -> None:
     long = "w" * 128
@@ -303,7 +303,7 @@ def test_a_vm_whose_name_calico_would_hash_is_not_taken_for_the_one_of_addresses
 
 
 @pytest.mark.parametrize("otherwise", [False, True])
-def test_what_a_check_asks_for_does_not_grow_with_the_vms(otherwise: bool) -> None:
+def test_number_of_requests_of_check_does_not_grow_with_the_vms(otherwise: bool) -> None:
     def requests(count: int) -> int:
         cluster = FakeCluster()
         cluster.network()

@@ -62,7 +62,7 @@ CIDRS = pytest.mark.parametrize("cidr", ["10.133.0.0/24", "10.133.0.0/16"], ids=
 
 
 @CIDRS
-def test_a_halted_vm_that_carries_its_address_is_bound_and_nothing_is_wrong(cidr: str) -> None:
+def test_halted_vm_with_its_address_is_bound(cidr: str) -> None:
     cluster = FakeCluster()
     cluster.network(cidr=cidr)
     vm = cluster.vm()
@@ -75,7 +75,7 @@ def test_a_halted_vm_that_carries_its_address_is_bound_and_nothing_is_wrong(cidr
     assert wrong == []
 
 
-def test_a_vm_that_runs_with_its_address_is_bound(cluster: FakeCluster) -> None:
+def test_vm_running_with_its_address_is_bound(cluster: FakeCluster) -> None:
     cluster.running(pin="10.133.0.9")
     cluster.attach()
     rows, wrong = surveyed(cluster)
@@ -83,7 +83,7 @@ def test_a_vm_that_runs_with_its_address_is_bound(cluster: FakeCluster) -> None:
     assert wrong == []
 
 
-def test_a_vm_that_runs_without_its_address_needs_a_restart(old_calico: FakeCluster) -> None:
+def test_vm_running_without_its_address_needs_a_restart(old_calico: FakeCluster) -> None:
     old_calico.running()
     old_calico.attach()
     rows, wrong = surveyed(old_calico)
@@ -93,14 +93,14 @@ def test_a_vm_that_runs_without_its_address_needs_a_restart(old_calico: FakeClus
     ]
 
 
-def test_a_vm_that_was_detached_while_it_ran_needs_a_restart(cluster: FakeCluster) -> None:
+def test_vm_detached_while_running_needs_a_restart(cluster: FakeCluster) -> None:
     cluster.running(pin="10.133.0.9")
     cluster.attach()
     cluster.detach()
     assert state_of(cluster, "10.133.0.9") is AddressState.RESTART_NEEDED
 
 
-def test_a_vm_that_calico_gave_its_old_address_again_needs_a_restart(cluster: FakeCluster) -> None:
+def test_vm_with_its_old_ipam_address_needs_a_restart(cluster: FakeCluster) -> None:
     """The instance and the pod are pinned to the one and have the other: calico's handle was stronger."""
     cluster.hold("192.168.0.9", "k8s-pod-network.vmi.prod.web-1")
     cluster.vm(pin="10.133.0.9")
@@ -113,7 +113,7 @@ def test_a_vm_that_calico_gave_its_old_address_again_needs_a_restart(cluster: Fa
     assert state_of(cluster, "10.133.0.9") is AddressState.RESTART_NEEDED
 
 
-def test_a_record_whose_vm_was_not_written_yet_is_pending_for_a_while_and_then_orphaned(cluster: FakeCluster) -> None:
+def test_allocation_without_address_on_the_vm_is_pending_and_then_orphaned(cluster: FakeCluster) -> None:
     cluster.vm()
     cluster.attach()
     unpin(cluster)
@@ -130,7 +130,7 @@ def test_a_record_whose_vm_was_not_written_yet_is_pending_for_a_while_and_then_o
     ]
 
 
-def test_the_record_of_a_vm_that_is_gone_is_orphaned(cluster: FakeCluster) -> None:
+def test_allocation_of_a_deleted_vm_is_orphaned(cluster: FakeCluster) -> None:
     cluster.vm()
     cluster.attach()
     cluster.delete_vm()
@@ -139,7 +139,7 @@ def test_the_record_of_a_vm_that_is_gone_is_orphaned(cluster: FakeCluster) -> No
     assert wrong == ["10.133.0.1 on prod/blue: recorded for prod/web-1, but the VM no longer exists"]
 
 
-def test_the_record_of_a_vm_that_was_made_anew_is_orphaned(cluster: FakeCluster) -> None:
+def test_allocation_of_a_recreated_vm_is_orphaned(cluster: FakeCluster) -> None:
     cluster.vm()
     cluster.attach()
     cluster.delete_vm()
@@ -147,14 +147,14 @@ def test_the_record_of_a_vm_that_was_made_anew_is_orphaned(cluster: FakeCluster)
     assert state_of(cluster, "10.133.0.1", age=LATER) is AddressState.ORPHANED
 
 
-def test_a_reservation_is_reserved(cluster: FakeCluster) -> None:
+def test_reservation_is_reserved(cluster: FakeCluster) -> None:
     cluster.reserve("10.133.0.9", note="printer")
     rows, wrong = surveyed(cluster)
     assert (rows["10.133.0.9"].state, rows["10.133.0.9"].holder) == (AddressState.RESERVED, "reserved (printer)")
     assert wrong == []
 
 
-def test_what_is_used_without_a_record_is_unrecorded_and_told(cluster: FakeCluster) -> None:
+def test_address_in_use_without_an_allocation_is_unrecorded(cluster: FakeCluster) -> None:
     cluster.vm("web-9", "dev", pin="10.133.0.7")
     cluster.hold_by_pod("10.133.0.8")
     cluster.hold_by_pod("10.133.0.9", "shop")
@@ -171,7 +171,7 @@ def test_what_is_used_without_a_record_is_unrecorded_and_told(cluster: FakeClust
     ]
 
 
-def test_an_address_that_cools_down_in_calico_is_no_finding_and_not_given_out(cluster: FakeCluster) -> None:
+def test_address_cooling_down_in_ipam_is_no_finding_and_not_assigned(cluster: FakeCluster) -> None:
     cluster.hold("10.133.0.8", "gone")
     [block] = cluster.api.every(RAW.block)
     block["spec"]["attributes"] = [{"releasedAt": "2026-01-01T00:00:00Z"}]
@@ -183,7 +183,7 @@ def test_an_address_that_cools_down_in_calico_is_no_finding_and_not_given_out(cl
     assert said == "10.133.0.8 is not free: it is cooling down in Calico, which released it at 2026-01-01T00:00:00Z"
 
 
-def test_one_address_without_a_record_is_one_finding_that_names_all_who_use_it(cluster: FakeCluster) -> None:
+def test_unrecorded_address_is_one_finding_naming_all_users(cluster: FakeCluster) -> None:
     cluster.running("web-9", pin="10.133.0.7")
     (wrong,) = surveyed(cluster)[1]
     here = "in namespace prod"
@@ -194,7 +194,7 @@ def test_one_address_without_a_record_is_one_finding_that_names_all_who_use_it(c
     assert wrong == f"10.133.0.7 on prod/blue: {used_by} use it, but it is not recorded"
 
 
-def test_only_an_exact_look_sees_unrecorded_uses_in_namespaces_that_the_ledger_does_not_name(
+def test_unrecorded_uses_in_other_namespaces_need_an_exact_inventory(
     cluster: FakeCluster,
 ) -> None:
     cluster.vm("web-9", "dev", pin="10.133.0.7")
@@ -202,14 +202,14 @@ def test_only_an_exact_look_sees_unrecorded_uses_in_namespaces_that_the_ledger_d
     assert "10.133.0.7" in surveyed(cluster, all_namespaces=False, exact=True)[0]
 
 
-def test_vms_of_other_namespaces_that_the_ledger_names_are_looked_at(cluster: FakeCluster) -> None:
+def test_vms_of_other_namespaces_with_allocations_are_read(cluster: FakeCluster) -> None:
     cluster.vm("web-9", "dev")
     cluster.attach("dev/web-9")
     assert state_of(cluster, "10.133.0.1", all_namespaces=False) is AddressState.BOUND
 
 
 @pytest.mark.parametrize("all_namespaces", [True, False])
-def test_the_blocks_of_a_network_and_its_vms_are_asked_for_at_once(all_namespaces: bool) -> None:
+def test_blocks_and_vms_are_read_in_one_round(all_namespaces: bool) -> None:
     cluster = FakeCluster()
     cluster.network(cidr="10.133.0.0/16")
     network = parse_network(cluster.api.get(BLUE))
@@ -223,7 +223,7 @@ def test_the_blocks_of_a_network_and_its_vms_are_asked_for_at_once(all_namespace
 
 @pytest.mark.parametrize("all_namespaces", [True, False])
 @pytest.mark.parametrize("kind", [VM, VMI], ids=["VMs", "instances"])
-def test_what_cannot_be_seen_is_unknown_and_never_wrong(cluster: FakeCluster, kind: Any, all_namespaces: bool) -> None:
+def test_unreadable_objects_are_unknown_and_no_finding(cluster: FakeCluster, kind: Any, all_namespaces: bool) -> None:
     cluster.vm("web-1")
     cluster.running("web-2", pin="10.133.0.2")
     cluster.attach("web-1", "web-2")
@@ -238,7 +238,7 @@ def test_what_cannot_be_seen_is_unknown_and_never_wrong(cluster: FakeCluster, ki
     assert wrong == []
 
 
-def test_an_address_that_two_vms_carry_is_told(cluster: FakeCluster) -> None:
+def test_address_on_two_vms_is_a_finding(cluster: FakeCluster) -> None:
     cluster.vm("web-1")
     cluster.attach("web-1")
     cluster.vm("web-2", pin="10.133.0.1")
@@ -247,7 +247,7 @@ def test_an_address_that_two_vms_carry_is_told(cluster: FakeCluster) -> None:
     ]
 
 
-def test_a_record_in_the_originals_form_is_told(cluster: FakeCluster) -> None:
+def test_legacy_allocation_is_a_finding(cluster: FakeCluster) -> None:
     cluster.vm(pin="10.133.0.5")
     cluster.api.change(BLUE, lambda obj: obj["status"].update(allocations={"10.133.0.5": "web-1"}))
     rows, wrong = surveyed(cluster)
@@ -260,14 +260,14 @@ def test_a_record_in_the_originals_form_is_told(cluster: FakeCluster) -> None:
     ]
 
 
-def test_a_record_of_an_address_that_is_never_handed_out_is_told(cluster: FakeCluster) -> None:
+def test_allocation_of_an_unusable_address_is_a_finding(cluster: FakeCluster) -> None:
     cluster.vm()
     cluster.attach()
     cluster.api.change(BLUE, lambda obj: obj["spec"].update(exclude=["10.133.0.1"]))
     assert surveyed(cluster)[1] == ["10.133.0.1 on prod/blue: recorded for prod/web-1, but it is excluded"]
 
 
-def test_blocks_of_other_networks_are_not_looked_into() -> None:
+def test_blocks_of_other_networks_are_ignored() -> None:
     cluster = FakeCluster()
     cluster.network(cidr="10.133.0.0/16")
     cluster.network("red", "10.144.0.0/16")
@@ -277,7 +277,7 @@ def test_blocks_of_other_networks_are_not_looked_into() -> None:
     assert surveyed(cluster)[0] == {}
 
 
-def test_an_instance_that_has_ended_runs_with_nothing(cluster: FakeCluster) -> None:
+def test_ended_instance_uses_no_address(cluster: FakeCluster) -> None:
     cluster.running(pin="10.133.0.9")
     cluster.attach()
 

@@ -61,7 +61,7 @@ MEANWHILE: dict[str, Callable[[FakeCluster], object]] = {
 
 @pytest.mark.parametrize("what", MEANWHILE)
 @pytest.mark.parametrize("cidr", ["10.133.0.0/24", "10.133.0.0/16"])
-def test_a_vm_is_written_to_only_while_its_record_stands(what: str, cidr: str) -> None:
+def test_late_vm_write_is_refused_after_its_allocation_was_released(what: str, cidr: str) -> None:
     cluster = FakeCluster()
     cluster.network(cidr=cidr)
     annotated_vm(cluster)
@@ -76,7 +76,7 @@ def test_a_vm_is_written_to_only_while_its_record_stands(what: str, cidr: str) -
     cluster.check()
 
 
-def test_a_move_to_another_address_is_refused_once_that_was_given_back(cluster: FakeCluster) -> None:
+def test_late_replacement_is_refused_after_the_new_allocation_was_released(cluster: FakeCluster) -> None:
     """Another run, which sees what the VM carries, gives back the address that it was about to get."""
     annotated_vm(cluster)
     cluster.attach(ip="10.133.0.1")
@@ -89,7 +89,7 @@ def test_a_move_to_another_address_is_refused_once_that_was_given_back(cluster: 
 
 
 @pytest.mark.parametrize("what", ["it is detached", "its record is collected", "its record is released by hand"])
-def test_a_mark_that_a_killed_run_has_left_on_the_vm_opens_no_gap(cluster: FakeCluster, what: str) -> None:
+def test_fence_left_by_a_killed_run_does_not_allow_a_late_write(cluster: FakeCluster, what: str) -> None:
     """Whoever gives the record back only takes the mark off, and the attachment writes to the VM right before that."""
     annotated_vm(cluster)
     cluster.api.change(
@@ -110,7 +110,7 @@ def test_a_mark_that_a_killed_run_has_left_on_the_vm_opens_no_gap(cluster: FakeC
     cluster.check()
 
 
-def test_runs_that_overtake_each_other_again_and_again_wait_longer_and_longer(cluster: FakeCluster) -> None:
+def test_competing_runs_back_off(cluster: FakeCluster) -> None:
     """The attachment renews its record in each round, the detachment ends the attachment: at one pace for ever."""
     cluster.vm()
     cluster.attach(ip="10.133.0.1")
@@ -141,14 +141,14 @@ def begin_attaching(cluster: FakeCluster, address: str = "10.133.0.1", **more: b
     raise AssertionError("nothing is written to the VM")
 
 
-def test_a_late_write_is_done_where_nobody_has_touched_the_vm(cluster: FakeCluster) -> None:
+def test_late_write_succeeds_if_the_vm_is_unchanged(cluster: FakeCluster) -> None:
     annotated_vm(cluster)
     send_change(begin_attaching(cluster), cluster.api, dry_run=False, waiters={})
     assert cluster.pin() == "10.133.0.1"
     cluster.check()
 
 
-def test_a_vm_is_left_as_it_was_after_its_record_was_given_back(cluster: FakeCluster) -> None:
+def test_vm_is_unchanged_after_its_allocation_was_released(cluster: FakeCluster) -> None:
     before = annotated_vm(cluster)
     begin_attaching(cluster)
     cluster.detach()

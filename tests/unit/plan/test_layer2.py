@@ -80,7 +80,7 @@ def without(cluster: FakeCluster, *resources: Resource) -> None:
 # -- networks --------------------------------------------------------------------------------------------------------
 
 
-def test_everything_is_made_once_and_the_servers_address_is_recorded() -> None:
+def test_network_create_creates_each_object_once_and_records_the_dhcp_address() -> None:
     cluster = FakeCluster()
     layer2(cluster)
     assert [one.partition("/")[0] for one in made(cluster)] == [resource.kind for resource in MADE]
@@ -92,7 +92,7 @@ def test_everything_is_made_once_and_the_servers_address_is_recorded() -> None:
     assert cluster.api.writes == before
 
 
-def test_networks_of_different_vlans_share_a_bridge_until_the_last_is_gone() -> None:
+def test_networks_of_different_vlans_share_a_bridge_until_the_last_is_deleted() -> None:
     cluster = FakeCluster()
     layer2(cluster)
     layer2(cluster, "fast", "10.21.0.0/24", vlan=30)
@@ -104,7 +104,7 @@ def test_networks_of_different_vlans_share_a_bridge_until_the_last_is_gone() -> 
     assert made(cluster) == []
 
 
-def test_a_template_of_somebody_else_is_used_as_it_is_and_stays() -> None:
+def test_foreign_template_is_reused_and_kept() -> None:
     cluster = FakeCluster()
     theirs = {"ovsConfig": [{"bridgeName": "br-ext", "nodeInterface": "eth1", "params": {"mtuRequest": 9000}}]}
     before = cluster.api.put(TEMPLATE, {"metadata": {"name": "theirs", "namespace": "infra"}, "spec": theirs})
@@ -129,7 +129,7 @@ def test_a_template_of_somebody_else_is_used_as_it_is_and_stays() -> None:
         ),
     ],
 )
-def test_a_template_that_contradicts_is_named(spec: Json, says: str) -> None:
+def test_contradicting_template_is_a_conflict(spec: Json, says: str) -> None:
     cluster = FakeCluster()
     cluster.api.put(TEMPLATE, {"metadata": {"name": "theirs", "namespace": "infra"}, "spec": spec})
     message = in_the_way(cluster, mtu=1500)
@@ -137,7 +137,7 @@ def test_a_template_that_contradicts_is_named(spec: Json, says: str) -> None:
     assert says in message
 
 
-def test_a_template_for_nodes_that_cannot_be_these_is_in_nobodys_way() -> None:
+def test_template_for_disjoint_nodes_is_no_conflict() -> None:
     cluster = FakeCluster()
     spec = {"nodeSelector": {"zone": "a"}, "ovsConfig": [{"bridgeName": "br-int", "nodeInterface": "eth1"}]}
     cluster.api.put(TEMPLATE, {"metadata": {"name": "theirs", "namespace": "infra"}, "spec": spec})
@@ -159,7 +159,7 @@ def test_a_template_for_nodes_that_cannot_be_these_is_in_nobodys_way() -> None:
         ("10.20.0.128/25", {"vlan": 30}, "10.20.0.128/25 overlaps network prod/lab"),
     ],
 )
-def test_another_network_that_contradicts_is_named(cidr: str, ovs: Json, says: str) -> None:
+def test_contradicting_network_is_a_conflict(cidr: str, ovs: Json, says: str) -> None:
     cluster = FakeCluster()
     layer2(cluster)
     assert says in in_the_way(cluster, "fast", cidr, **ovs)
@@ -167,7 +167,7 @@ def test_another_network_that_contradicts_is_named(cidr: str, ovs: Json, says: s
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_of_two_networks_made_at_once_on_one_vlan_one_stays_with_all_its_objects(seed: int) -> None:
+def test_networks_created_at_once_on_one_vlan_leave_one_with_all_its_objects(seed: int) -> None:
     cluster = FakeCluster()
     outcomes = cluster.run_concurrently(
         lambda mine: mine.make_network("lab", "10.20.0.0/24", **spec_of()),
@@ -180,7 +180,7 @@ def test_of_two_networks_made_at_once_on_one_vlan_one_stays_with_all_its_objects
 
 
 @pytest.mark.parametrize("resource", [NAD, DHCPSERVER, CONFIGMAP])
-def test_an_object_of_that_name_that_somebody_else_made_is_in_the_way_and_stays(resource: Resource) -> None:
+def test_foreign_object_of_the_same_name_is_a_conflict_and_kept(resource: Resource) -> None:
     cluster = FakeCluster()
     theirs = cluster.api.put(resource, {"metadata": {"name": "lab", "namespace": "prod"}, "spec": {}, "data": {}})
     assert f"{resource.kind.lower()}/lab in namespace prod exists" in in_the_way(cluster)
@@ -196,7 +196,7 @@ def test_an_object_of_that_name_that_somebody_else_made_is_in_the_way_and_stays(
         ([DHCPSERVER, TEMPLATE], {"hostConfig": False}, "DHCP controller", "--no-dhcp"),
     ],
 )
-def test_what_is_not_installed_is_named_with_what_still_works(
+def test_missing_crds_are_named_with_the_remaining_options(
     gone: list[Resource], ovs: Json, says: str, helps: str
 ) -> None:
     cluster = FakeCluster()
@@ -206,7 +206,7 @@ def test_what_is_not_installed_is_named_with_what_still_works(
     assert helps in message
 
 
-def test_on_bridges_that_exist_and_without_dhcp_only_the_attachment_is_made() -> None:
+def test_network_without_host_config_and_dhcp_creates_only_the_attachment_definition() -> None:
     cluster = FakeCluster()
     without(cluster, TEMPLATE, DHCPSERVER, LEASE)
     layer2(cluster, hostConfig=False, nic=None, dhcp={"enabled": False})
@@ -218,7 +218,7 @@ def test_on_bridges_that_exist_and_without_dhcp_only_the_attachment_is_made() ->
     assert made(cluster) == []
 
 
-def test_what_luigis_controller_made_anew_is_filled_again() -> None:
+def test_configmap_recreated_by_the_luigi_controller_is_filled_again() -> None:
     cluster = FakeCluster()
     layer2(cluster)
     cluster.vm()
@@ -240,7 +240,7 @@ def test_what_luigis_controller_made_anew_is_filled_again() -> None:
     assert made(cluster) == []
 
 
-def test_dhcp_that_is_taken_away_and_comes_back() -> None:
+def test_dhcp_can_be_disabled_and_enabled_again() -> None:
     cluster = FakeCluster()
     layer2(cluster)
 
@@ -258,7 +258,7 @@ def test_dhcp_that_is_taken_away_and_comes_back() -> None:
     assert cluster.holders("lab") == {"10.20.0.1": "the network itself (DHCP server)"}
 
 
-def test_templates_of_networks_that_kubectl_deleted_are_collected() -> None:
+def test_gc_deletes_templates_of_networks_deleted_with_kubectl() -> None:
     cluster = FakeCluster()
     layer2(cluster)
     layer2(cluster, "fast", "10.21.0.0/24", vlan=30)
@@ -270,7 +270,7 @@ def test_templates_of_networks_that_kubectl_deleted_are_collected() -> None:
     assert made(cluster) == []
 
 
-def test_the_servers_own_address_is_never_given_out_nor_back() -> None:
+def test_dhcp_server_address_is_never_assigned_nor_released() -> None:
     cluster = FakeCluster()
     layer2(cluster)
     cluster.vm()
@@ -294,13 +294,13 @@ def test_the_servers_own_address_is_never_given_out_nor_back() -> None:
         ({"dhcp": {"rangeStart": "10.20.0.9", "rangeEnd": "10.20.0.2"}}, "the lower one first"),
     ],
 )
-def test_what_can_never_be_is_a_mistake(ovs: Json, says: str) -> None:
+def test_invalid_ovs_spec_is_a_usage_error(ovs: Json, says: str) -> None:
     with pytest.raises(UsageError, match="network prod/lab: ") as caught:
         FakeCluster().make_network("lab", "10.20.0.0/24", **spec_of(**ovs))
     assert says in caught.value.message
 
 
-def test_dhcp_is_for_ipv4_and_ipv6_works_without() -> None:
+def test_dhcp_requires_ipv4_and_ipv6_works_without_it() -> None:
     cluster = FakeCluster()
     with pytest.raises(UsageError, match="IPv4 only"):
         cluster.make_network("lab", "fd00:20::/64", **spec_of())
@@ -321,7 +321,7 @@ def multus(cluster: FakeCluster, name: str = "web-1") -> dict[str, str]:
     return {one["name"]: dig(one, "multus", "networkName", default="pod") for one in networks}
 
 
-def test_a_vm_gets_an_interface_a_mac_and_a_file_of_the_server() -> None:
+def test_attach_adds_interface_mac_and_dhcp_file() -> None:
     cluster = FakeCluster()
     layer2(cluster)
     cluster.vm()
@@ -338,7 +338,7 @@ def test_a_vm_gets_an_interface_a_mac_and_a_file_of_the_server() -> None:
     assert not cluster.attach(network=LAB).executed
 
 
-def test_the_order_is_record_then_server_then_vm() -> None:
+def test_attach_writes_allocation_then_dhcp_then_vm() -> None:
     cluster = FakeCluster()
     layer2(cluster)
     cluster.vm()
@@ -350,7 +350,7 @@ def test_the_order_is_record_then_server_then_vm() -> None:
     ]  # fmt: skip
 
 
-def test_a_vm_on_several_layer_2_networks_and_a_calico_one_keeps_each_when_it_leaves_another() -> None:
+def test_detach_from_one_network_keeps_the_others() -> None:
     cluster = FakeCluster()
     cluster.network()
     layer2(cluster)
@@ -371,7 +371,7 @@ def test_a_vm_on_several_layer_2_networks_and_a_calico_one_keeps_each_when_it_le
     assert hosts(cluster) == hosts(cluster, "fast") == {}
 
 
-def test_what_the_vm_had_stays_as_it_was() -> None:
+def test_attach_and_detach_preserve_other_fields_of_the_vm() -> None:
     cluster = FakeCluster()
     layer2(cluster)
     template = {
@@ -391,7 +391,7 @@ def test_what_the_vm_had_stays_as_it_was() -> None:
     assert cluster.now().raw["spec"]["template"] == template
 
 
-def test_an_interface_that_is_there_already_is_adopted_with_its_mac() -> None:
+def test_existing_interface_is_adopted_with_its_mac() -> None:
     cluster = FakeCluster()
     layer2(cluster)
     interface = {"name": "mine", "bridge": {}, "macAddress": "02:00:00:00:00:07", "bootOrder": 2}
@@ -402,7 +402,7 @@ def test_an_interface_that_is_there_already_is_adopted_with_its_mac() -> None:
     assert hosts(cluster) == {"10.20.0.2.conf": "dhcp-host=02:00:00:00:00:07,10.20.0.2"}
 
 
-def test_a_copy_of_a_vm_gets_a_mac_of_its_own_with_its_address() -> None:
+def test_copied_vm_gets_its_own_mac_and_address() -> None:
     """Or the server would know both machines by one MAC address, and give both the same address."""
     cluster = FakeCluster()
     layer2(cluster)
@@ -429,7 +429,7 @@ def test_a_copy_of_a_vm_gets_a_mac_of_its_own_with_its_address() -> None:
         ({"mac": ""}, "identifies its VMs by their MAC addresses"),
     ],
 )
-def test_what_cannot_be_plugged_in_leaves_nothing(more: Json, says: str) -> None:
+def test_refused_interface_leaves_nothing(more: Json, says: str) -> None:
     cluster = FakeCluster()
     layer2(cluster)
     networks = [{"name": "root", "pod": {}}]
@@ -439,7 +439,7 @@ def test_what_cannot_be_plugged_in_leaves_nothing(more: Json, says: str) -> None
     assert hosts(cluster) == {}
 
 
-def test_layer_2_flags_are_refused_by_other_networks() -> None:
+def test_layer2_flags_are_refused_by_other_networks() -> None:
     cluster = FakeCluster()
     cluster.network()
     cluster.vm()
@@ -447,7 +447,7 @@ def test_layer_2_flags_are_refused_by_other_networks() -> None:
         cluster.attach(nic=Nic("data"))
 
 
-def test_a_name_that_is_taken_gives_way_to_one_that_is_not() -> None:
+def test_interface_name_in_use_is_replaced_by_a_free_one() -> None:
     cluster = FakeCluster()
     layer2(cluster)
     networks = [{"name": "lab", "multus": {"networkName": "other/lab"}}]
@@ -457,7 +457,7 @@ def test_a_name_that_is_taken_gives_way_to_one_that_is_not() -> None:
     assert name.startswith("lab-")
 
 
-def test_an_address_that_is_lent_to_another_machine_is_not_chosen() -> None:
+def test_leased_address_is_not_assigned() -> None:
     cluster = FakeCluster()
     layer2(cluster)
     cluster.vm()
@@ -471,7 +471,7 @@ def test_an_address_that_is_lent_to_another_machine_is_not_chosen() -> None:
     assert "ipallocation/10.20.0.3 in namespace default uses it" in str(lent)
 
 
-def test_the_vms_own_lease_is_no_obstacle() -> None:
+def test_lease_of_the_vm_itself_is_no_conflict() -> None:
     cluster = FakeCluster()
     layer2(cluster)
     interface = {"name": "mine", "bridge": {}, "macAddress": "02:00:00:00:00:07"}
@@ -483,7 +483,7 @@ def test_the_vms_own_lease_is_no_obstacle() -> None:
     assert cluster.attach(network=LAB, ip="10.20.0.9").results == {"prod/web-1": "10.20.0.9"}
 
 
-def test_a_reservation_is_kept_from_strangers_until_it_is_released() -> None:
+def test_reservation_is_excluded_from_dhcp_until_it_is_released() -> None:
     cluster = FakeCluster()
     layer2(cluster)
     cluster.reserve("10.20.0.7", network="lab", note="the printer")
@@ -492,7 +492,7 @@ def test_a_reservation_is_kept_from_strangers_until_it_is_released() -> None:
     assert hosts(cluster) == {}
 
 
-def test_a_reservation_that_is_withdrawn_takes_its_file_with_it() -> None:
+def test_rolled_back_reservation_removes_its_dhcp_file() -> None:
     cluster = FakeCluster()
     layer2(cluster)
     mine = cluster.second_client(1)
@@ -509,7 +509,7 @@ def test_a_reservation_that_is_withdrawn_takes_its_file_with_it() -> None:
     assert (list(cluster.holders("lab")), files(cluster)) == (["10.20.0.1"], there)
 
 
-def test_a_file_without_a_record_is_collected_and_no_other() -> None:
+def test_gc_removes_only_dhcp_files_without_an_allocation() -> None:
     cluster = FakeCluster()
     layer2(cluster)
     cluster.vm()
@@ -533,7 +533,7 @@ def test_a_file_without_a_record_is_collected_and_no_other() -> None:
         (b"\xff", "an unknown client"),
     ],
 )
-def test_a_file_that_goes_is_told_with_whom_it_was_for(file: bytes, whom: str) -> None:
+def test_removed_dhcp_file_is_reported_with_its_owner(file: bytes, whom: str) -> None:
     cluster = FakeCluster()
     layer2(cluster)
     binary = {"10.20.0.77.conf": b64encode(file).decode()}
@@ -542,7 +542,7 @@ def test_a_file_that_goes_is_told_with_whom_it_was_for(file: bytes, whom: str) -
     assert f"remove the reservation of 10.20.0.77 for {whom} from " in change.summary
 
 
-def test_a_file_of_a_vm_goes_with_the_vms_name() -> None:
+def test_removed_dhcp_file_is_reported_with_its_vm() -> None:
     cluster = FakeCluster()
     layer2(cluster)
     cluster.vm()
@@ -551,7 +551,7 @@ def test_a_file_of_a_vm_goes_with_the_vms_name() -> None:
     assert "remove the reservation of 10.20.0.2 for prod/web-1 from configmap/lab in namespace prod" in summary
 
 
-def test_many_vms_go_into_the_servers_files_with_one_patch() -> None:
+def test_dhcp_files_of_many_vms_are_written_by_one_patch() -> None:
     cluster = FakeCluster()
     layer2(cluster)
     names = [f"web-{number}" for number in range(30)]
@@ -564,7 +564,7 @@ def test_many_vms_go_into_the_servers_files_with_one_patch() -> None:
     assert len(hosts(cluster)) == 30
 
 
-def test_a_refused_vm_leaves_no_record_and_no_file() -> None:
+def test_refused_vm_leaves_no_allocation_and_no_dhcp_file() -> None:
     cluster = FakeCluster()
     layer2(cluster)
     cluster.vm()
@@ -588,7 +588,7 @@ def overtaken(cluster: FakeCluster, *meanwhile: Callable[[], Any]) -> RunResult:
     return mine.attach(network=LAB)
 
 
-def test_an_attachment_that_was_overtaken_takes_its_file_back_at_once() -> None:
+def test_overtaken_attach_rolls_back_its_dhcp_file() -> None:
     """Others gave its record back before the file was there, and gave the VM another address."""
     cluster = FakeCluster()
     layer2(cluster)
@@ -599,7 +599,7 @@ def test_an_attachment_that_was_overtaken_takes_its_file_back_at_once() -> None:
     assert not cluster.collect().executed
 
 
-def test_it_leaves_the_file_of_who_has_its_address_now() -> None:
+def test_overtaken_attach_keeps_the_dhcp_file_of_the_new_owner() -> None:
     cluster = FakeCluster()
     layer2(cluster)
     cluster.vm()
@@ -616,7 +616,7 @@ def test_it_leaves_the_file_of_who_has_its_address_now() -> None:
     assert len(records) == 2
 
 
-def test_a_running_vm_needs_a_restart_and_with_it_has_the_address() -> None:
+def test_running_vm_needs_a_restart_to_get_its_address() -> None:
     cluster = FakeCluster()
     layer2(cluster)
     cluster.running()
@@ -651,7 +651,7 @@ def init(cluster: FakeCluster) -> Json:
     return cluster.now().raw["spec"]["template"]["spec"]["volumes"][1]  # type: ignore[no-any-return]
 
 
-def test_without_dhcp_it_is_told_what_to_set_in_the_guest() -> None:
+def test_attach_without_dhcp_prints_the_guest_configuration() -> None:
     cluster = FakeCluster()
     layer2(cluster, **WITHOUT_DHCP)
     cluster.vm()
@@ -659,7 +659,7 @@ def test_without_dhcp_it_is_told_what_to_set_in_the_guest() -> None:
     assert any("set 10.20.0.2/24, gateway 10.20.0.1 in the guest, or pass --cloud-init" in note for note in notes)
 
 
-def test_cloud_init_tells_the_guest_and_forgets_it_again() -> None:
+def test_cloud_init_network_data_is_added_and_removed() -> None:
     cluster = FakeCluster()
     layer2(cluster, **WITHOUT_DHCP)
     guest(cluster, {"cloudInitNoCloud": {"userData": "#cloud-config", "networkData": "{version: 2, ethernets: {}}"}})
@@ -691,7 +691,7 @@ def in_secret(cluster: FakeCluster, text: str) -> None:
 IN_SECRET: Json = {"cloudInitNoCloud": {"userData": "x", "networkDataSecretRef": {"name": "net"}}}
 
 
-def test_network_data_in_a_secret_is_written_there_or_refused() -> None:
+def test_network_data_in_a_secret_is_written_or_refused() -> None:
     cluster = FakeCluster()
     layer2(cluster, **WITHOUT_DHCP)
     guest(cluster, IN_SECRET)
@@ -714,7 +714,7 @@ def test_network_data_in_a_secret_is_written_there_or_refused() -> None:
     assert yaml.safe_load(b64decode(there["data"]["networkdata"])) == {"version": 2, "ethernets": {}}
 
 
-def test_a_secret_that_several_vms_use_is_refused_until_the_address_is_in_it() -> None:
+def test_secret_shared_by_several_vms_is_refused_until_it_has_the_address() -> None:
     cluster = FakeCluster()
     layer2(cluster, **WITHOUT_DHCP)
     guest(cluster, IN_SECRET)
@@ -741,7 +741,7 @@ def test_a_secret_that_several_vms_use_is_refused_until_the_address_is_in_it() -
         ),
     ],
 )
-def test_other_network_data_is_refused_with_what_to_add_by_hand(volume: Json, says: str) -> None:
+def test_unsupported_network_data_is_refused_with_the_configuration_to_add(volume: Json, says: str) -> None:
     cluster = FakeCluster()
     layer2(cluster, **WITHOUT_DHCP)
     guest(cluster, volume)
@@ -774,7 +774,7 @@ def test_other_network_data_is_refused_with_what_to_add_by_hand(volume: Json, sa
         ({"cloudInitNoCloud": {"networkData": "x: " + "y" * 2000}}, "longer than 2048 bytes"),
     ],
 )
-def test_network_data_that_cannot_take_it_refuses_the_vm(volume: Json, says: str) -> None:
+def test_unusable_network_data_is_refused(volume: Json, says: str) -> None:
     cluster = FakeCluster()
     layer2(cluster, **WITHOUT_DHCP)
     guest(cluster, volume)
@@ -813,7 +813,7 @@ def migratable(cluster: FakeCluster, status: str = "True") -> None:
         (None, "True", "cannot determine what KubeVirt supports"),
     ],
 )
-def test_it_is_plugged_in_live_where_kubevirt_and_the_vm_allow_it(
+def test_interface_is_hotplugged_if_kubevirt_and_the_vm_support_it(
     live_migration: Json | None, can_migrate: str, says: str
 ) -> None:
     cluster = FakeCluster()
@@ -859,7 +859,7 @@ def without_last(spec: Json) -> None:
     spec["domain"]["devices"]["interfaces"].pop()
 
 
-def test_what_was_plugged_in_live_runs_with_its_address_and_is_taken_out_live() -> None:
+def test_hotplugged_interface_has_its_address_and_is_unplugged_live() -> None:
     cluster = FakeCluster()
     plugged_in_live(cluster)
     assert not [note for note in cluster.attach(network=LAB).notes if "restart" in note]
@@ -895,9 +895,7 @@ def test_what_was_plugged_in_live_runs_with_its_address_and_is_taken_out_live() 
 
 @pytest.mark.parametrize("cidr", ["10.20.0.0/24", "10.20.0.0/16"])
 @pytest.mark.parametrize("how", ["gc", "detach", "release"])
-def test_the_address_of_what_was_plugged_in_live_stays_recorded_as_long_as_the_vm_runs_with_it(
-    how: str, cidr: str
-) -> None:
+def test_address_of_a_hotplugged_interface_stays_allocated_while_the_vm_uses_it(how: str, cidr: str) -> None:
     """Only the template said which it is, and says so no more once the VM is detached, or has another one."""
     cluster = FakeCluster()
     plugged_in_live(cluster, cidr)
@@ -933,7 +931,7 @@ def about_to_start() -> tuple[FakeCluster, Json]:
     return cluster, bare
 
 
-def test_what_was_plugged_in_live_a_second_time_runs_with_its_second_address() -> None:
+def test_interface_hotplugged_again_has_its_second_address() -> None:
     """The VMI keeps the annotation of the interface that it was started with."""
     cluster, bare = about_to_start()
     restarted(cluster)
@@ -951,7 +949,7 @@ def test_what_was_plugged_in_live_a_second_time_runs_with_its_second_address() -
     assert cluster.holders("lab")["10.20.0.9"] == "prod/web-1"
 
 
-def test_what_a_vm_was_started_with_is_given_back_once_it_runs_in_a_pod_without() -> None:
+def test_initial_address_is_released_once_the_vm_runs_in_a_pod_without_it() -> None:
     """The VMI keeps the annotation with the address that it was started with, and hands it to every pod of it."""
     cluster, bare = about_to_start()
     cluster.asked[("prod", "web-1")] = ["start"]
@@ -972,7 +970,7 @@ def test_what_a_vm_was_started_with_is_given_back_once_it_runs_in_a_pod_without(
     assert list(cluster.holders("lab")) == ["10.20.0.1"]
 
 
-def test_it_is_not_plugged_in_again_before_kubevirt_has_taken_it_out() -> None:
+def test_interface_is_not_hotplugged_again_before_it_was_unplugged() -> None:
     """Or the guest would have two interfaces with one MAC address."""
     cluster = FakeCluster()
     plugged_in_live(cluster)
@@ -984,7 +982,7 @@ def test_it_is_not_plugged_in_again_before_kubevirt_has_taken_it_out() -> None:
     assert cluster.attach(network=LAB, nic=Nic(live=True)).results == {"prod/web-1": "10.20.0.2"}
 
 
-def test_a_network_is_not_deleted_while_a_vm_that_has_no_address_of_it_is_on_it() -> None:
+def test_network_with_an_interface_without_address_is_not_deleted() -> None:
     cluster = FakeCluster()
     layer2(cluster)
     guest(cluster, {"emptyDisk": {}})
@@ -996,7 +994,7 @@ def test_a_network_is_not_deleted_while_a_vm_that_has_no_address_of_it_is_on_it(
     assert made(cluster) == []
 
 
-def test_a_dhcp_server_that_runs_is_to_be_restarted() -> None:
+def test_running_dhcp_server_needs_a_restart() -> None:
     cluster = FakeCluster()
     layer2(cluster)
     cluster.running("lab-0")
@@ -1009,7 +1007,7 @@ SEEDS = range(6)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_many_at_once_have_an_address_and_a_file_each(seed: int) -> None:
+def test_concurrent_attaches_each_have_an_address_and_a_dhcp_file(seed: int) -> None:
     cluster = FakeCluster()
     layer2(cluster)
     names = [f"web-{number}" for number in range(8)]
@@ -1024,7 +1022,7 @@ def test_many_at_once_have_an_address_and_a_file_each(seed: int) -> None:
     assert hosts(cluster) == {f"{a}.conf": f"dhcp-host={r.mac},{a}" for a, r in records.items()}
 
 
-def test_it_is_known_by_its_properties() -> None:
+def test_ovs_backend_properties() -> None:
     backend = Ovs()
     assert (backend.plugin, backend.pins_vm_template, backend.has_interface, backend.allowed_as_default) == (
         "ovs",
@@ -1034,7 +1032,7 @@ def test_it_is_known_by_its_properties() -> None:
     )
 
 
-def test_the_address_of_a_running_vm_stays_recorded_when_it_is_deleted_while_it_is_adopted() -> None:
+def test_address_of_a_running_vm_deleted_during_adoption_stays_allocated() -> None:
     cluster = FakeCluster(keeps=False)
     layer2(cluster)
     cluster.running()

@@ -56,7 +56,7 @@ def bridges(cluster: FakeCluster) -> list[str]:
         ({"hostConfig": False}, "br-ext (hostConfig: false)"),
     ],
 )
-def test_no_bridge_goes_from_under_vms(ovs: Json, wanted: str) -> None:
+def test_edited_bridge_is_not_replaced_while_vms_use_it(ovs: Json, wanted: str) -> None:
     cluster = FakeCluster()
     layer2(cluster)
     cluster.vm()
@@ -82,7 +82,7 @@ def test_no_bridge_goes_from_under_vms(ovs: Json, wanted: str) -> None:
     assert len(cluster.api.every(TEMPLATE)) == (0 if ovs.get("hostConfig") is False else 1)
 
 
-def test_nor_a_bridge_that_is_not_made_here() -> None:
+def test_edited_unmanaged_bridge_is_refused_while_vms_use_it() -> None:
     cluster = FakeCluster()
     layer2(cluster, hostConfig=False, nic=None)
     cluster.vm()
@@ -97,7 +97,7 @@ def test_nor_a_bridge_that_is_not_made_here() -> None:
     assert bridges(cluster) == ["br-new"]
 
 
-def test_reservations_keep_no_bridge() -> None:
+def test_edited_bridge_is_replaced_if_only_reservations_exist() -> None:
     cluster = FakeCluster()
     layer2(cluster)
     cluster.reserve("10.20.0.7", network="lab")
@@ -115,7 +115,7 @@ def in_the_annotation(obj: Json) -> None:
 
 
 @pytest.mark.parametrize("meddle", [in_the_config, in_the_annotation])
-def test_an_attachment_that_somebody_else_changed_is_mended_while_vms_are_on_it(
+def test_changed_attachment_definition_is_repaired_while_vms_use_it(
     meddle: Callable[[Json], None],
 ) -> None:
     cluster = FakeCluster()
@@ -129,7 +129,7 @@ def test_an_attachment_that_somebody_else_changed_is_mended_while_vms_are_on_it(
     assert (after["spec"], annotations_of(after)) == (before["spec"], annotations_of(before))
 
 
-def test_a_bridge_that_another_network_needs_stays_anyway() -> None:
+def test_bridge_of_another_network_is_kept() -> None:
     cluster = FakeCluster()
     layer2(cluster)
     layer2(cluster, "fast", "10.21.0.0/24", vlan=30)
@@ -142,7 +142,7 @@ def test_a_bridge_that_another_network_needs_stays_anyway() -> None:
     assert cluster.api.every(TEMPLATE) == []
 
 
-def test_a_template_of_somebody_else_that_says_the_same_takes_nothing_away() -> None:
+def test_equal_foreign_template_does_not_replace_the_own_one() -> None:
     cluster = FakeCluster()
     layer2(cluster)
     [ours] = cluster.api.every(TEMPLATE)

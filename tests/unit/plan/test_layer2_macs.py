@@ -27,7 +27,7 @@ def plugged(cluster: FakeCluster, name: str, mac: str = MAC) -> None:
 
 
 @pytest.mark.parametrize("mac", [MAC, MAC.upper()])
-def test_a_second_vm_of_a_mac_is_refused_with_the_name_of_the_first(mac: str) -> None:
+def test_second_vm_with_the_same_mac_is_refused_with_the_name_of_the_first(mac: str) -> None:
     cluster = FakeCluster()
     layer2(cluster)
     plugged(cluster, "web-1")
@@ -42,7 +42,7 @@ def test_a_second_vm_of_a_mac_is_refused_with_the_name_of_the_first(mac: str) ->
     assert cluster.api.writes == []
 
 
-def test_a_mac_that_is_asked_for_is_no_other_vms() -> None:
+def test_requested_mac_of_another_vm_is_refused() -> None:
     cluster = FakeCluster()
     layer2(cluster)
     plugged(cluster, "web-1")
@@ -52,7 +52,7 @@ def test_a_mac_that_is_asked_for_is_no_other_vms() -> None:
     assert list(cluster.holders("lab").values()) == ["the network itself (DHCP server)", "prod/web-1"]
 
 
-def test_of_two_vms_of_one_command_one_is_attached() -> None:
+def test_only_one_of_two_vms_with_one_mac_in_a_command_is_attached() -> None:
     cluster = FakeCluster()
     layer2(cluster)
     plugged(cluster, "web-1")
@@ -64,7 +64,7 @@ def test_of_two_vms_of_one_command_one_is_attached() -> None:
     assert list(hosts(cluster)) == ["10.20.0.2.conf"]
 
 
-def test_it_is_free_again_with_the_first_vms_address() -> None:
+def test_mac_is_free_after_the_first_vm_was_detached() -> None:
     cluster = FakeCluster()
     layer2(cluster)
     plugged(cluster, "web-1")
@@ -76,7 +76,7 @@ def test_it_is_free_again_with_the_first_vms_address() -> None:
     assert cluster.attach("web-2", network=LAB).results
 
 
-def test_what_was_recorded_with_one_mac_before_is_completed() -> None:
+def test_existing_duplicate_macs_are_accepted() -> None:
     """As two runs at the same time may do, or as an earlier version did."""
     cluster = FakeCluster()
     layer2(cluster)
@@ -94,7 +94,7 @@ def test_what_was_recorded_with_one_mac_before_is_completed() -> None:
     assert cluster.attach("web-1", network=LAB).results == {"prod/web-1": "10.20.0.2"}
 
 
-def test_on_the_pod_network_it_is_nobodys_business() -> None:
+def test_duplicate_macs_on_the_pod_network_are_accepted() -> None:
     cluster = FakeCluster()
     cluster.network()
     interface = {"name": "default", "bridge": {}, "macAddress": MAC}

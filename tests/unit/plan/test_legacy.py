@@ -64,7 +64,7 @@ def unmoved(cluster: FakeCluster) -> Json:
 
 
 @CIDRS
-def test_a_vms_name_becomes_a_record(cluster: FakeCluster, cidr: str) -> None:
+def test_legacy_vm_name_becomes_an_allocation(cluster: FakeCluster, cidr: str) -> None:
     template = {
         "metadata": {"annotations": {IP_ADDRS_ANNOTATION: '["10.133.0.7"]', HW_ADDR_ANNOTATION: "02:00:00:00:00:07"}},
         "spec": {},
@@ -85,7 +85,7 @@ def test_a_vms_name_becomes_a_record(cluster: FakeCluster, cidr: str) -> None:
 
 
 @CIDRS
-def test_what_has_no_vm_stays_and_is_told(cluster: FakeCluster, cidr: str) -> None:
+def test_legacy_allocation_without_a_vm_is_kept_and_reported(cluster: FakeCluster, cidr: str) -> None:
     cluster.vm()
     original(cluster, cidr, {"10.133.0.7": "web-1", "10.133.0.8": "gone"})
     done = take_over(cluster)
@@ -97,7 +97,7 @@ def test_what_has_no_vm_stays_and_is_told(cluster: FakeCluster, cidr: str) -> No
     assert "10.133.0.8" not in cluster.holders()
 
 
-def test_where_vms_may_not_be_seen_nothing_is_taken_over(cluster: FakeCluster) -> None:
+def test_nothing_is_converted_if_vms_are_unreadable(cluster: FakeCluster) -> None:
     cluster.vm()
     original(cluster, SMALL, {"10.133.0.7": "web-1"})
     cluster.api.refuse("list", VM)
@@ -106,7 +106,7 @@ def test_where_vms_may_not_be_seen_nothing_is_taken_over(cluster: FakeCluster) -
     assert "may not list virtualmachines" in done.notes[0]
 
 
-def test_only_networks_of_the_namespace_are_taken_over(cluster: FakeCluster) -> None:
+def test_conversion_is_limited_to_a_namespace_or_networks(cluster: FakeCluster) -> None:
     cluster.vm()
     original(cluster, SMALL, {"10.133.0.7": "web-1"})
     take_over(cluster, namespace="shop")
@@ -115,7 +115,7 @@ def test_only_networks_of_the_namespace_are_taken_over(cluster: FakeCluster) -> 
     assert not unmoved(cluster)
 
 
-def test_one_network_that_cannot_be_written_does_not_stop_another(cluster: FakeCluster) -> None:
+def test_network_that_cannot_be_written_does_not_stop_the_others(cluster: FakeCluster) -> None:
     cluster.vm()
     original(cluster, SMALL, {"10.133.0.7": "web-1"})
     cluster.make_network("green", "10.134.0.0/24")
@@ -138,7 +138,7 @@ def test_one_network_that_cannot_be_written_does_not_stop_another(cluster: FakeC
     assert unmoved(cluster) == {"10.133.0.7": "web-1"}
 
 
-def test_an_address_of_a_large_network_is_never_without_a_record(cluster: FakeCluster) -> None:
+def test_conversion_killed_at_any_write_keeps_every_address_recorded(cluster: FakeCluster) -> None:
     """Killed before any of its writes, a takeover leaves every address recorded, and the next one completes it."""
     for stop_at in itertools.count():
         cluster = FakeCluster()
@@ -158,7 +158,7 @@ def test_an_address_of_a_large_network_is_never_without_a_record(cluster: FakeCl
     assert stop_at > 3, "so many writes at least have had a kill before them"
 
 
-def test_two_that_disagree_are_told_and_left(cluster: FakeCluster) -> None:
+def test_contradicting_allocations_are_reported_and_kept(cluster: FakeCluster) -> None:
     cluster.network("blue", LARGE)
     cluster.vm()
     cluster.attach(ip="10.133.0.7")
@@ -176,7 +176,7 @@ def test_two_that_disagree_are_told_and_left(cluster: FakeCluster) -> None:
 # -- before anything is taken over -----------------------------------------------------------------------------------
 
 
-def test_an_address_that_was_not_moved_yet_is_given_to_nobody_else(cluster: FakeCluster) -> None:
+def test_unconverted_address_is_not_assigned(cluster: FakeCluster) -> None:
     original(cluster, "10.133.0.0/23", {f"10.133.{n // 256}.{n % 256}": f"old-{n}" for n in range(1, 510)})
     cluster.vm()
     done = cluster.attach()
@@ -190,7 +190,7 @@ def test_an_address_that_was_not_moved_yet_is_given_to_nobody_else(cluster: Fake
 
 
 @pytest.mark.parametrize("carries", [True, False])
-def test_its_own_vm_keeps_an_address_that_was_not_moved_yet(cluster: FakeCluster, carries: bool) -> None:
+def test_unconverted_address_is_kept_by_its_vm(cluster: FakeCluster, carries: bool) -> None:
     vm = cluster.vm(pin="10.133.9.9" if carries else "")
     original(cluster, LARGE, {"10.133.9.9": "web-1"})
     assert not cluster.attach().errors
@@ -200,7 +200,7 @@ def test_its_own_vm_keeps_an_address_that_was_not_moved_yet(cluster: FakeCluster
     cluster.check()
 
 
-def test_a_half_moved_address_is_moved_whole_by_whoever_touches_it(cluster: FakeCluster) -> None:
+def test_partly_converted_address_is_completed_by_the_next_write(cluster: FakeCluster) -> None:
     cluster.network("blue", LARGE)
     cluster.vm()
     cluster.attach(ip="10.133.9.9")
@@ -215,7 +215,7 @@ def test_a_half_moved_address_is_moved_whole_by_whoever_touches_it(cluster: Fake
 
 
 @pytest.mark.parametrize("gone", [True, False])
-def test_detaching_strikes_an_address_that_was_not_moved_yet(cluster: FakeCluster, gone: bool) -> None:
+def test_detach_removes_an_unconverted_address(cluster: FakeCluster, gone: bool) -> None:
     original(cluster, LARGE, {"10.133.9.9": "web-1"})
     vm = cluster.vm(pin="10.133.9.9")
     if gone:
@@ -225,7 +225,7 @@ def test_detaching_strikes_an_address_that_was_not_moved_yet(cluster: FakeCluste
     assert not cluster.api.every(ADDRESSBLOCK)
 
 
-def test_an_address_that_the_original_gives_to_another_vm_meanwhile_stays_that_ones(cluster: FakeCluster) -> None:
+def test_legacy_allocation_written_concurrently_is_preserved(cluster: FakeCluster) -> None:
     original(cluster, LARGE, {"10.133.9.9": "web-1"})
     cluster.vm(pin="10.133.9.9")
 
@@ -243,7 +243,7 @@ def test_an_address_that_the_original_gives_to_another_vm_meanwhile_stays_that_o
 # -- finalizers ------------------------------------------------------------------------------------------------------
 
 
-def test_its_finalizers_go_and_those_of_others_stay(cluster: FakeCluster) -> None:
+def test_legacy_finalizers_are_removed_and_others_kept(cluster: FakeCluster) -> None:
     def hold(obj: Json) -> None:
         obj["metadata"]["finalizers"] = ["a/first", VM_FINALIZER, "b/last"]
 
@@ -260,7 +260,7 @@ def test_its_finalizers_go_and_those_of_others_stay(cluster: FakeCluster) -> Non
     assert not cluster.api.writes
 
 
-def test_a_finalizer_that_cannot_be_taken_off_stops_nothing_else(cluster: FakeCluster) -> None:
+def test_finalizer_that_cannot_be_removed_stops_nothing_else(cluster: FakeCluster) -> None:
     def hold(obj: Json) -> None:
         obj["metadata"]["finalizers"] = [VM_FINALIZER]
 
@@ -272,7 +272,7 @@ def test_a_finalizer_that_cannot_be_taken_off_stops_nothing_else(cluster: FakeCl
     assert cluster.records()["10.133.0.7"].uid
 
 
-def test_a_network_of_this_program_costs_a_takeover_one_list(cluster: FakeCluster) -> None:
+def test_conversion_without_legacy_networks_needs_one_list(cluster: FakeCluster) -> None:
     cluster.network()
     cluster.vm()
     cluster.attach()

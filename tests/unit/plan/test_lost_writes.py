@@ -51,7 +51,7 @@ def drops(cluster: FakeCluster, *names: str, plural: str = "ippools", of: str = 
     cluster.api.shows = shows
 
 
-def test_a_network_whose_pool_is_not_kept_as_it_was_asked_for_is_taken_back() -> None:
+def test_network_with_a_pool_field_not_stored_is_rolled_back() -> None:
     cluster = FakeCluster()
     drops(cluster, "natOutgoing")
     done = cluster.make_network("blue", "10.133.0.0/24")
@@ -65,13 +65,13 @@ def test_a_network_whose_pool_is_not_kept_as_it_was_asked_for_is_taken_back() ->
     assert cluster.api.every(RAW.pool) == []
 
 
-def test_a_field_that_is_left_alone_is_not_missed() -> None:
+def test_unset_field_dropped_by_the_server_is_ignored() -> None:
     cluster = FakeCluster()
     drops(cluster, "disabled")
     assert not cluster.make_network("blue", "10.133.0.0/24").errors
 
 
-def test_of_a_network_that_is_there_the_status_says_what_is_not_kept_and_sync_goes_on_to_the_others() -> None:
+def test_lost_write_is_in_the_network_status_and_sync_continues() -> None:
     cluster = FakeCluster()
     for number, name in enumerate(("aqua", "blue", "cyan")):
         cluster.network(name, f"10.133.{number}.0/24")
@@ -86,7 +86,7 @@ def test_of_a_network_that_is_there_the_status_says_what_is_not_kept_and_sync_go
     assert dig(cluster.api.look(NETWORKWIZARD.ref("blue", "prod")), "status", "reason") == DROPPED
 
 
-def test_a_list_entry_of_a_bridges_template_is_named_too() -> None:
+def test_lost_list_entry_of_a_template_is_named() -> None:
     cluster = FakeCluster()
     cluster.network("lab", "10.20.0.0/24", plugin="ovs", ovs={"bridge": "br-ext", "nic": "eth1"})
     cluster.api.change(NETWORKWIZARD.ref("lab", "prod"), lambda obj: obj["spec"]["ovs"].update(mtu=1400))
@@ -103,7 +103,7 @@ def test_a_list_entry_of_a_bridges_template_is_named_too() -> None:
     assert error.message.endswith(" in namespace prod: the API server does not store spec.ovsConfig")
 
 
-def test_a_field_that_a_controller_sets_back_ends_the_run_too() -> None:
+def test_field_reset_by_a_controller_ends_the_run() -> None:
     cluster = FakeCluster()
     cluster.network()
     done = []
@@ -120,7 +120,7 @@ def test_a_field_that_a_controller_sets_back_ends_the_run_too() -> None:
     assert len(done) == MAX_REPEATS_WITH_OTHER_WRITERS + 1
 
 
-def test_an_object_that_is_removed_as_often_as_it_is_made_ends_the_run_too() -> None:
+def test_object_deleted_after_each_creation_ends_the_run() -> None:
     cluster = FakeCluster()
     cluster.network()
 
@@ -136,7 +136,7 @@ def test_an_object_that_is_removed_as_often_as_it_is_made_ends_the_run_too() -> 
     )  # the first one made the network
 
 
-def test_a_race_that_ends_is_none_of_this() -> None:
+def test_race_that_ends_does_not_end_the_run() -> None:
     cluster = FakeCluster()
     cluster.network()
     left = [None] * 3
@@ -152,7 +152,7 @@ def test_a_race_that_ends_is_none_of_this() -> None:
     assert dig(cluster.api.look(POOL), "spec", "natOutgoing") is True
 
 
-def test_what_is_not_kept_of_one_vm_is_told_for_that_one_and_the_others_are_done() -> None:
+def test_lost_write_of_one_vm_is_reported_and_does_not_stop_the_others() -> None:
     cluster = FakeCluster()
     for name in ("a", "b", "c"):
         cluster.vm(name)
@@ -174,7 +174,7 @@ def test_what_is_not_kept_of_one_vm_is_told_for_that_one_and_the_others_are_done
     assert all(done.has_changed(f"prod/{name}") for name in ("a", "c"))
 
 
-def test_what_is_not_kept_even_of_taking_back_ends_the_run() -> None:
+def test_lost_write_of_a_rollback_ends_the_run() -> None:
     cluster = FakeCluster()
     cluster.vm()
     ref = VM.ref("web-1", "prod")
@@ -190,7 +190,7 @@ def test_what_is_not_kept_even_of_taking_back_ends_the_run() -> None:
     assert cluster.api.tried[("patch", "virtualmachines")] == 2
 
 
-def test_a_plan_that_is_never_the_same_ends_too_and_not_as_an_api_server_that_is_gone(
+def test_plan_that_never_converges_ends_with_its_own_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(loop, "MAX_ROUNDS", 5)
@@ -230,13 +230,13 @@ def stopped(first: Plan, outcome: ApplyResult, second: Plan) -> list[str]:
     return [str(change.ref) for change, _ in AppliedRound().next_round(first, outcome).lost_writes(second)]
 
 
-def test_the_same_plan_again_with_nobody_else_at_work_does_not_stick() -> None:
+def test_repeated_plan_without_other_writers_is_a_lost_write() -> None:
     plan = sequential(patch_of())
     assert stopped(plan, answered(plan), plan) == ["ippool/prod.blue"]
     assert stopped(sequential(patch_of(version="3")), answered(plan), plan) == ["ippool/prod.blue"]
 
 
-def test_times_are_not_what_makes_a_plan_another_one() -> None:
+def test_plans_differing_only_in_times_are_equal() -> None:
     one, other = (sequential(patch_of(value={"at": f"2026-01-01T00:00:0{n}Z"})) for n in (1, 2))
     assert stopped(one, answered(one), other) == ["ippool/prod.blue"]
 
@@ -266,11 +266,11 @@ TOLD: YoshiError = ConflictError("somebody was faster")
         ),
     ],
 )
-def test_what_may_repeat_rightly_does_not_end_a_run(first: Plan, outcome: ApplyResult, second: Plan) -> None:
+def test_legitimate_repetition_does_not_end_a_run(first: Plan, outcome: ApplyResult, second: Plan) -> None:
     assert stopped(first, outcome, second) == []
 
 
-def test_fields_are_named_as_people_write_them() -> None:
+def test_lost_fields_are_named_in_field_path_notation() -> None:
     paths = ["/metadata/annotations/a.b~1c", "/spec/list/0/x", "/spec/list/-", "/spec/more"]
     ops = [{"op": "add", "path": path, "value": 1} for path in paths]
     change = Change(Verb.PATCH, POOL, "", ops, before={"metadata": {"resourceVersion": "7"}})

@@ -44,7 +44,7 @@ def written(cluster: FakeCluster, address: str = ADDRESS) -> Json:
     return record
 
 
-def test_a_record_that_is_written_again_for_its_holder_keeps_what_is_not_known() -> None:
+def test_rewritten_allocation_keeps_unknown_fields() -> None:
     old = parse_allocation({**NEWER, "kind": "VirtualMachine", "lease": {"days": 3}}, "prod")
     new = parse_allocation({**NEWER, "kind": "VirtualMachine", "since": "2021-01-01T00:00:00Z"}, "prod")
     assert new.to_json(existing=old) == {**new.to_json(), "lease": {"days": 3}}
@@ -54,7 +54,7 @@ def test_a_record_that_is_written_again_for_its_holder_keeps_what_is_not_known()
     )
 
 
-def test_an_attachment_that_renews_its_record_keeps_what_is_not_known(cluster: FakeCluster) -> None:
+def test_attach_that_renews_its_allocation_keeps_unknown_fields(cluster: FakeCluster) -> None:
     cluster.vm()
     cluster.attach()
     change_record(cluster, ADDRESS, lambda record: record.update(lease={"days": 3}))
@@ -80,7 +80,7 @@ def test_an_attachment_that_renews_its_record_keeps_what_is_not_known(cluster: F
     ],
     ids=["release", "gc", "delete", "reserve", "attach-to-it", "attach", "sync"],
 )
-def test_a_record_of_a_kind_that_is_not_known_is_nobodys_to_take(
+def test_allocation_of_an_unknown_kind_is_never_released(
     cluster: FakeCluster, command: Callable[[FakeCluster], object]
 ) -> None:
     cluster.vm()
@@ -93,7 +93,7 @@ def test_a_record_of_a_kind_that_is_not_known_is_nobodys_to_take(
     assert cluster.pin() != ADDRESS
 
 
-def test_who_would_take_it_is_told_why_not(cluster: FakeCluster) -> None:
+def test_allocation_of_an_unknown_kind_is_named_in_the_error(cluster: FakeCluster) -> None:
     write_newer(cluster)
     done = cluster.release(ADDRESS)
     assert "Gateway prod/edge" in str(done.errors[ADDRESS])
@@ -102,7 +102,7 @@ def test_who_would_take_it_is_told_why_not(cluster: FakeCluster) -> None:
         cluster.delete_network(force=True)
 
 
-def test_a_block_with_more_in_it_than_is_known_is_not_closed(cluster: FakeCluster) -> None:
+def test_block_with_unknown_content_is_not_deleted(cluster: FakeCluster) -> None:
     cluster.network("big", "10.134.0.0/20")
     cluster.vm()
     cluster.attach(network="prod/big")
@@ -140,7 +140,7 @@ def require(cluster: FakeCluster, version: str, network: str = "blue") -> None:
     ],
     ids=["attach", "detach", "reserve", "release", "delete", "sync", "gc", "rebuild"],
 )
-def test_a_network_that_requires_a_newer_version_is_left_alone(
+def test_network_requiring_a_newer_version_is_not_changed(
     cluster: FakeCluster, command: Callable[[FakeCluster], RunResult]
 ) -> None:
     cluster.vm()
@@ -157,14 +157,14 @@ def test_a_network_that_requires_a_newer_version_is_left_alone(
     assert (cluster.records(), cluster.pin()) == before
 
 
-def test_an_older_requirement_is_met(cluster: FakeCluster) -> None:
+def test_network_requiring_an_older_version_is_accepted(cluster: FakeCluster) -> None:
     require(cluster, __version__)
     cluster.vm()
     cluster.attach()
     assert cluster.pin() == ADDRESS
 
 
-def test_what_is_done_for_all_networks_is_done_for_the_others(cluster: FakeCluster) -> None:
+def test_network_requiring_a_newer_version_does_not_stop_the_others(cluster: FakeCluster) -> None:
     cluster.network("red", "10.144.0.0/28")
     cluster.vm()
     cluster.vm("web-2")
@@ -180,7 +180,7 @@ def test_what_is_done_for_all_networks_is_done_for_the_others(cluster: FakeClust
     assert (cluster.holders(), cluster.holders("red")) == ({ADDRESS: "prod/web-1"}, {})
 
 
-def test_no_network_is_made_over_one_that_is_not_understood(cluster: FakeCluster) -> None:
+def test_network_requiring_a_newer_version_is_not_overlapped(cluster: FakeCluster) -> None:
     require(cluster, "99.1")
     with pytest.raises(PreconditionFailed, match="overlaps network prod/blue"):
         cluster.network("red", "10.133.0.0/29")
@@ -188,9 +188,7 @@ def test_no_network_is_made_over_one_that_is_not_understood(cluster: FakeCluster
 
 @pytest.mark.parametrize("cidr", ["10.144.0.0/28", "10.144.0.0/20"], ids=["small", "large"])
 @pytest.mark.parametrize("annotated", [True, False])
-def test_an_attachment_that_a_newer_version_overtakes_is_refused(
-    cluster: FakeCluster, cidr: str, annotated: bool
-) -> None:
+def test_attach_overtaken_by_a_newer_version_is_refused(cluster: FakeCluster, cidr: str, annotated: bool) -> None:
     """Whatever it read before: the newer version marks the network first, and reads the records then."""
     cluster.network("red", cidr)
     if annotated:

@@ -72,7 +72,7 @@ def after(cluster: FakeCluster, verb: str, kind: str, happens: Callable[[], Any]
 # -- making ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_network_is_made_with_its_pool_and_a_status_that_says_so(empty: FakeCluster) -> None:
+def test_network_create_creates_pool_and_status(empty: FakeCluster) -> None:
     done = empty.make_network("blue", "10.133.0.0/24")
     assert not done.errors
     made = empty.api.get(POOL)
@@ -87,7 +87,7 @@ def test_a_network_is_made_with_its_pool_and_a_status_that_says_so(empty: FakeCl
     assert status(empty)["observedGeneration"] == 1
 
 
-def test_the_same_again_changes_nothing(empty: FakeCluster) -> None:
+def test_network_create_is_idempotent(empty: FakeCluster) -> None:
     empty.make_network("blue", "10.133.0.0/24")
     empty.api.writes.clear()
     assert not empty.make_network("blue", "10.133.0.0/24").has_changed()
@@ -95,7 +95,7 @@ def test_the_same_again_changes_nothing(empty: FakeCluster) -> None:
     assert empty.api.writes == []
 
 
-def test_host_bits_are_dropped_with_a_note_and_are_no_difference(empty: FakeCluster) -> None:
+def test_host_bits_of_the_cidr_are_dropped_with_a_note(empty: FakeCluster) -> None:
     done = empty.make_network("blue", "10.133.0.7/24")
     assert any("10.133.0.7/24 has host bits; the network is 10.133.0.0/24" in note for note in done.notes)
     assert empty.api.get(POOL)["spec"]["cidr"] == "10.133.0.0/24"
@@ -110,21 +110,19 @@ def test_host_bits_are_dropped_with_a_note_and_are_no_difference(empty: FakeClus
         ({"calico": {"blockSize": 28}}, "calico.blockSize"),
     ],
 )
-def test_a_network_of_that_name_that_says_something_else_is_refused(
-    cluster: FakeCluster, spec: dict[str, Any], key: str
-) -> None:
+def test_existing_network_with_another_spec_is_refused(cluster: FakeCluster, spec: dict[str, Any], key: str) -> None:
     with pytest.raises(PreconditionFailed, match=f"network prod/blue exists already, with another {key}: "):
         cluster.make_network("blue", **{"cidr": "10.133.0.0/24", **spec})
     assert not cluster.sync_network().has_changed()
 
 
-def test_one_that_does_not_exist_cannot_be_synced(empty: FakeCluster) -> None:
+def test_sync_of_a_missing_network_is_refused(empty: FakeCluster) -> None:
     with pytest.raises(PreconditionFailed, match='network "blue" not found'):
         empty.sync_network()
 
 
 @pytest.mark.parametrize("dry_run", ["client", "server"])
-def test_a_dry_run_shows_the_network_and_its_pool_and_makes_neither(empty: FakeCluster, dry_run: str) -> None:
+def test_dry_run_shows_network_and_pool_and_creates_neither(empty: FakeCluster, dry_run: str) -> None:
     from kubectl_yoshi.plan.network.planner import NetworkRequest, plan_network
 
     request = NetworkRequest("prod", "blue", wizard("blue", "10.133.0.0/24"))
@@ -172,7 +170,7 @@ IN_THE_WAY: list[tuple[str, Resource, Json, str]] = [
 
 
 @pytest.mark.parametrize(("what", "resource", "obj", "named"), IN_THE_WAY, ids=[row[0] for row in IN_THE_WAY])
-def test_what_overlaps_is_named_and_nothing_is_made(
+def test_overlap_is_named_and_nothing_is_created(
     empty: FakeCluster, what: str, resource: Resource, obj: Json, named: str
 ) -> None:
     empty.api.put(resource, obj)
@@ -183,7 +181,7 @@ def test_what_overlaps_is_named_and_nothing_is_made(
     assert empty.api.writes == []
 
 
-def test_what_does_not_overlap_is_not_in_the_way(empty: FakeCluster) -> None:
+def test_disjoint_networks_are_no_conflict(empty: FakeCluster) -> None:
     for _, resource, obj, _ in IN_THE_WAY:
         empty.api.put(resource, obj)
     assert not empty.make_network("blue", "172.16.0.0/16").errors
@@ -192,20 +190,20 @@ def test_what_does_not_overlap_is_not_in_the_way(empty: FakeCluster) -> None:
 @pytest.mark.parametrize(
     "cidr", ["127.0.0.0/16", "169.254.7.0/24", "224.1.0.0/16", "fe80::/64", "ff05::/64", "0.1.0.0/16"]
 )
-def test_addresses_that_no_vm_can_have_are_refused(empty: FakeCluster, cidr: str) -> None:
+def test_special_purpose_cidrs_are_refused(empty: FakeCluster, cidr: str) -> None:
     with pytest.raises(PreconditionFailed, match="overlaps"):
         empty.make_network("blue", cidr)
     assert empty.api.writes == []
 
 
-def test_a_pool_of_our_name_that_is_not_ours_is_named(empty: FakeCluster) -> None:
+def test_foreign_pool_of_the_same_name_is_a_conflict(empty: FakeCluster) -> None:
     empty.api.put(RAW.pool, pool("prod.blue", "10.133.0.0/24"))
     with pytest.raises(PreconditionFailed, match=r"ippool/prod\.blue exists and was not created for this network"):
         empty.make_network("blue", "10.133.0.0/24")
     assert empty.api.writes == []
 
 
-def test_the_pool_of_an_earlier_network_of_that_name_serves_on_for_the_one_made_anew(cluster: FakeCluster) -> None:
+def test_recreated_network_takes_over_its_earlier_pool(cluster: FakeCluster) -> None:
     """As a restore leaves it: the network has another uid, and VMs run with addresses of the pool."""
     cluster.running(pin="10.133.0.10")
     before = cluster.api.get(RAW.pool.ref("prod.blue"))
@@ -218,13 +216,13 @@ def test_the_pool_of_an_earlier_network_of_that_name_serves_on_for_the_one_made_
     assert after["spec"] == before["spec"]
 
 
-def test_the_pool_of_an_earlier_network_with_another_cidr_is_in_the_way(cluster: FakeCluster) -> None:
+def test_earlier_pool_with_another_cidr_is_a_conflict(cluster: FakeCluster) -> None:
     cluster.api.drop(BLUE)
     with pytest.raises(PreconditionFailed, match=r"ippool/prod\.blue exists and was not created for this network"):
         cluster.make_network("blue", "10.134.0.0/24")
 
 
-def test_the_pool_that_the_original_made_is_used(empty: FakeCluster) -> None:
+def test_legacy_pool_is_used(empty: FakeCluster) -> None:
     empty.api.put(RAW.pool, pool("blue", "10.133.0.0/24", assignmentMode="Automatic"))
     done = empty.make_network("blue", "10.133.0.0/24")
     assert not done.errors
@@ -247,15 +245,13 @@ def test_the_pool_that_the_original_made_is_used(empty: FakeCluster) -> None:
         ({"cidr": ""}, "needs a cidr"),
     ],
 )
-def test_what_calico_cannot_do_is_a_mistake_and_nothing_is_made(
-    empty: FakeCluster, spec: dict[str, Any], why: str
-) -> None:
+def test_settings_unsupported_by_calico_are_usage_errors(empty: FakeCluster, spec: dict[str, Any], why: str) -> None:
     with pytest.raises(UsageError, match=why):
         empty.make_network("blue", **spec)
     assert empty.api.writes == []
 
 
-def test_without_calico_what_was_looked_for_is_named(empty: FakeCluster) -> None:
+def test_missing_calico_apis_are_named(empty: FakeCluster) -> None:
     empty.api.served = served([NETWORKWIZARD, ADDRESSBLOCK, NODE])
     with pytest.raises(PreconditionFailed, match=r"looked for Calico's IPPools") as refused:
         empty.make_network("blue", "10.133.0.0/24")
@@ -264,7 +260,7 @@ def test_without_calico_what_was_looked_for_is_named(empty: FakeCluster) -> None
         default_plugin(BACKENDS, Snapshot(empty.api.served))
 
 
-def test_the_plugin_that_is_there_is_the_default(empty: FakeCluster) -> None:
+def test_installed_plugin_is_the_default(empty: FakeCluster) -> None:
     assert default_plugin(BACKENDS, Snapshot(empty.api.served)) == "calico"
 
 
@@ -283,7 +279,7 @@ def works(cluster: FakeCluster) -> list[str]:
 
 @pytest.mark.parametrize("uid", UIDS.values(), ids=UIDS)
 @pytest.mark.parametrize("moment", [("create", "IPPool"), ("patch", "NetworkWizard")], ids=["pool", "status"])
-def test_of_two_overlapping_networks_made_at_the_same_time_no_more_than_one_is_made(
+def test_overlapping_networks_created_at_the_same_moment_leave_at_most_one(
     empty: FakeCluster, uid: Callable[[int], str], moment: tuple[str, str]
 ) -> None:
     empty.api.uid = uid
@@ -307,7 +303,7 @@ def test_of_two_overlapping_networks_made_at_the_same_time_no_more_than_one_is_m
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_of_overlapping_networks_that_are_made_side_by_side_no_two_are_made(empty: FakeCluster, seed: int) -> None:
+def test_overlapping_networks_created_concurrently_leave_no_two(empty: FakeCluster, seed: int) -> None:
     cidrs = {"red": "10.133.0.0/25", "blue": "10.133.0.0/24", "green": "10.133.0.0/16"}
     makers = [lambda mine, name=name, cidr=cidr: mine.make_network(name, cidr) for name, cidr in cidrs.items()]
     outcomes = dict(zip(cidrs, empty.run_concurrently(*makers, seed=seed), strict=True))
@@ -318,7 +314,7 @@ def test_of_overlapping_networks_that_are_made_side_by_side_no_two_are_made(empt
     assert not {*made} & refused
 
 
-def test_the_younger_of_two_networks_gives_way(empty: FakeCluster) -> None:
+def test_younger_of_two_overlapping_networks_is_rolled_back(empty: FakeCluster) -> None:
     """The other one was there first, though this run had not seen it yet."""
     red = wizard("red", "10.133.0.0/25")
     red["metadata"]["creationTimestamp"] = "2025-01-01T00:00:00Z"
@@ -329,7 +325,7 @@ def test_the_younger_of_two_networks_gives_way(empty: FakeCluster) -> None:
     assert empty.api.every(RAW.pool) == []
 
 
-def test_the_older_of_two_networks_goes_on(empty: FakeCluster) -> None:
+def test_older_of_two_overlapping_networks_is_created(empty: FakeCluster) -> None:
     red = wizard("red", "10.133.0.0/25")
     red["metadata"]["creationTimestamp"] = "2030-01-01T00:00:00Z"
     before(empty, "create", "IPPool", lambda: empty.api.put(NETWORKWIZARD, red))
@@ -337,7 +333,7 @@ def test_the_older_of_two_networks_goes_on(empty: FakeCluster) -> None:
     assert status(empty)["created"]
 
 
-def test_a_pool_of_that_name_that_comes_meanwhile_is_not_touched(empty: FakeCluster) -> None:
+def test_pool_created_concurrently_is_not_changed(empty: FakeCluster) -> None:
     before(empty, "create", "IPPool", lambda: empty.api.put(RAW.pool, pool("prod.blue", "10.133.0.0/24")))
     with pytest.raises(PreconditionFailed, match="was not created for this network"):
         empty.make_network("blue", "10.133.0.0/24")
@@ -348,7 +344,7 @@ def test_a_pool_of_that_name_that_comes_meanwhile_is_not_touched(empty: FakeClus
 # -- when something fails -------------------------------------------------------------------------------------------
 
 
-def test_if_the_pool_is_forbidden_the_network_is_taken_back(empty: FakeCluster) -> None:
+def test_network_is_rolled_back_if_its_pool_is_forbidden(empty: FakeCluster) -> None:
     empty.api.refuse("create", RAW.pool)
     refused = refusal(empty.make_network("blue", "10.133.0.0/24"), "prod/blue")
     assert isinstance(refused, ApiError)
@@ -356,14 +352,14 @@ def test_if_the_pool_is_forbidden_the_network_is_taken_back(empty: FakeCluster) 
     assert empty.api.look(BLUE) is None
 
 
-def test_if_the_status_is_forbidden_pool_and_network_are_taken_back(empty: FakeCluster) -> None:
+def test_network_and_pool_are_rolled_back_if_the_status_is_forbidden(empty: FakeCluster) -> None:
     empty.api.refuse("patch", NETWORKWIZARD)
     assert "may not patch" in refusal(empty.make_network("blue", "10.133.0.0/24"), "prod/blue").message
     assert empty.api.look(BLUE) is None
     assert empty.api.look(POOL) is None
 
 
-def test_a_field_that_nobody_knows_is_refused_before_anything_is_made(empty: FakeCluster) -> None:
+def test_unknown_field_is_refused_before_any_write(empty: FakeCluster) -> None:
     empty.api.unknown_fields = ("gatway",)
     done = empty.make_network("blue", "10.133.0.0/24", gatway="10.133.0.1")
     said = str(refusal(done, "prod/blue"))
@@ -372,7 +368,7 @@ def test_a_field_that_nobody_knows_is_refused_before_anything_is_made(empty: Fak
     assert empty.api.writes == []
 
 
-def test_a_network_that_is_kept_otherwise_than_it_was_asked_for_is_taken_back(empty: FakeCluster) -> None:
+def test_network_stored_with_another_spec_is_rolled_back(empty: FakeCluster) -> None:
     def other_range() -> None:
         empty.api.change(BLUE, lambda obj: obj["spec"].update(gateway="10.133.0.9"))
 
@@ -384,7 +380,7 @@ def test_a_network_that_is_kept_otherwise_than_it_was_asked_for_is_taken_back(em
     assert (empty.networks(), empty.api.every(RAW.pool)) == ([], [])
 
 
-def test_a_network_that_turns_out_wrong_once_it_is_kept_is_taken_back(empty: FakeCluster) -> None:
+def test_network_stored_with_an_invalid_spec_is_rolled_back(empty: FakeCluster) -> None:
     def nonsense() -> None:
         empty.api.change(BLUE, lambda obj: obj["spec"].update(exclude=["nonsense"]))
 
@@ -394,7 +390,7 @@ def test_a_network_that_turns_out_wrong_once_it_is_kept_is_taken_back(empty: Fak
     assert (empty.networks(), empty.api.every(RAW.pool)) == ([], [])
 
 
-def test_a_network_whose_pool_is_forbidden_stays_if_somebody_has_an_address_of_it_meanwhile(empty: FakeCluster) -> None:
+def test_network_with_a_forbidden_pool_is_kept_once_it_has_allocations(empty: FakeCluster) -> None:
     empty.vm("old", pin="10.133.0.9")  # so that the network is open before its pool is made
     empty.vm("new")
 
@@ -412,7 +408,7 @@ def test_a_network_whose_pool_is_forbidden_stays_if_somebody_has_an_address_of_i
 
 @pytest.mark.parametrize("late", [False, True])
 @pytest.mark.parametrize("cidr", ["10.133.0.0/24", "10.133.0.0/16"])
-def test_a_network_that_is_taken_back_again_takes_no_address_with_it(empty: FakeCluster, cidr: str, late: bool) -> None:
+def test_rollback_of_a_network_never_removes_an_allocation(empty: FakeCluster, cidr: str, late: bool) -> None:
     """It was made, and open, when an older one was seen that overlaps it."""
     red = {**wizard("red", "10.133.0.0/25"), "status": {"created": True}}
     red["metadata"]["creationTimestamp"] = "2025-01-01T00:00:00Z"
@@ -447,9 +443,7 @@ def test_a_network_that_is_taken_back_again_takes_no_address_with_it(empty: Fake
 
 @pytest.mark.parametrize("verb", ["get", "list"])
 @pytest.mark.parametrize("resource", [ADDRESSBLOCK, VM, VMI, POD, RAW.block, RAW.handle, RAW.config, RAW.information])
-def test_a_network_is_made_or_not_and_never_again_and_again_whatever_may_not_be_read(
-    empty: FakeCluster, resource: Resource, verb: str
-) -> None:
+def test_network_create_terminates_with_any_unreadable_kind(empty: FakeCluster, resource: Resource, verb: str) -> None:
     empty.vm(pin="10.133.0.9")
     empty.api.refuse(verb, resource)
     try:
@@ -460,7 +454,7 @@ def test_a_network_is_made_or_not_and_never_again_and_again_whatever_may_not_be_
     assert empty.api.tried["create", NETWORKWIZARD.plural] <= 1
 
 
-def test_if_it_may_not_even_be_taken_back_that_is_not_tried_for_ever(empty: FakeCluster) -> None:
+def test_forbidden_rollback_is_not_retried_forever(empty: FakeCluster) -> None:
     empty.api.refuse("create", RAW.pool)
     empty.api.refuse("delete", NETWORKWIZARD)
     done = empty.make_network("blue", "10.133.0.0/24")
@@ -468,7 +462,7 @@ def test_if_it_may_not_even_be_taken_back_that_is_not_tried_for_ever(empty: Fake
     assert empty.api.tried[("delete", "networkwizards")] < 50
 
 
-def test_a_network_that_somebody_else_made_and_that_cannot_be_made_to_work_says_why_in_its_status(
+def test_failing_network_created_with_kubectl_has_the_reason_in_its_status(
     empty: FakeCluster,
 ) -> None:
     empty.api.put(NETWORKWIZARD, wizard("blue", "10.133.0.0/24"))
@@ -480,7 +474,7 @@ def test_a_network_that_somebody_else_made_and_that_cannot_be_made_to_work_says_
     assert "overlaps ippool/other" in ready(empty)["message"]
 
 
-def test_a_reason_goes_away_with_its_cause(empty: FakeCluster) -> None:
+def test_status_reason_is_removed_with_its_cause(empty: FakeCluster) -> None:
     empty.api.put(NETWORKWIZARD, wizard("blue", "10.133.0.0/24"))
     empty.api.put(RAW.pool, pool("other", "10.133.0.0/16"))
     empty.sync_network()
@@ -490,7 +484,7 @@ def test_a_reason_goes_away_with_its_cause(empty: FakeCluster) -> None:
     assert (ready(empty)["status"], ready(empty)["message"]) == ("True", "")
 
 
-def test_the_pool_that_may_not_be_made_is_the_reason(empty: FakeCluster) -> None:
+def test_forbidden_pool_is_the_status_reason(empty: FakeCluster) -> None:
     empty.api.put(NETWORKWIZARD, wizard("blue", "10.133.0.0/24"))
     empty.api.refuse("create", RAW.pool)
     assert "may not create ippools" in refusal(empty.sync_network(), "prod/blue").message
@@ -510,14 +504,14 @@ def test_the_pool_that_may_not_be_made_is_the_reason(empty: FakeCluster) -> None
         ),
     ],
 )
-def test_a_pool_that_does_not_serve_is_told(cluster: FakeCluster, change: Callable[[Json], None], reason: str) -> None:
+def test_unhealthy_pool_is_the_status_reason(cluster: FakeCluster, change: Callable[[Json], None], reason: str) -> None:
     cluster.api.change(POOL, change)
     cluster.sync_network()
     assert reason in status(cluster)["reason"]
     assert ready(cluster)["status"] == "False"
 
 
-def test_a_pool_that_somebody_deleted_or_changed_is_made_good(cluster: FakeCluster) -> None:
+def test_changed_or_deleted_pool_is_repaired(cluster: FakeCluster) -> None:
     wanted = cluster.api.get(POOL)["spec"]
     cluster.api.change(POOL, lambda obj: obj["spec"].update(natOutgoing=False, disabled=True, theirs=1))
     assert cluster.sync_network().has_changed()
@@ -528,7 +522,7 @@ def test_a_pool_that_somebody_deleted_or_changed_is_made_good(cluster: FakeClust
     assert ready(cluster)["status"] == "True"
 
 
-def test_the_time_of_a_transition_stays_while_the_condition_does(cluster: FakeCluster) -> None:
+def test_last_transition_time_is_kept_while_the_condition_is_unchanged(cluster: FakeCluster) -> None:
     cluster.api.change(POOL, lambda obj: obj["metadata"].update(deletionTimestamp="2026-01-01T00:00:00Z"))
     cluster.sync_network()
 
@@ -543,7 +537,7 @@ def test_the_time_of_a_transition_stays_while_the_condition_does(cluster: FakeCl
     assert ready(cluster)["observedGeneration"] == status(cluster)["observedGeneration"] == 2
 
 
-def test_conditions_and_records_of_others_stay(cluster: FakeCluster) -> None:
+def test_foreign_conditions_and_allocations_are_preserved(cluster: FakeCluster) -> None:
     cluster.vm()
     cluster.attach()
     other = {"type": "Theirs", "status": "True", "reason": "X", "message": "", "lastTransitionTime": "t"}
@@ -555,7 +549,7 @@ def test_conditions_and_records_of_others_stay(cluster: FakeCluster) -> None:
     assert cluster.holders() == {"10.133.0.1": "prod/web-1"}
 
 
-def test_a_spec_that_cannot_be_is_the_reason(cluster: FakeCluster) -> None:
+def test_invalid_spec_is_the_status_reason(cluster: FakeCluster) -> None:
     cluster.api.change(BLUE, lambda obj: obj["spec"].update(range_start="10.134.0.1"))
     assert isinstance(refusal(cluster.sync_network(), "prod/blue"), UsageError)
     assert "range_start 10.134.0.1 is outside" in status(cluster)["reason"]
@@ -565,7 +559,7 @@ def test_a_spec_that_cannot_be_is_the_reason(cluster: FakeCluster) -> None:
 # -- taking away ----------------------------------------------------------------------------------------------------
 
 
-def test_a_network_goes_with_its_pool_which_is_disabled_first(cluster: FakeCluster) -> None:
+def test_network_delete_disables_and_deletes_the_pool_first(cluster: FakeCluster) -> None:
     cluster.api.writes.clear()
     assert not cluster.delete_network().errors
     assert cluster.api.every(NETWORKWIZARD) == cluster.api.every(RAW.pool) == []
@@ -573,14 +567,14 @@ def test_a_network_goes_with_its_pool_which_is_disabled_first(cluster: FakeClust
     assert writes == ["patch ippool/prod.blue", "delete ippool/prod.blue", "delete networkwizard/blue"]
 
 
-def test_a_network_that_is_gone_is_refused(cluster: FakeCluster) -> None:
+def test_network_delete_of_a_missing_network_is_refused(cluster: FakeCluster) -> None:
     cluster.delete_network()
     with pytest.raises(PreconditionFailed, match='network "blue" not found'):
         cluster.delete_network()
 
 
 @pytest.mark.parametrize("cidr", ["10.133.0.0/24", "10.133.0.0/16"])
-def test_a_network_whose_addresses_are_held_stays_and_the_holders_are_listed(cidr: str) -> None:
+def test_network_in_use_is_not_deleted_and_its_allocations_are_listed(cidr: str) -> None:
     cluster = FakeCluster()
     cluster.network(cidr=cidr)
     cluster.vm()
@@ -596,7 +590,7 @@ def test_a_network_whose_addresses_are_held_stays_and_the_holders_are_listed(cid
 
 
 @pytest.mark.parametrize("cidr", ["10.133.0.0/24", "10.133.0.0/16"])
-def test_with_force_vms_are_detached_and_reservations_dropped_first(cidr: str) -> None:
+def test_forced_deletion_detaches_vms_and_removes_reservations_first(cidr: str) -> None:
     cluster = FakeCluster()
     cluster.network(cidr=cidr)
     for name in ("web-1", "dev/web-2"):
@@ -610,7 +604,7 @@ def test_with_force_vms_are_detached_and_reservations_dropped_first(cidr: str) -
         assert cluster.api.every(resource) == []
 
 
-def test_with_force_a_vm_that_runs_with_an_address_keeps_the_network(cluster: FakeCluster) -> None:
+def test_forced_deletion_keeps_the_network_while_a_vm_runs_with_an_address(cluster: FakeCluster) -> None:
     cluster.running(pin="10.133.0.7")
     cluster.attach()
     with pytest.raises(PreconditionFailed, match=r"cannot be deleted yet: 10\.133\.0\.7 stays recorded") as refused:
@@ -623,7 +617,7 @@ def test_with_force_a_vm_that_runs_with_an_address_keeps_the_network(cluster: Fa
     assert "deleting" not in status(cluster)
 
 
-def test_with_force_and_restart_it_is_restarted_without_the_address(cluster: FakeCluster) -> None:
+def test_forced_deletion_with_restart_restarts_vms_without_the_address(cluster: FakeCluster) -> None:
     cluster.running(pin="10.133.0.7")
     cluster.attach()
     assert not cluster.delete_network(force=True, restart=True).errors
@@ -632,7 +626,7 @@ def test_with_force_and_restart_it_is_restarted_without_the_address(cluster: Fak
     assert cluster.runs_with() not in ("", "10.133.0.7")
 
 
-def test_a_pool_whose_addresses_calico_holds_is_never_disabled_or_deleted(cluster: FakeCluster) -> None:
+def test_pool_with_addresses_in_ipam_is_never_disabled_or_deleted(cluster: FakeCluster) -> None:
     cluster.hold_by_pod("10.133.0.9")
     cluster.api.writes.clear()
     with pytest.raises(PreconditionFailed, match=r"Calico still holds 1 addresses of ippool/prod.blue"):
@@ -641,7 +635,7 @@ def test_a_pool_whose_addresses_calico_holds_is_never_disabled_or_deleted(cluste
     assert cluster.api.look(BLUE)
 
 
-def test_a_pool_whose_use_cannot_be_told_stays(cluster: FakeCluster) -> None:
+def test_pool_with_unreadable_blocks_is_kept(cluster: FakeCluster) -> None:
     cluster.api.refuse("list", RAW.block)
     cluster.api.writes.clear()
     with pytest.raises(PreconditionFailed, match=r"cannot check whether ippool/.* is in use"):
@@ -649,7 +643,7 @@ def test_a_pool_whose_use_cannot_be_told_stays(cluster: FakeCluster) -> None:
     assert [write for write in cluster.api.writes if "ippool" in write] == []
 
 
-def test_if_the_pool_may_not_be_deleted_the_network_stays_and_that_is_told(cluster: FakeCluster) -> None:
+def test_network_is_kept_if_deleting_its_pool_is_forbidden(cluster: FakeCluster) -> None:
     cluster.api.refuse("delete", RAW.pool)
     done = cluster.delete_network()
     assert "may not delete ippools" in refusal(done, "prod/blue").message
@@ -657,7 +651,7 @@ def test_if_the_pool_may_not_be_deleted_the_network_stays_and_that_is_told(clust
     assert cluster.api.tried[("delete", "ippools")] < 50
 
 
-def test_a_pool_that_this_program_did_not_make_stays(empty: FakeCluster) -> None:
+def test_foreign_pool_is_kept_by_network_delete(empty: FakeCluster) -> None:
     empty.api.put(RAW.pool, pool("blue", "10.133.0.0/24"))
     empty.make_network("blue", "10.133.0.0/24")
     done = empty.delete_network()
@@ -666,14 +660,14 @@ def test_a_pool_that_this_program_did_not_make_stays(empty: FakeCluster) -> None
     assert any("ippool/blue is kept" in note for note in done.notes)
 
 
-def test_a_network_with_a_broken_spec_can_be_deleted(cluster: FakeCluster) -> None:
+def test_network_with_an_invalid_spec_can_be_deleted(cluster: FakeCluster) -> None:
     cluster.api.put(NETWORKWIZARD, wizard("broken", "nonsense"))
     assert not cluster.delete_network("broken").errors
     assert cluster.api.look(NETWORKWIZARD.ref("broken", "prod")) is None
 
 
 @pytest.mark.parametrize("cidr", ["10.133.0.0/24", "10.133.0.0/16"])
-def test_a_network_that_is_in_use_stays_though_its_spec_is_broken(empty: FakeCluster, cidr: str) -> None:
+def test_network_in_use_with_an_invalid_spec_is_not_deleted(empty: FakeCluster, cidr: str) -> None:
     empty.network(cidr=cidr)
     empty.vm()
     empty.attach(ip="10.133.0.9")
@@ -687,7 +681,7 @@ def test_a_network_that_is_in_use_stays_though_its_spec_is_broken(empty: FakeClu
     assert empty.pin() == "10.133.0.9"
 
 
-def test_a_network_of_which_not_all_records_may_be_read_stays(empty: FakeCluster) -> None:
+def test_network_with_unreadable_allocations_is_not_deleted(empty: FakeCluster) -> None:
     empty.network(cidr="10.133.0.0/16")
     empty.vm()
     empty.attach()
@@ -700,7 +694,7 @@ def test_a_network_of_which_not_all_records_may_be_read_stays(empty: FakeCluster
 
 
 @pytest.mark.parametrize(("cidr", "left"), [("10.133.0.0/24", []), ("10.133.0.0/16", ["blue"])])
-def test_only_a_small_network_is_deleted_though_others_bring_it_up_again_and_again(
+def test_network_repeatedly_reset_by_others_is_deleted_only_if_small(
     empty: FakeCluster, cidr: str, left: list[str]
 ) -> None:
     empty.network(cidr=cidr)
@@ -719,7 +713,7 @@ def test_only_a_small_network_is_deleted_though_others_bring_it_up_again_and_aga
     assert [dig(one, "spec", "disabled") for one in empty.api.every(RAW.pool)] == [False for _ in left]
 
 
-def test_a_network_of_a_newer_version_whose_spec_this_one_cannot_read_stays(cluster: FakeCluster) -> None:
+def test_network_of_a_newer_version_with_an_unreadable_spec_is_not_deleted(cluster: FakeCluster) -> None:
     cluster.api.change(BLUE, lambda obj: obj["spec"].update(exclude=["everything"]))
     cluster.api.change(BLUE, lambda obj: obj["metadata"].update(annotations={REQUIRES_ANNOTATION: "99.0.0"}))
     with pytest.raises(PreconditionFailed, match=r"requires kubectl yoshi 99\.0\.0 or later"):
@@ -727,7 +721,7 @@ def test_a_network_of_a_newer_version_whose_spec_this_one_cannot_read_stays(clus
     assert cluster.networks() == ["blue"]
 
 
-def test_a_vm_that_is_attached_while_its_network_is_deleted_keeps_one_of_both(cluster: FakeCluster) -> None:
+def test_vm_attached_during_network_deletion_has_both_network_and_address_or_neither(cluster: FakeCluster) -> None:
     cluster.vm()
     outcomes: list[Any] = []
 
@@ -746,7 +740,7 @@ def test_a_vm_that_is_attached_while_its_network_is_deleted_keeps_one_of_both(cl
     cluster.check()
 
 
-def test_a_network_that_was_changed_meanwhile_is_looked_at_again(cluster: FakeCluster) -> None:
+def test_network_changed_during_its_deletion_is_checked_again(cluster: FakeCluster) -> None:
     cluster.vm()
 
     def meanwhile() -> None:
@@ -774,7 +768,7 @@ class Countdown:
 
 
 @pytest.mark.parametrize("later_is_older", [False, True], ids=["the later one is the younger", "or seems the older"])
-def test_of_two_overlapping_networks_made_at_once_one_is_made_at_most(later_is_older: bool) -> None:
+def test_overlapping_networks_created_at_any_interleaving_leave_at_most_one(later_is_older: bool) -> None:
     """Whatever their uids say of two that were made in one second, and wherever in the making of the one the other is
     made from its beginning to its end. On bridges of their own there is nothing but the networks to be in the way."""
     apart = 0

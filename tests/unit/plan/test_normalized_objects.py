@@ -114,7 +114,7 @@ def wanted(name: str, cidr: str, spec: Json) -> Json:
 
 
 @pytest.mark.parametrize("kind", NETWORKS)
-def test_the_second_run_of_every_command_changes_nothing(cluster: FakeCluster, kind: str) -> None:
+def test_second_run_of_every_command_changes_nothing(cluster: FakeCluster, kind: str) -> None:
     cidr, spec = NETWORKS[kind]
     request = NetworkRequest("prod", "it", wanted("it", cidr, spec))
     ip = {"": "203.0.113.7", "10": "", "20": "", "fd": ""}[cidr[:2]]
@@ -138,7 +138,7 @@ def test_the_second_run_of_every_command_changes_nothing(cluster: FakeCluster, k
 
 
 @pytest.mark.parametrize("kind", [kind for kind in NETWORKS if "bgp" in kind or kind in ("external-ips", "no CIDR")])
-def test_a_second_network_shares_the_first_ones_peers_and_leaves_them_to_it(cluster: FakeCluster, kind: str) -> None:
+def test_second_network_shares_the_peers_of_the_first_and_keeps_them(cluster: FakeCluster, kind: str) -> None:
     cidr, spec = NETWORKS[kind]
     twice(cluster, lambda: cluster.run(plan_network, NetworkRequest("prod", "it", wanted("it", cidr, spec))))
     other = cidr and str(cidr).replace("203.0.113", "203.0.112").replace("fd00:9:", "fd00:8:")
@@ -150,7 +150,7 @@ def test_a_second_network_shares_the_first_ones_peers_and_leaves_them_to_it(clus
     assert [obj["metadata"]["name"] for resource in MADE for obj in cluster.api.every(resource)] == []
 
 
-def test_of_calicos_lists_the_right_entries_go_whatever_their_order_and_form(cluster: FakeCluster) -> None:
+def test_own_bgp_entries_are_removed_in_any_order_and_notation(cluster: FakeCluster) -> None:
     cidr, spec = NETWORKS["calico-bgp IPv6"]
     theirs = [{"cidr": "fd00:aaaa::/64"}, {"cidr": "FD00:0:0::5/128"}, {"cidr": "192.0.2.1/32"}]
     cluster.api.put(

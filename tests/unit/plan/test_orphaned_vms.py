@@ -49,19 +49,19 @@ def told(cluster: FakeCluster) -> list[str]:
     return ask(new_snapshot(cluster.api))  # type: ignore[arg-type]
 
 
-def test_who_is_on_a_network_that_is_no_more_is_told(cluster: FakeCluster) -> None:
+def test_vm_of_a_deleted_network_is_reported(cluster: FakeCluster) -> None:
     assert told(cluster) == [TOLD]
     cluster.network()
     assert told(cluster) == []
 
 
-def test_a_network_that_may_not_be_read_is_not_taken_for_gone(cluster: FakeCluster) -> None:
+def test_unreadable_network_is_not_treated_as_deleted(cluster: FakeCluster) -> None:
     cluster.api.refuse("get", NETWORKWIZARD)
     cluster.api.refuse("list", NETWORKWIZARD)
     assert told(cluster) == []
 
 
-def test_detaching_takes_off_what_the_network_has_left(cluster: FakeCluster) -> None:
+def test_detach_removes_the_settings_of_a_deleted_network(cluster: FakeCluster) -> None:
     done = cluster.detach()
     assert done.plan.results == {"prod/web-1": "10.133.0.1"}
     assert done.has_changed("prod/web-1")
@@ -72,13 +72,13 @@ def test_detaching_takes_off_what_the_network_has_left(cluster: FakeCluster) -> 
         cluster.detach()
 
 
-def test_of_several_vms_those_that_are_not_on_it_are_refused(cluster: FakeCluster) -> None:
+def test_vms_without_settings_of_the_deleted_network_are_refused(cluster: FakeCluster) -> None:
     done = cluster.detach("web-1", "web-2")
     assert cluster.pin() == ""
     assert '"blue" not found' in refusal(done, "prod/web-2").message
 
 
-def test_an_address_of_a_network_that_is_there_stays(cluster: FakeCluster) -> None:
+def test_address_of_an_existing_network_is_kept(cluster: FakeCluster) -> None:
     cluster.api.drop(RAW.pool.ref("prod.blue"))
     cluster.network("green", "10.133.0.0/25")
     cluster.detach()
@@ -86,7 +86,7 @@ def test_an_address_of_a_network_that_is_there_stays(cluster: FakeCluster) -> No
     assert requested_network(cluster.now()) is None
 
 
-def test_who_runs_with_it_is_told_to_restart() -> None:
+def test_running_orphaned_vm_needs_a_restart() -> None:
     cluster = FakeCluster()
     cluster.network()
     cluster.running()
@@ -97,7 +97,7 @@ def test_who_runs_with_it_is_told_to_restart() -> None:
     assert any("restart needed: virtualmachine/web-1" in note for note in done.notes)
 
 
-def test_the_interface_of_a_layer_2_network_goes_and_others_stay() -> None:
+def test_interface_of_a_deleted_layer2_network_is_removed_and_others_kept() -> None:
     cluster = FakeCluster()
     layer2(cluster, "lab")
     layer2(cluster, "other", "10.21.0.0/24", vlan=21)
@@ -111,7 +111,7 @@ def test_the_interface_of_a_layer_2_network_goes_and_others_stay() -> None:
     assert requested_network(cluster.now()) == "other"
 
 
-def test_the_pool_stays_while_a_stopped_vm_would_not_start_without_it(cluster: FakeCluster) -> None:
+def test_pool_of_a_deleted_network_is_kept_while_a_stopped_vm_needs_it(cluster: FakeCluster) -> None:
     done = cluster.collect()
     assert len(cluster.api.every(RAW.pool)) == 1
     assert any(
@@ -122,7 +122,7 @@ def test_the_pool_stays_while_a_stopped_vm_would_not_start_without_it(cluster: F
     assert not cluster.api.every(RAW.pool)
 
 
-def test_who_makes_a_network_over_what_is_left_is_told_what_takes_it_away(cluster: FakeCluster) -> None:
+def test_network_overlapping_an_orphaned_pool_is_refused_with_a_hint(cluster: FakeCluster) -> None:
     with pytest.raises(PreconditionFailed) as refused:
         cluster.network("green", "10.133.0.0/25")
     assert "overlaps ippool/prod.blue (10.133.0.0/24), created for network prod/blue" in refused.value.message

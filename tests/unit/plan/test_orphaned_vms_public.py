@@ -56,7 +56,7 @@ def public_annotations(cluster: FakeCluster, name: str) -> tuple[str | None, str
 @pytest.mark.parametrize("by_kubectl", [False, True])
 @pytest.mark.parametrize("other", [False, True])
 @pytest.mark.parametrize("cidr", ["203.0.113.0/24", ""])
-def test_what_a_killed_move_left_is_told_and_taken_off(cidr: str, other: bool, by_kubectl: bool) -> None:
+def test_annotations_left_by_a_killed_move_are_reported_and_removed(cidr: str, other: bool, by_kubectl: bool) -> None:
     cluster = public(cidr)
     kept: tuple[str | None, str | None] = (None, None)
     if other:
@@ -78,7 +78,7 @@ def test_what_a_killed_move_left_is_told_and_taken_off(cidr: str, other: bool, b
     assert told(cluster) == []
 
 
-def test_an_address_that_may_be_of_another_network_stays() -> None:
+def test_address_that_may_belong_to_another_network_is_kept() -> None:
     """One without a CIDR, or one that is gone too: what it was given goes with the last of them."""
     cluster = public()
     for name in ("far", "loose"):
@@ -97,7 +97,7 @@ def test_an_address_that_may_be_of_another_network_stays() -> None:
     assert public_annotations(cluster, "b") == (None, None)
 
 
-def test_who_runs_needs_no_restart_for_what_was_beside_it() -> None:
+def test_running_vm_needs_no_restart_for_a_public_address() -> None:
     cluster = public()
     cluster.running("c")
     cluster.attach("c", network=PUB, ip=FIRST)
@@ -106,7 +106,7 @@ def test_who_runs_needs_no_restart_for_what_was_beside_it() -> None:
     assert (public_annotations(cluster, "c"), done.notes) == ((None, None), ())
 
 
-def test_an_address_that_is_asked_for_without_its_network_stays() -> None:
+def test_address_requested_without_its_network_is_kept() -> None:
     cluster = public()
     make_public(cluster, "far", "198.51.100.0/24", "calico-bgp")
     asking = {PUBLIC_NETWORK: "pub", PUBLIC_IP: f"{FIRST},198.51.100.7"}
@@ -116,7 +116,7 @@ def test_an_address_that_is_asked_for_without_its_network_stays() -> None:
     assert public_annotations(cluster, "b") == (None, "198.51.100.7")
 
 
-def test_of_networks_that_are_gone_the_last_takes_what_all_have_left() -> None:
+def test_detach_from_the_last_deleted_network_removes_all_remaining_annotations() -> None:
     cluster = public()
     make_public(cluster, "far", "198.51.100.0/24", "calico-bgp")
     make_public(cluster, "near", "192.0.2.0/24", "calico-bgp")

@@ -84,7 +84,7 @@ def whole(cluster: FakeCluster, held: dict[str, str]) -> bool:
     )
 
 
-def test_an_address_that_is_asked_for_by_name_is_recorded_beside_the_others(cluster: FakeCluster) -> None:
+def test_requested_address_outside_the_cidr_is_recorded(cluster: FakeCluster) -> None:
     assert not cluster.attach("a", network=PUB, ip=OUT).errors
     cluster.attach("b", network=PUB, ip=INSIDE)
     assert whole(cluster, {OUT: "prod/a", INSIDE: "prod/b"})
@@ -95,7 +95,7 @@ def test_an_address_that_is_asked_for_by_name_is_recorded_beside_the_others(clus
     assert not cluster.attach("a", network=PUB).executed
 
 
-def test_a_small_network_counts_it_as_used_and_has_as_many_free_as_before() -> None:
+def test_small_network_counts_it_as_used_and_keeps_its_free_count() -> None:
     cluster = public("203.0.113.0/29", "calico-bgp")
     assert (status(cluster)["used"], status(cluster)["free"]) == (0, 6)
     cluster.attach("a", network=PUB, ip=OUT)
@@ -109,7 +109,7 @@ def test_a_small_network_counts_it_as_used_and_has_as_many_free_as_before() -> N
     assert (status(cluster)["used"], status(cluster)["free"]) == (0, 6)
 
 
-def test_a_large_network_keeps_it_in_its_own_status_and_counts_nothing_there() -> None:
+def test_large_network_records_it_in_its_own_status_without_counting() -> None:
     cluster = public("203.0.112.0/22", "calico-bgp")
     cluster.attach("a", network=PUB, ip=OUT)
     assert not cluster.api.every(ADDRESSBLOCK)
@@ -120,7 +120,7 @@ def test_a_large_network_keeps_it_in_its_own_status_and_counts_nothing_there() -
     assert [*status(cluster)["history"]] == [OUT]
 
 
-def test_another_address_of_the_network_takes_its_place_and_the_other_way_round(cluster: FakeCluster) -> None:
+def test_replace_between_addresses_inside_and_outside_the_cidr(cluster: FakeCluster) -> None:
     cluster.attach("a", network=PUB, ip=INSIDE)
     for ip in (OUT, OUT_TOO, INSIDE):
         assert "already has" in refusal(cluster.attach("a", network=PUB, ip=ip), "prod/a").message
@@ -128,7 +128,7 @@ def test_another_address_of_the_network_takes_its_place_and_the_other_way_round(
         assert whole(cluster, {ip: "prod/a"})
 
 
-def test_it_goes_with_its_vm_and_is_never_chosen(cluster: FakeCluster) -> None:
+def test_address_outside_the_cidr_is_released_with_its_vm_and_never_chosen(cluster: FakeCluster) -> None:
     cluster.attach("a", network=PUB, ip=OUT)
     assert not cluster.detach("a", network=PUB).errors
     assert whole(cluster, {})
@@ -137,7 +137,7 @@ def test_it_goes_with_its_vm_and_is_never_chosen(cluster: FakeCluster) -> None:
     assert len(cluster.holders("pub")) == 2
 
 
-def test_a_vm_made_anew_has_it_again(cluster: FakeCluster) -> None:
+def test_recreated_vm_gets_its_address_outside_the_cidr_again(cluster: FakeCluster) -> None:
     cluster.attach("a", network=PUB, ip=OUT)
     asked = dict(cluster.now("a").annotations)
     cluster.delete_vm("a")
@@ -148,7 +148,7 @@ def test_a_vm_made_anew_has_it_again(cluster: FakeCluster) -> None:
     assert cluster.records("pub")[OUT].uid == cluster.now("a").uid
 
 
-def test_who_wants_a_held_one_is_refused(cluster: FakeCluster) -> None:
+def test_allocated_address_outside_the_cidr_is_refused(cluster: FakeCluster) -> None:
     cluster.attach("a", network=PUB, ip=OUT)
     assert f"{OUT} is not free: prod/a holds it" in refusal(cluster.attach("b", network=PUB, ip=OUT), "prod/b").message
     with pytest.raises(PreconditionFailed, match="prod/a holds it"):
@@ -156,7 +156,7 @@ def test_who_wants_a_held_one_is_refused(cluster: FakeCluster) -> None:
     assert whole(cluster, {OUT: "prod/a"})
 
 
-def test_a_reserved_one_is_no_vms_until_it_is_released(cluster: FakeCluster) -> None:
+def test_reserved_address_outside_the_cidr_is_refused_until_released(cluster: FakeCluster) -> None:
     cluster.reserve(OUT, network="pub", note="the printer")
     assert "reserved (the printer)" in refusal(cluster.attach("a", network=PUB, ip=OUT), "prod/a").message
     assert not cluster.release(OUT, network="pub").errors
@@ -164,14 +164,14 @@ def test_a_reserved_one_is_no_vms_until_it_is_released(cluster: FakeCluster) -> 
     assert whole(cluster, {OUT: "prod/a"})
 
 
-def test_it_moves_to_another_vm(cluster: FakeCluster) -> None:
+def test_address_outside_the_cidr_moves_to_another_vm(cluster: FakeCluster) -> None:
     cluster.attach("a", network=PUB, ip=OUT)
     for to in ("b", "a"):
         assert not cluster.run(plan_move, MoveRequest(parse_address(OUT), ("prod", to))).errors
         assert whole(cluster, {OUT: f"prod/{to}"})
 
 
-def test_what_is_left_of_a_vm_that_is_gone_is_collected(cluster: FakeCluster) -> None:
+def test_gc_releases_the_address_outside_the_cidr_of_a_deleted_vm(cluster: FakeCluster) -> None:
     cluster.attach("a", network=PUB, ip=OUT)
     cluster.delete_vm("a")
     assert any(
@@ -183,7 +183,7 @@ def test_what_is_left_of_a_vm_that_is_gone_is_collected(cluster: FakeCluster) ->
     assert (cluster.holders("pub"), announced(cluster)) == ({}, [])
 
 
-def test_a_ledger_that_was_lost_says_it_again(cluster: FakeCluster) -> None:
+def test_rebuild_restores_addresses_outside_the_cidr(cluster: FakeCluster) -> None:
     cluster.attach("a", network=PUB, ip=OUT)
     cluster.attach("b", network=PUB, ip=INSIDE)
     for block in cluster.api.every(ADDRESSBLOCK):
@@ -193,7 +193,7 @@ def test_a_ledger_that_was_lost_says_it_again(cluster: FakeCluster) -> None:
     assert whole(cluster, {OUT: "prod/a", INSIDE: "prod/b"})
 
 
-def test_a_network_that_holds_one_is_not_deleted_unless_forced(cluster: FakeCluster) -> None:
+def test_network_with_an_address_outside_the_cidr_is_deleted_only_with_force(cluster: FakeCluster) -> None:
     cluster.attach("a", network=PUB, ip=OUT)
     with pytest.raises(PreconditionFailed, match=f"network prod/pub is in use: {OUT} prod/a"):
         cluster.delete_network("pub")
@@ -204,7 +204,7 @@ def test_a_network_that_holds_one_is_not_deleted_unless_forced(cluster: FakeClus
 
 
 @pytest.mark.parametrize("announce", ["metallb-l2", "metallb-bgp"])
-def test_metallb_announces_it_from_a_pool_of_its_own(announce: str) -> None:
+def test_metallb_announces_it_from_a_separate_pool(announce: str) -> None:
     cluster = public("203.0.113.0/29", announce)
     cluster.attach("a", network=PUB, ip=OUT)
     kind = metallb.L2_ADVERTISEMENT if announce == "metallb-l2" else metallb.BGP_ADVERTISEMENT
@@ -218,7 +218,7 @@ def test_metallb_announces_it_from_a_pool_of_its_own(announce: str) -> None:
     assert not cluster.sync_network("pub").executed
 
 
-def test_of_ipv6_it_is_a_128() -> None:
+def test_ipv6_address_outside_the_cidr_has_a_slash_128_pool() -> None:
     cluster = public("2001:db8::/64", "metallb-l2")
     assert not cluster.attach("a", network=PUB, ip="2001:db8:ffff::7").errors
     assert cluster.holders("pub") == {"2001:db8:ffff::7": "prod/a"}
@@ -227,7 +227,7 @@ def test_of_ipv6_it_is_a_128() -> None:
 
 
 @pytest.mark.parametrize(("cidr", "ip"), [("203.0.113.0/29", "2001:db8::7"), ("2001:db8::/64", OUT)])
-def test_an_address_of_the_other_family_is_refused(cidr: str, ip: str) -> None:
+def test_address_of_the_other_family_is_refused(cidr: str, ip: str) -> None:
     cluster = public(cidr, "calico-bgp")
     with pytest.raises(PreconditionFailed, match=f"{ip} cannot be assigned on network prod/pub: it is outside {cidr}"):
         cluster.attach("a", network=PUB, ip=ip)
@@ -235,7 +235,7 @@ def test_an_address_of_the_other_family_is_refused(cidr: str, ip: str) -> None:
         cluster.reserve(ip, network="pub")
 
 
-def test_a_private_network_gives_out_none_outside() -> None:
+def test_private_network_refuses_addresses_outside_its_cidr() -> None:
     cluster = public()
     cluster.network("blue", "10.133.0.0/24")
     with pytest.raises(PreconditionFailed, match=f"{OUT} cannot be assigned on network prod/blue: it is outside 10"):
@@ -244,7 +244,7 @@ def test_a_private_network_gives_out_none_outside() -> None:
         cluster.reserve(OUT, network="blue")
 
 
-def test_a_vm_on_two_networks_keeps_what_each_has_given_it() -> None:
+def test_vm_on_two_networks_keeps_the_address_of_each() -> None:
     cluster = public()
     make_public(cluster, "far", "198.51.100.0/24", "calico-bgp")
     cluster.attach("a", network="prod/far", ip=OUT)
@@ -259,7 +259,7 @@ def test_a_vm_on_two_networks_keeps_what_each_has_given_it() -> None:
     assert (requested_public_ip(cluster, "a"), cluster.holders("far")) == (SECOND, {})
 
 
-def test_one_that_a_network_holds_is_not_taken_for_that_of_a_network_that_is_gone() -> None:
+def test_allocated_address_is_not_attributed_to_a_deleted_network() -> None:
     cluster = public()
     make_public(cluster, "far", "198.51.100.0/24", "calico-bgp")
     cluster.attach("a", network="prod/far", ip=OUT)
@@ -269,7 +269,7 @@ def test_one_that_a_network_holds_is_not_taken_for_that_of_a_network_that_is_gon
     assert requested_public_ip(cluster, "a") == OUT
 
 
-def test_where_no_network_is_named_it_is_the_one_that_holds_it_or_the_only_one() -> None:
+def test_network_of_an_address_is_the_one_holding_it_or_the_only_one() -> None:
     cluster = public()
     assert found(cluster, OUT) == "prod/pub"
     make_public(cluster, "far", "198.51.100.0/24", "calico-bgp")

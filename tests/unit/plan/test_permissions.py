@@ -29,7 +29,7 @@ def halt(cluster: FakeCluster) -> None:
     assert cluster.runs_with() == ""
 
 
-def test_a_tenant_is_refused_another_address_for_a_halted_vm_before_anything_is_written(cluster: FakeCluster) -> None:
+def test_replace_for_a_halted_vm_by_a_tenant_is_refused_before_any_write(cluster: FakeCluster) -> None:
     had = calico_keeps(cluster)
     halt(cluster)
     cluster.forbid_ipam_writes()
@@ -42,9 +42,7 @@ def test_a_tenant_is_refused_another_address_for_a_halted_vm_before_anything_is_
 
 
 @pytest.mark.parametrize("restart", [False, True])
-def test_a_tenants_vm_is_not_stopped_for_another_address_that_calico_would_not_give_it(
-    cluster: FakeCluster, restart: bool
-) -> None:
+def test_replace_by_a_tenant_does_not_stop_the_vm(cluster: FakeCluster, restart: bool) -> None:
     had = calico_keeps(cluster)
     cluster.forbid_ipam_writes()
     cluster.api.writes.clear()
@@ -55,7 +53,7 @@ def test_a_tenants_vm_is_not_stopped_for_another_address_that_calico_would_not_g
     assert cluster.runs_with() == had
 
 
-def test_a_tenants_vm_is_not_stopped_to_release_what_calico_would_give_it_again(cluster: FakeCluster) -> None:
+def test_detach_by_a_tenant_does_not_stop_the_vm(cluster: FakeCluster) -> None:
     had = calico_keeps(cluster)
     cluster.forbid_ipam_writes()
     cluster.api.writes.clear()
@@ -68,7 +66,7 @@ def test_a_tenants_vm_is_not_stopped_to_release_what_calico_would_give_it_again(
     cluster.check()
 
 
-def test_others_of_one_command_are_attached(cluster: FakeCluster) -> None:
+def test_other_vms_of_the_command_are_attached(cluster: FakeCluster) -> None:
     calico_keeps(cluster)
     halt(cluster)
     cluster.vm("web-2")
@@ -82,7 +80,7 @@ def test_others_of_one_command_are_attached(cluster: FakeCluster) -> None:
     cluster.check()
 
 
-def test_what_calico_keeps_of_a_vm_that_a_tenant_detaches_stays_recorded_for_an_administrators_gc(
+def test_detach_by_a_tenant_keeps_the_allocation_for_a_gc_by_an_administrator(
     cluster: FakeCluster,
 ) -> None:
     had = calico_keeps(cluster)
@@ -104,7 +102,7 @@ def test_what_calico_keeps_of_a_vm_that_a_tenant_detaches_stays_recorded_for_an_
     assert cluster.held_in_calico() == {}
 
 
-def test_what_calico_keeps_for_a_vm_that_is_gone_stays_where_a_tenant_collects(cluster: FakeCluster) -> None:
+def test_gc_by_a_tenant_keeps_the_ipam_address_of_a_deleted_vm(cluster: FakeCluster) -> None:
     had = calico_keeps(cluster)
     halt(cluster)
     cluster.delete_vm()
@@ -118,7 +116,9 @@ def test_what_calico_keeps_for_a_vm_that_is_gone_stays_where_a_tenant_collects(c
 
 @pytest.mark.parametrize("strategy", ["Always", "Manual", "RerunOnFailure"])
 @pytest.mark.parametrize("resource", [NETWORKWIZARD, VM_SUBRESOURCES])
-def test_a_vm_is_not_stopped_by_who_could_not_complete_it(cluster: FakeCluster, resource: Any, strategy: str) -> None:
+def test_vm_is_not_stopped_without_all_permissions_to_finish(
+    cluster: FakeCluster, resource: Any, strategy: str
+) -> None:
     had = calico_keeps(cluster, runStrategy=strategy)
     cluster.api.refuse("patch" if resource == NETWORKWIZARD else "update", resource)
     cluster.api.writes.clear()
@@ -128,7 +128,7 @@ def test_a_vm_is_not_stopped_by_who_could_not_complete_it(cluster: FakeCluster, 
     assert (cluster.pin(), cluster.runs_with()) == (had, had)
 
 
-def test_a_vm_keeps_its_template_where_its_record_may_not_be_removed(cluster: FakeCluster) -> None:
+def test_template_is_not_changed_if_removing_the_allocation_is_forbidden(cluster: FakeCluster) -> None:
     cluster.vm()
     cluster.attach()
     had = cluster.pin()
@@ -139,7 +139,7 @@ def test_a_vm_keeps_its_template_where_its_record_may_not_be_removed(cluster: Fa
     assert "may not patch networkwizards" in refusal(cluster.detach()).message
 
 
-def test_no_block_is_made_by_who_may_not_write_into_it() -> None:
+def test_no_block_is_created_if_patching_it_is_forbidden() -> None:
     cluster = FakeCluster()
     cluster.network(cidr="10.133.0.0/22")
     cluster.vm()
@@ -148,7 +148,7 @@ def test_no_block_is_made_by_who_may_not_write_into_it() -> None:
     assert cluster.api.every(ADDRESSBLOCK) == []
 
 
-def test_an_attachment_asks_for_no_permission_before(cluster: FakeCluster) -> None:
+def test_attach_sends_no_access_review(cluster: FakeCluster) -> None:
     """A record whose VM may not be written to is removed again: nothing gets slower for those who may do everything."""
     cluster.vm()
     asked: list[Any] = []
@@ -163,7 +163,7 @@ def test_an_attachment_asks_for_no_permission_before(cluster: FakeCluster) -> No
     assert asked == []
 
 
-def test_a_network_is_not_begun_by_who_may_not_make_its_pool() -> None:
+def test_network_is_not_created_if_creating_its_pool_is_forbidden() -> None:
     cluster = FakeCluster()
     cluster.api.refuse("create", RAW.pool)
     done = cluster.make_network("blue", "10.133.0.0/24")
@@ -171,7 +171,7 @@ def test_a_network_is_not_begun_by_who_may_not_make_its_pool() -> None:
     assert cluster.api.writes == []
 
 
-def test_a_network_is_not_marked_by_who_may_not_delete_its_pool(cluster: FakeCluster) -> None:
+def test_network_deletion_does_not_start_if_deleting_its_pool_is_forbidden(cluster: FakeCluster) -> None:
     cluster.api.refuse("delete", RAW.pool)
     cluster.api.writes.clear()
     done = cluster.delete_network()
@@ -183,7 +183,7 @@ def test_a_network_is_not_marked_by_who_may_not_delete_its_pool(cluster: FakeClu
     ("verb", "resource"),
     [("delete", NETWORKWIZARD), ("delete", RAW.pool), ("list", RAW.pool), ("list", RAW.block), ("get", RAW.handle)],
 )
-def test_no_vm_is_detached_by_who_cannot_complete_a_forced_deletion(
+def test_forced_deletion_detaches_no_vm_without_all_permissions_to_finish(
     cluster: FakeCluster, verb: str, resource: Any
 ) -> None:
     calico_keeps(cluster)

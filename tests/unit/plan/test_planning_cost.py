@@ -62,7 +62,7 @@ VERBS: dict[str, Callable[[FakeCluster, list[str]], Any]] = {
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_a_command_for_four_times_as_many_vms_takes_four_times_as_many_steps(verb: str) -> None:
+def test_planning_steps_grow_linearly_with_the_vms(verb: str) -> None:
     counted = []
     for count in (FEW, MANY):
         cluster, names = crowd(count)

@@ -156,7 +156,7 @@ def attach_first(cluster: FakeCluster) -> RunResult:
 
 
 @pytest.mark.parametrize("kind", [VM, SERVICE], ids=lambda kind: kind.kind)
-def test_refused_ports_leave_the_vm_its_address(cluster: FakeCluster, kind: Resource) -> None:
+def test_refused_ports_keep_the_address(cluster: FakeCluster, kind: Resource) -> None:
     attach_first(cluster)
     there = announced(cluster)
     done = refusing(cluster, patches_of(kind)).attach("a", network=PUB, ports=(Port(8443),), ip=FIRST)
@@ -173,7 +173,7 @@ def test_refused_ports_leave_the_vm_its_address(cluster: FakeCluster, kind: Reso
 
 
 @pytest.mark.parametrize("kind", [VM, SERVICE], ids=lambda kind: kind.kind)
-def test_a_refused_change_of_the_address_leaves_the_former_one(cluster: FakeCluster, kind: Resource) -> None:
+def test_refused_replacement_keeps_the_former_address(cluster: FakeCluster, kind: Resource) -> None:
     attach_first(cluster)
     there = announced(cluster)
     once = at_most(1, patches_of(kind))
@@ -201,7 +201,7 @@ def test_a_refused_change_of_the_address_leaves_the_former_one(cluster: FakeClus
         ("203.0.112.0/22", "203.0.112.9", (SERVICE, "status")),  # in another AddressBlock
     ],
 )
-def test_a_tenant_to_whom_calicos_list_or_the_status_is_closed_keeps_the_address_that_he_had(
+def test_replace_without_permission_for_bgp_or_status_keeps_the_former_address(
     cidr: str, second: str, closed: tuple[Resource, str]
 ) -> None:
     cluster = public(cidr)
@@ -219,7 +219,7 @@ def test_a_tenant_to_whom_calicos_list_or_the_status_is_closed_keeps_the_address
     assert {key: after[key] for key in ("spec", "status")} == {key: service[key] for key in ("spec", "status")}
 
 
-def test_a_refused_attachment_leaves_nothing(cluster: FakeCluster) -> None:
+def test_refused_attach_leaves_nothing(cluster: FakeCluster) -> None:
     done = refusing(cluster, lambda verb, ref, _: verb == "create" and ref.resource == SERVICE).attach(
         "a", network=PUB, ip=FIRST
     )
@@ -232,7 +232,7 @@ def test_a_refused_attachment_leaves_nothing(cluster: FakeCluster) -> None:
     )
 
 
-def test_of_several_refused_vms_each_keeps_its_record_until_its_own_service_is_gone() -> None:
+def test_refused_vms_keep_their_allocation_until_their_service_is_deleted() -> None:
     cluster = public()
     own: list[str] = []
 
@@ -260,7 +260,7 @@ def there_are_records_of_all_services(cluster: FakeCluster) -> None:
     assert recorded >= {*services(cluster).items()}
 
 
-def test_an_address_that_is_written_on_the_vm_and_that_a_service_of_others_has_is_not_adopted(
+def test_requested_address_of_a_foreign_service_is_not_adopted(
     cluster: FakeCluster,
 ) -> None:
     theirs = {"type": "LoadBalancer", "selector": {"app": "shop"}}
@@ -276,7 +276,7 @@ def test_an_address_that_is_written_on_the_vm_and_that_a_service_of_others_has_i
     assert cluster.attach("a", network=PUB).results == {"prod/a": FIRST}
 
 
-def test_an_attachment_that_a_killed_run_began_is_taken_back_when_it_is_refused() -> None:
+def test_attach_started_by_a_killed_run_is_rolled_back_when_refused() -> None:
     cluster = public()
 
     def killed(verb: str, ref: ObjectRef, _: str) -> bool:
@@ -296,7 +296,7 @@ def test_an_attachment_that_a_killed_run_began_is_taken_back_when_it_is_refused(
     )
 
 
-def test_who_was_slower_leaves_the_vm_the_address_that_a_faster_run_gave_it(cluster: FakeCluster) -> None:
+def test_slower_run_keeps_the_address_assigned_by_a_faster_one(cluster: FakeCluster) -> None:
     slower = cluster.second_client(1)
     slower.api.before.clear()
 
@@ -318,7 +318,7 @@ def test_who_was_slower_leaves_the_vm_the_address_that_a_faster_run_gave_it(clus
     )
 
 
-def test_what_a_network_does_not_say_is_told_when_it_is_made() -> None:
+def test_missing_peer_settings_are_filled_in_with_a_note() -> None:
     cluster = public()
     peers = {"bgpConfig": {"peers": "10.240.0.9"}}
     made = cluster.run(
@@ -332,7 +332,7 @@ def test_what_a_network_does_not_say_is_told_when_it_is_made() -> None:
     assert make_public(cluster, "said", "198.51.100.16/28", "calico-bgp").notes == ()
 
 
-def test_what_is_attached_while_it_is_collected_stays_though_vms_were_listed_for_another_network_before() -> None:
+def test_gc_keeps_a_vm_attached_after_the_vms_were_listed() -> None:
     cluster = public("203.0.112.0/22")
     assert not make_public(cluster, "far", "198.51.100.0/24", "calico-bgp").errors
     cluster.attach("a", network="prod/far")
@@ -359,7 +359,7 @@ def delete_without_its_service(cluster: FakeCluster) -> None:
     cluster.api.drop(VM.ref("a", "prod"))
 
 
-def test_a_service_that_was_left_without_its_vm_goes_with_the_vms_record(cluster: FakeCluster) -> None:
+def test_gc_deletes_a_service_without_vm_with_its_allocation(cluster: FakeCluster) -> None:
     attach_first(cluster)
     delete_without_its_service(cluster)
     assert cluster.attach("b", network=PUB, ip=FIRST).errors
@@ -368,7 +368,7 @@ def test_a_service_that_was_left_without_its_vm_goes_with_the_vms_record(cluster
     assert cluster.attach("b", network=PUB, ip=FIRST).results == {"prod/b": FIRST}
 
 
-def test_a_service_that_was_left_without_its_vm_is_not_in_the_way_of_the_vm_that_was_made_anew(
+def test_service_of_a_deleted_vm_is_no_conflict_for_the_recreated_one(
     cluster: FakeCluster,
 ) -> None:
     attach_first(cluster)
@@ -383,7 +383,7 @@ def test_a_service_that_was_left_without_its_vm_is_not_in_the_way_of_the_vm_that
     assert (cluster.holders("pub"), cluster.api.every(SERVICE), announced(cluster)) == ({}, [], [])
 
 
-def test_a_service_that_was_left_without_its_vm_goes_once_the_vm_that_was_made_anew_has_its_own() -> None:
+def test_gc_deletes_the_service_of_a_deleted_vm_after_it_was_recreated() -> None:
     cluster = public()
     attach_first(cluster)
     delete_without_its_service(cluster)
@@ -393,7 +393,7 @@ def test_a_service_that_was_left_without_its_vm_goes_once_the_vm_that_was_made_a
     assert (cluster.holders("pub"), services(cluster), announced(cluster)) == ({FIRST: "prod/a"}, {"a": FIRST}, [FIRST])
 
 
-def test_a_service_whose_vm_only_is_its_owner_no_more_stays(cluster: FakeCluster) -> None:
+def test_gc_keeps_a_service_without_owner_reference_of_an_existing_vm(cluster: FakeCluster) -> None:
     attach_first(cluster)
     (service,) = cluster.api.every(SERVICE)
     service["metadata"].pop("ownerReferences")
@@ -427,7 +427,7 @@ def begin_attaching(cluster: FakeCluster, name: str, address: str) -> list[Chang
     return rest
 
 
-def test_an_attachment_of_the_holder_that_is_under_way_is_refused_once_the_address_has_moved(
+def test_late_attach_of_the_former_owner_is_refused_after_a_move(
     cluster: FakeCluster,
 ) -> None:
     late, *_ = begin_attaching(cluster, "a", FIRST)
@@ -439,7 +439,7 @@ def test_an_attachment_of_the_holder_that_is_under_way_is_refused_once_the_addre
     assert "plumber.k8s.pf9.io/releasing" not in cluster.now("a").annotations
 
 
-def test_an_attachment_of_the_holder_from_which_the_address_moves_meanwhile_leaves_no_service(
+def test_attach_of_the_former_owner_during_a_move_leaves_no_service(
     cluster: FakeCluster,
 ) -> None:
     """It has written the wish, which the move takes off, and makes its Service when the move is complete."""
@@ -460,7 +460,7 @@ def test_an_attachment_of_the_holder_from_which_the_address_moves_meanwhile_leav
     assert (requested_public_ip(cluster, "a"), requested_public_ip(cluster, "b")) == ("", FIRST)
 
 
-def test_a_service_that_is_made_after_its_vm_was_detached_goes_if_the_address_is_not_recorded_again() -> None:
+def test_service_created_after_the_detach_is_deleted() -> None:
     cluster = public()
     attach_first(cluster)
     cluster.api.drop(SERVICE.ref(cluster.api.every(SERVICE)[0]["metadata"]["name"], "prod"))
@@ -492,7 +492,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("what", REFUSED)
-def test_a_refused_move_leaves_the_address_where_it_was(cluster: FakeCluster, what: str) -> None:
+def test_refused_move_keeps_the_address_on_its_vm(cluster: FakeCluster, what: str) -> None:
     attach_first(cluster)
     cluster.attach("a", network=PUB, ip=FIRST, ports=(Port(8443),))
     there = announced(cluster)
@@ -515,7 +515,7 @@ def test_a_refused_move_leaves_the_address_where_it_was(cluster: FakeCluster, wh
     )
 
 
-def test_a_refused_move_leaves_the_other_vm_the_wish_that_it_had(cluster: FakeCluster) -> None:
+def test_refused_move_keeps_the_request_of_the_other_vm(cluster: FakeCluster) -> None:
     attach_first(cluster)
     asked = {PUBLIC_NETWORK: "pub", PUBLIC_IP: FIRST}
     cluster.api.change(VM.ref("b", "prod"), lambda obj: obj["metadata"].update(annotations=asked))
@@ -525,7 +525,7 @@ def test_a_refused_move_leaves_the_other_vm_the_wish_that_it_had(cluster: FakeCl
     assert (requested_public_ip(cluster, "a"), requested_public_ip(cluster, "b")) == (FIRST, FIRST)
 
 
-def test_what_a_killed_move_took_stays_with_the_other_vm_though_that_is_refused(cluster: FakeCluster) -> None:
+def test_address_taken_by_a_killed_move_stays_with_the_new_vm_when_refused(cluster: FakeCluster) -> None:
     attach_first(cluster)
 
     def dies(verb: str, ref: ObjectRef, subresource: str) -> bool:
@@ -543,7 +543,7 @@ def test_what_a_killed_move_took_stays_with_the_other_vm_though_that_is_refused(
     assert (cluster.holders("pub"), services(cluster)) == ({FIRST: "prod/b"}, {"b": FIRST})
 
 
-def test_who_may_not_write_a_services_status_takes_no_address_from_its_vm() -> None:
+def test_move_without_permission_for_the_service_status_changes_nothing() -> None:
     cluster = public()
     attach_first(cluster)
     cluster.api.writes.clear()
@@ -553,7 +553,7 @@ def test_who_may_not_write_a_services_status_takes_no_address_from_its_vm() -> N
     assert (requested_public_ip(cluster, "a"), requested_public_ip(cluster, "b")) == (FIRST, "")
 
 
-def test_a_move_of_an_address_that_is_detached_meanwhile_leaves_no_wish(cluster: FakeCluster) -> None:
+def test_move_of_an_address_detached_concurrently_leaves_no_request(cluster: FakeCluster) -> None:
     attach_first(cluster)
     mover = cluster.second_client(1)
     mover.api.before.clear()
@@ -575,7 +575,7 @@ def with_quota(cluster: FakeCluster, most: int) -> None:
     cluster.api.change(NETWORKWIZARD.ref("pub", "prod"), lambda obj: obj["spec"].update(maxAddressesPerNamespace=most))
 
 
-def test_a_move_into_a_namespace_that_has_all_that_it_may_changes_nothing(cluster: FakeCluster) -> None:
+def test_move_into_a_namespace_at_its_quota_changes_nothing(cluster: FakeCluster) -> None:
     with_quota(cluster, 1)
     cluster.vm("full", "dev")
     cluster.vm("b", "dev")
@@ -595,13 +595,13 @@ def test_a_move_into_a_namespace_that_has_all_that_it_may_changes_nothing(cluste
     assert cluster.holders("pub") == {FIRST: "dev/b"}
 
 
-def test_a_move_within_a_namespace_that_has_all_that_it_may_is_not_refused(cluster: FakeCluster) -> None:
+def test_move_within_a_namespace_at_its_quota_is_allowed(cluster: FakeCluster) -> None:
     with_quota(cluster, 1)
     attach_first(cluster)
     assert move(cluster).results == {"prod/b": FIRST}
 
 
-def test_a_move_that_has_begun_is_finished_though_another_one_takes_the_last_room(cluster: FakeCluster) -> None:
+def test_started_move_is_completed_though_another_one_uses_the_last_quota(cluster: FakeCluster) -> None:
     with_quota(cluster, 1)
     cluster.vm("c")
     cluster.vm("b", "dev")
@@ -626,7 +626,7 @@ def test_a_move_that_has_begun_is_finished_though_another_one_takes_the_last_roo
     assert services(cluster) == {"b": FIRST, "c": SECOND}
 
 
-def test_of_two_moves_at_once_one_vm_gets_the_address_and_the_other_wishes_for_nothing(cluster: FakeCluster) -> None:
+def test_concurrent_moves_leave_the_address_with_one_vm_and_no_other_request(cluster: FakeCluster) -> None:
     cluster.vm("c")
     attach_first(cluster)
     slower = cluster.second_client(1)
@@ -647,7 +647,7 @@ def test_of_two_moves_at_once_one_vm_gets_the_address_and_the_other_wishes_for_n
 
 
 @pytest.mark.I6
-def test_the_status_of_a_service_that_has_come_to_another_network_meanwhile_is_not_written() -> None:
+def test_status_of_a_service_moved_to_another_network_is_not_written() -> None:
     """I6: there it may have the same address, by another announcer."""
     cluster = public()
 

@@ -72,7 +72,7 @@ def peering(remote: int, secret: str = "") -> Json:
 
 
 @pytest.mark.parametrize("to", ["external-ips", "load-balancer"])
-def test_an_address_that_is_announced_another_way_leaves_the_list_that_it_was_in(to: str) -> None:
+def test_edited_via_removes_addresses_from_the_former_bgp_list(to: str) -> None:
     cluster = public()
     ways = [{"via": "external-ips"}, {"via": None}]
     lists = ["serviceExternalIPs", "serviceLoadBalancerIPs"]
@@ -92,9 +92,7 @@ def test_an_address_that_is_announced_another_way_leaves_the_list_that_it_was_in
 
 
 @pytest.mark.parametrize(("announce", "resource"), [("calico-bgp", RAW.bgp_peer), ("metallb-bgp", metallb.PEER)])
-def test_a_router_that_is_a_peer_no_more_is_one_only_of_networks_that_need_it(
-    announce: str, resource: Resource
-) -> None:
+def test_removed_peer_is_deleted_unless_another_network_needs_it(announce: str, resource: Resource) -> None:
     cluster = sharing_a_peering(announce)
     edit(cluster, bgpConfig=bgp("10.240.0.9"))
     assert names(cluster, resource) == ["yoshi-10.240.0.5", "yoshi-10.240.0.9"]
@@ -103,9 +101,7 @@ def test_a_router_that_is_a_peer_no_more_is_one_only_of_networks_that_need_it(
 
 
 @pytest.mark.parametrize(("announce", "resource"), [("calico-bgp", RAW.bgp_peer), ("metallb-bgp", metallb.PEER)])
-def test_of_the_last_two_networks_that_are_deleted_at_the_same_moment_one_deletes_the_peering(
-    announce: str, resource: Resource
-) -> None:
+def test_concurrent_deletion_of_the_last_two_networks_deletes_the_peer(announce: str, resource: Resource) -> None:
     """Each has read that the other one still needs it."""
     cluster = sharing_a_peering(announce)
     mine = cluster.second_client(1)
@@ -129,9 +125,7 @@ def sharing_a_peering(announce: str) -> FakeCluster:
 
 
 @by_both_speakers
-def test_a_peering_that_no_other_network_needs_follows_its_network(
-    announce: str, resource: Resource, field: str
-) -> None:
+def test_unshared_peer_is_changed_with_its_network(announce: str, resource: Resource, field: str) -> None:
     cluster = public("203.0.113.0/24", announce)
     [made] = cluster.api.every(resource)
     only_edit(cluster, bgpConfig=peering(64999))
@@ -150,9 +144,7 @@ def test_a_peering_that_no_other_network_needs_follows_its_network(
 
 
 @by_both_speakers
-def test_a_peering_that_another_network_needs_changes_when_both_say_so(
-    announce: str, resource: Resource, field: str
-) -> None:
+def test_shared_peer_is_changed_when_both_networks_agree(announce: str, resource: Resource, field: str) -> None:
     cluster = sharing_a_peering(announce)
     before = cluster.api.every(resource)
     only_edit(cluster, bgpConfig=peering(64999))
@@ -167,9 +159,7 @@ def test_a_peering_that_another_network_needs_changes_when_both_say_so(
 
 
 @by_both_speakers
-def test_a_peering_that_another_network_comes_to_need_meanwhile_stays_as_it_is(
-    announce: str, resource: Resource, field: str
-) -> None:
+def test_peer_that_becomes_shared_concurrently_is_not_changed(announce: str, resource: Resource, field: str) -> None:
     cluster = public("203.0.113.0/24", announce)
     only_edit(cluster, bgpConfig=peering(64999))
     mine = cluster.second_client(1)
@@ -184,9 +174,7 @@ def test_a_peering_that_another_network_comes_to_need_meanwhile_stays_as_it_is(
 
 
 @by_both_speakers
-def test_a_network_that_went_or_has_that_router_no_more_is_not_asked(
-    announce: str, resource: Resource, field: str
-) -> None:
+def test_networks_without_that_peer_do_not_block_its_change(announce: str, resource: Resource, field: str) -> None:
     cluster = public("203.0.113.0/24", announce)
     for name, cidr in (("far", "198.51.100.0/24"), ("gone", "192.0.2.0/24")):
         make_public(cluster, name, cidr, announce)
@@ -198,9 +186,7 @@ def test_a_network_that_went_or_has_that_router_no_more_is_not_asked(
 
 
 @by_both_speakers
-def test_a_peering_of_networks_that_may_not_be_seen_stays_as_it_is(
-    announce: str, resource: Resource, field: str
-) -> None:
+def test_peer_of_unreadable_networks_is_not_changed(announce: str, resource: Resource, field: str) -> None:
     cluster = sharing_a_peering(announce)
     before = cluster.api.every(resource)
     only_edit(cluster, bgpConfig=peering(64999))
@@ -210,7 +196,7 @@ def test_a_peering_of_networks_that_may_not_be_seen_stays_as_it_is(
 
 
 @by_both_speakers
-def test_a_peering_that_somebody_else_made_stays_as_it_is(announce: str, resource: Resource, field: str) -> None:
+def test_foreign_peer_is_not_changed(announce: str, resource: Resource, field: str) -> None:
     cluster = public("203.0.113.0/24", announce)
 
     def disown(obj: Json) -> None:
@@ -225,7 +211,7 @@ def test_a_peering_that_somebody_else_made_stays_as_it_is(announce: str, resourc
     assert cluster.api.every(resource) == before
 
 
-def test_a_network_that_metallb_announces_another_way_is_announced_that_way_only() -> None:
+def test_edited_announcer_replaces_the_former_advertisement() -> None:
     cluster = public("203.0.113.0/24", "metallb-l2")
     make_public(cluster, "far", "198.51.100.0/24", "metallb-l2")
     edit(cluster, public={"announce": "metallb-bgp"}, bgpConfig=bgp("10.240.0.5"))
@@ -251,9 +237,7 @@ def made_by_calico(cluster: FakeCluster) -> list[str]:
 @pytest.mark.parametrize("cidr", ["203.0.113.0/24", ""])
 @pytest.mark.parametrize("to_calico", [True, False])
 @pytest.mark.parametrize("metallbs", ["metallb-l2", "metallb-bgp"])
-def test_what_announced_a_network_before_goes_once_no_service_needs_it(
-    cidr: str, to_calico: bool, metallbs: str
-) -> None:
+def test_former_announcer_objects_are_removed_once_unused(cidr: str, to_calico: bool, metallbs: str) -> None:
     ways = [
         ({"announce": metallbs}, bgp("10.240.0.5") if "bgp" in metallbs else None, made_by_metallb),
         ({"announce": "calico-bgp"}, bgp("10.240.0.5"), made_by_calico),

@@ -40,7 +40,7 @@ def limited(cidr: str, most: int) -> FakeCluster:
 
 
 @SIZES
-def test_a_namespace_gets_as_many_addresses_as_it_may_and_is_told_the_way_out(cidr: str) -> None:
+def test_quota_of_a_namespace_is_enforced_with_a_hint(cidr: str) -> None:
     cluster = limited(cidr, 2)
     for name in ("web-1", "web-2", "web-3"):
         cluster.vm(name)
@@ -60,7 +60,7 @@ def test_a_namespace_gets_as_many_addresses_as_it_may_and_is_told_the_way_out(ci
 
 @SIZES
 @pytest.mark.parametrize("ip", ["", "10.133.0.77"])
-def test_it_does_not_matter_how_an_address_is_chosen(cidr: str, ip: str) -> None:
+def test_quota_applies_to_requested_and_adopted_addresses(cidr: str, ip: str) -> None:
     cluster = limited(cidr, 1)
     cluster.vm("web-1")
     cluster.vm("web-2", pin=ip)
@@ -73,7 +73,7 @@ def test_it_does_not_matter_how_an_address_is_chosen(cidr: str, ip: str) -> None
 
 
 @SIZES
-def test_one_command_serves_as_many_vms_as_there_is_room_for(cidr: str) -> None:
+def test_one_command_attaches_vms_up_to_the_quota(cidr: str) -> None:
     cluster = limited(cidr, 3)
     names = [f"web-{number}" for number in range(5)]
     for name in names:
@@ -86,7 +86,7 @@ def test_one_command_serves_as_many_vms_as_there_is_room_for(cidr: str) -> None:
 
 
 @SIZES
-def test_each_namespace_has_its_own_room(cidr: str) -> None:
+def test_each_namespace_has_its_own_quota(cidr: str) -> None:
     cluster = limited(cidr, 1)
     cluster.vm("web-1")
     cluster.vm("web-1", "dev")
@@ -95,7 +95,7 @@ def test_each_namespace_has_its_own_room(cidr: str) -> None:
 
 
 @SIZES
-def test_who_has_an_address_is_not_refused_though_the_quota_is_used_up(cidr: str) -> None:
+def test_attached_vm_is_not_refused_at_the_quota(cidr: str) -> None:
     cluster = limited(cidr, 1)
     cluster.vm()
     cluster.attach()
@@ -109,7 +109,7 @@ def test_who_has_an_address_is_not_refused_though_the_quota_is_used_up(cidr: str
 
 
 @SIZES
-def test_a_quota_that_is_lowered_takes_nothing_away_and_lets_nobody_in(cidr: str) -> None:
+def test_lowered_quota_releases_nothing_and_refuses_new_vms(cidr: str) -> None:
     cluster = limited(cidr, 3)
     for name in ("web-1", "web-2", "web-3"):
         cluster.vm(name)
@@ -122,7 +122,7 @@ def test_a_quota_that_is_lowered_takes_nothing_away_and_lets_nobody_in(cidr: str
     assert len(cluster.holders()) == 2
 
 
-def test_reservations_are_of_no_namespaces_vms_and_do_not_count() -> None:
+def test_reservations_do_not_count_for_the_quota() -> None:
     cluster = limited(SMALL, 1)
     cluster.vm()
     assert not cluster.reserve("10.133.0.7", "10.133.0.8").errors
@@ -131,7 +131,7 @@ def test_reservations_are_of_no_namespaces_vms_and_do_not_count() -> None:
 
 @SIZES
 @pytest.mark.parametrize("seed", range(5))
-def test_of_many_at_once_exactly_as_many_get_an_address_as_may(cidr: str, seed: int) -> None:
+def test_concurrent_attaches_fill_the_quota_exactly(cidr: str, seed: int) -> None:
     cluster = limited(cidr, 3)
     names = [f"web-{number}" for number in range(8)]
     for name in names:
@@ -156,7 +156,7 @@ def adopt(cluster: FakeCluster, *names: str) -> RunResult:
 
 
 @SIZES
-def test_of_two_that_adopt_what_they_carry_at_the_same_moment_no_more_than_may_hold_it(cidr: str) -> None:
+def test_concurrent_adoptions_do_not_exceed_the_quota(cidr: str) -> None:
     cluster = limited(cidr, 1)
     cluster.vm("web-1", pin="10.133.0.9")
     cluster.vm("web-2", pin="10.133.0.200" if cidr == SMALL else "10.133.1.9")
@@ -174,7 +174,7 @@ def test_of_two_that_adopt_what_they_carry_at_the_same_moment_no_more_than_may_h
 
 
 @SIZES
-def test_who_carried_an_address_and_has_it_recorded_keeps_it_under_a_quota_that_was_lowered(cidr: str) -> None:
+def test_recorded_address_is_kept_under_a_lowered_quota(cidr: str) -> None:
     cluster = limited(cidr, 2)
     for name in ("web-1", "web-2"):
         cluster.vm(name)
@@ -186,7 +186,7 @@ def test_who_carried_an_address_and_has_it_recorded_keeps_it_under_a_quota_that_
 
 
 @SIZES
-def test_an_import_adopts_as_many_addresses_as_there_is_room_for(cidr: str) -> None:
+def test_import_adopts_addresses_up_to_the_quota(cidr: str) -> None:
     cluster = limited(cidr, 2)
     for name in ("web-7", "web-8", "web-9"):
         cluster.vm(name)
@@ -201,7 +201,7 @@ def test_an_import_adopts_as_many_addresses_as_there_is_room_for(cidr: str) -> N
 
 @SIZES
 @pytest.mark.parametrize("seed", range(3))
-def test_imports_and_attachments_at_once_share_the_quota(cidr: str, seed: int) -> None:
+def test_concurrent_imports_and_attaches_share_the_quota(cidr: str, seed: int) -> None:
     cluster = limited(cidr, 3)
     names = [f"web-{number}" for number in range(11, 19)]
     for name in names:
@@ -214,7 +214,7 @@ def test_imports_and_attachments_at_once_share_the_quota(cidr: str, seed: int) -
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_the_ledger_of_a_small_network_never_says_more_than_the_quota(seed: int) -> None:
+def test_allocations_of_a_small_network_never_exceed_the_quota(seed: int) -> None:
     cluster = limited(SMALL, 2)
     most: list[int] = []
     blue = NETWORKWIZARD.ref("blue", "prod")
@@ -239,7 +239,7 @@ def test_the_ledger_of_a_small_network_never_says_more_than_the_quota(seed: int)
     assert max(most) == 2
 
 
-def test_rebuild_writes_what_is_so_and_says_that_it_is_too_much() -> None:
+def test_rebuild_exceeds_the_quota_and_reports_it() -> None:
     cluster = limited(SMALL, 1)
     cluster.vm("web-1", pin="10.133.0.7")
     cluster.vm("web-2", pin="10.133.0.8")
@@ -252,7 +252,7 @@ NAMES = st.tuples(st.sampled_from(["prod", "dev", "test"]), st.sampled_from("abc
 
 
 @given(st.dictionaries(st.integers(1, 200), st.tuples(NAMES, st.booleans())), st.integers(1, 6), NAMES)
-def test_room_is_left_as_long_as_fewer_vms_hold_an_address_than_may(
+def test_check_quota_room_counts_the_vms_of_the_namespace(
     held: dict[int, tuple[tuple[str, str], bool]], most: int, asks: tuple[str, str]
 ) -> None:
     blue = parse_network(wizard("blue", SMALL, maxAddressesPerNamespace=most))
@@ -272,6 +272,6 @@ def test_room_is_left_as_long_as_fewer_vms_hold_an_address_than_may(
 
 
 @pytest.mark.parametrize("value", [0, -1, True, "3", 1.5])
-def test_a_quota_is_a_number_from_1_on(value: object) -> None:
+def test_invalid_quota_is_a_usage_error(value: object) -> None:
     with pytest.raises(UsageError, match="maxAddressesPerNamespace"):
         parse_network(wizard("blue", SMALL, maxAddressesPerNamespace=value))

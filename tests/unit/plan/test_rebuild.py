@@ -69,7 +69,7 @@ def whole(cluster: FakeCluster) -> dict[str, tuple[str, str, str]]:
 
 
 @CIDRS
-def test_a_lost_ledger_is_as_it_was_before(cidr: str) -> None:
+def test_rebuild_restores_lost_allocations(cidr: str) -> None:
     cluster = FakeCluster()
     cluster.network(cidr=cidr)
     for name in ("a", "b", "c"):
@@ -90,7 +90,7 @@ def test_a_lost_ledger_is_as_it_was_before(cidr: str) -> None:
 
 
 @CIDRS
-def test_vms_with_new_uids_get_their_records_back_and_keep_since_when(cidr: str) -> None:
+def test_rebuild_updates_uids_and_keeps_since(cidr: str) -> None:
     cluster = FakeCluster()
     cluster.network(cidr=cidr)
     cluster.vm("a")
@@ -104,7 +104,7 @@ def test_vms_with_new_uids_get_their_records_back_and_keep_since_when(cidr: str)
     cluster.check()
 
 
-def test_blocks_of_a_network_made_anew_are_made_anew_with_all_that_only_they_know() -> None:
+def test_rebuild_recreates_the_blocks_of_a_recreated_network() -> None:
     cluster = FakeCluster()
     cluster.network(cidr="10.133.0.0/16")
     cluster.vm("a")
@@ -130,7 +130,7 @@ def test_blocks_of_a_network_made_anew_are_made_anew_with_all_that_only_they_kno
     cluster.check()
 
 
-def test_a_record_of_an_older_backup_changes_hands_after_attachments_of_its_vm_were_ended() -> None:
+def test_rebuild_corrects_the_owner_of_an_allocation_from_a_backup() -> None:
     cluster = FakeCluster()
     cluster.network()
     for name in ("old", "new"):
@@ -149,7 +149,7 @@ def test_a_record_of_an_older_backup_changes_hands_after_attachments_of_its_vm_w
     cluster.check()
 
 
-def test_of_two_vms_the_one_that_runs_keeps_the_address_and_the_other_is_told() -> None:
+def test_running_vm_keeps_a_duplicate_address() -> None:
     cluster = FakeCluster()
     cluster.network()
     cluster.vm("first", pin="10.133.0.10")
@@ -162,7 +162,7 @@ def test_of_two_vms_the_one_that_runs_keeps_the_address_and_the_other_is_told() 
     assert "kubectl yoshi vm detach first -n prod --network blue" in said
 
 
-def test_a_contradiction_is_told_once_with_the_reason_that_decided_it() -> None:
+def test_contradiction_is_reported_once_with_its_deciding_reason() -> None:
     cluster = FakeCluster()
     cluster.network()
     for name in ("older", "younger"):
@@ -172,7 +172,7 @@ def test_a_contradiction_is_told_once_with_the_reason_that_decided_it() -> None:
     assert "by its uid" not in said
 
 
-def test_the_records_uid_beats_age_and_the_records_name_comes_after() -> None:
+def test_recorded_uid_outranks_age_and_recorded_name() -> None:
     cluster = FakeCluster()
     cluster.network()
     for name in ("older", "younger"):
@@ -196,7 +196,7 @@ def test_the_records_uid_beats_age_and_the_records_name_comes_after() -> None:
     assert cluster.holders() == {"10.133.0.10": "prod/older"}
 
 
-def test_what_calico_keeps_for_a_vm_that_asks_for_the_network_is_recorded_so_that_it_gets_it_again() -> None:
+def test_ipam_address_of_a_vm_requesting_the_network_is_recorded() -> None:
     cluster = FakeCluster()
     cluster.network()
     cluster.vm("web-1")
@@ -212,7 +212,7 @@ def test_what_calico_keeps_for_a_vm_that_asks_for_the_network_is_recorded_so_tha
     assert cluster.pin() == "10.133.0.77"
 
 
-def test_what_calico_keeps_for_a_vm_that_asks_for_nothing_is_not_recorded() -> None:
+def test_ipam_address_of_a_vm_without_request_is_not_recorded() -> None:
     cluster = FakeCluster()
     cluster.network()
     cluster.vm("web-1")
@@ -221,7 +221,7 @@ def test_what_calico_keeps_for_a_vm_that_asks_for_nothing_is_not_recorded() -> N
     assert cluster.records() == {}
 
 
-def test_a_reservation_is_never_taken_away_and_the_contradiction_is_told() -> None:
+def test_reservation_is_kept_and_the_contradiction_reported() -> None:
     cluster = FakeCluster()
     cluster.network()
     cluster.reserve("10.133.0.10", note="printer")
@@ -231,7 +231,7 @@ def test_a_reservation_is_never_taken_away_and_the_contradiction_is_told() -> No
     assert cluster.holders() == {"10.133.0.10": "reserved (printer)"}
 
 
-def test_an_address_that_is_never_given_out_is_not_recorded() -> None:
+def test_unusable_address_is_not_recorded() -> None:
     cluster = FakeCluster()
     cluster.network(gateway="10.133.0.1")
     cluster.vm("web-1", pin="10.133.0.1")
@@ -240,7 +240,7 @@ def test_an_address_that_is_never_given_out_is_not_recorded() -> None:
     assert cluster.records() == {}
 
 
-def test_an_address_that_is_no_longer_given_out_stays_recorded_and_that_is_told() -> None:
+def test_allocation_that_became_unusable_is_kept_and_reported() -> None:
     cluster = FakeCluster()
     cluster.network()
     cluster.vm("web-1")
@@ -251,7 +251,7 @@ def test_an_address_that_is_no_longer_given_out_stays_recorded_and_that_is_told(
     assert cluster.holders() == {"10.133.0.80": "prod/web-1"}
 
 
-def test_records_that_nothing_uses_stay_for_gc() -> None:
+def test_unused_allocations_are_left_to_gc() -> None:
     cluster = FakeCluster()
     cluster.network()
     cluster.vm("web-1")
@@ -262,7 +262,7 @@ def test_records_that_nothing_uses_stay_for_gc() -> None:
     assert any("`kubectl yoshi ips gc` releases them" in note for note in done.notes)
 
 
-def test_a_vm_that_runs_with_another_address_than_it_is_to_have_has_both_recorded_and_is_told() -> None:
+def test_vm_running_with_another_address_has_both_recorded() -> None:
     cluster = FakeCluster()
     cluster.network()
     cluster.running("web-1", pin="10.133.0.10")
@@ -275,7 +275,7 @@ def test_a_vm_that_runs_with_another_address_than_it_is_to_have_has_both_recorde
     assert cluster.holders() == dict.fromkeys(("10.133.0.10", "10.133.0.11"), "prod/web-1")
 
 
-def test_the_originals_records_in_the_status_of_a_large_network_are_moved() -> None:
+def test_legacy_allocations_of_a_large_network_are_converted() -> None:
     cluster = FakeCluster()
     cluster.network(cidr="10.133.0.0/16")
     cluster.vm("a", pin="10.133.9.9")
@@ -286,7 +286,7 @@ def test_the_originals_records_in_the_status_of_a_large_network_are_moved() -> N
 
 
 @pytest.mark.parametrize("unseen", [VM, VMI, POD], ids=lambda resource: resource.plural)
-def test_what_may_not_be_seen_is_unknown_and_nothing_is_written(unseen: Any) -> None:
+def test_rebuild_with_unreadable_objects_writes_nothing(unseen: Any) -> None:
     cluster = FakeCluster()
     cluster.network()
     cluster.vm("web-1", pin="10.133.0.10")
@@ -296,7 +296,7 @@ def test_what_may_not_be_seen_is_unknown_and_nothing_is_written(unseen: Any) -> 
     assert cluster.records() == {}
 
 
-def test_a_network_that_is_being_deleted_is_left_alone() -> None:
+def test_network_being_deleted_is_skipped() -> None:
     cluster = FakeCluster()
     cluster.network()
     cluster.vm("web-1", pin="10.133.0.10")
@@ -305,7 +305,7 @@ def test_a_network_that_is_being_deleted_is_left_alone() -> None:
     assert cluster.records() == {}
 
 
-def test_many_networks_are_rebuilt_in_one_run_and_one_that_is_refused_does_not_stop_the_others() -> None:
+def test_refused_network_does_not_stop_the_rebuild_of_others() -> None:
     cluster = FakeCluster()
     cluster.network()
     cluster.network("green", "10.134.0.0/24")
@@ -323,7 +323,7 @@ def test_many_networks_are_rebuilt_in_one_run_and_one_that_is_refused_does_not_s
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_two_rebuilds_and_attachments_at_once_leave_a_true_ledger(seed: int) -> None:
+def test_concurrent_rebuilds_and_attaches_leave_correct_allocations(seed: int) -> None:
     cluster = FakeCluster()
     cluster.network()
     dice = random.Random(seed)
@@ -363,7 +363,7 @@ records = st.none() | st.builds(
     asking=st.sets(st.sampled_from(NAMES)),
     seed=st.integers(),
 )
-def test_who_keeps_an_address_does_not_depend_on_the_order_in_which_things_are_seen(
+def test_ranking_of_claims_does_not_depend_on_their_order(
     born: tuple[str, ...], shown: list[tuple[str, UsageKind]], record: Allocation | None, asking: set[str], seed: int
 ) -> None:
     vms = {("prod", name): vm_of(name, f"u{n}", born[n - 1]) for n, name in enumerate(NAMES, 1)}
@@ -384,7 +384,7 @@ def test_who_keeps_an_address_does_not_depend_on_the_order_in_which_things_are_s
         assert claim.vm.name in asking or any(use.kind is not UsageKind.HELD_BY_BACKEND for use in claim.address_uses)
 
 
-def test_a_vm_made_anew_has_no_claim_to_what_an_earlier_one_of_its_name_still_runs_with() -> None:
+def test_recreated_vm_has_no_claim_to_an_address_of_its_predecessor() -> None:
     vms = {("prod", "a"): vm_of("a", "new", "2026-01-02")}
     use = AddressUse(1, UsageKind.RUNNING, VMI.ref("a", "prod"), "prod", "a", "old")
     claims, strangers = rank_claims([use], None, vms, set())
@@ -393,7 +393,7 @@ def test_a_vm_made_anew_has_no_claim_to_what_an_earlier_one_of_its_name_still_ru
 
 
 @pytest.mark.parametrize("count", [2000])
-def test_a_large_network_is_reckoned_without_looking_at_everything_for_everything(count: int) -> None:
+def test_rebuild_of_a_large_network_is_not_quadratic(count: int) -> None:
     cluster = FakeCluster()
     cluster.network(cidr="10.133.0.0/16")
     for number in range(count):

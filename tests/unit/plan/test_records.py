@@ -90,7 +90,7 @@ SIZES = pytest.mark.parametrize("cidr", ["10.133.0.0/24", "10.133.0.0/16"], ids=
 
 
 @SIZES
-def test_records_are_written_and_given_back(api: FakeApi, cidr: str) -> None:
+def test_allocations_are_written_and_removed(api: FakeApi, cidr: str) -> None:
     net = made(api, wizard(cidr))
     records = {number("10.133.0.10"): record("a"), number("10.133.0.11"): record("b")}
     carry_out(write_records(opened(api, net, "10.133.0.10"), records), api)
@@ -100,7 +100,7 @@ def test_records_are_written_and_given_back(api: FakeApi, cidr: str) -> None:
     assert stored(api) == {"10.133.0.11": "b"}
 
 
-def test_many_addresses_go_in_one_patch_per_block(api: FakeApi) -> None:
+def test_many_addresses_are_written_by_one_patch_per_block(api: FakeApi) -> None:
     net = made(api, wizard("10.133.0.0/16"))
     addresses = [f"10.133.{third}.{last}" for third in (4, 9) for last in range(1, 50)]
     ledger = opened(api, net, *addresses)
@@ -113,7 +113,7 @@ def test_many_addresses_go_in_one_patch_per_block(api: FakeApi) -> None:
     assert all(change.subresource == "status" for change in plan.stages[1])
 
 
-def test_a_patch_is_for_one_vm_if_all_its_addresses_are(api: FakeApi) -> None:
+def test_patch_has_an_owner_if_all_its_addresses_are_of_one_vm(api: FakeApi) -> None:
     net = made(api, wizard())
     ledger = opened(api, net, "10.133.0.1")
     one, two = number("10.133.0.1"), number("10.133.0.2")
@@ -125,7 +125,7 @@ def test_a_patch_is_for_one_vm_if_all_its_addresses_are(api: FakeApi) -> None:
 
 
 @SIZES
-def test_writers_of_different_addresses_never_stand_in_each_others_way(api: FakeApi, cidr: str) -> None:
+def test_writers_of_different_addresses_do_not_conflict(api: FakeApi, cidr: str) -> None:
     net = made(api, wizard(cidr))
     carry_out(write_records(opened(api, net, "10.133.0.1"), {number("10.133.0.1"): record("first")}), api)
     plans = [
@@ -138,7 +138,7 @@ def test_writers_of_different_addresses_never_stand_in_each_others_way(api: Fake
 
 
 @SIZES
-def test_the_second_writer_of_an_address_is_refused(api: FakeApi, cidr: str) -> None:
+def test_second_writer_of_an_address_is_refused(api: FakeApi, cidr: str) -> None:
     net = made(api, wizard(cidr))
     carry_out(write_records(opened(api, net, "10.133.0.9"), {number("10.133.0.9"): record("first")}), api)
     one, other = (
@@ -151,7 +151,7 @@ def test_the_second_writer_of_an_address_is_refused(api: FakeApi, cidr: str) -> 
 
 
 @SIZES
-def test_of_a_patch_for_many_none_is_written_if_one_is_taken(api: FakeApi, cidr: str) -> None:
+def test_patch_with_one_taken_address_writes_none(api: FakeApi, cidr: str) -> None:
     net = made(api, wizard(cidr))
     carry_out(write_records(opened(api, net, "10.133.0.1"), {number("10.133.0.1"): record("a")}), api)
     stale = opened(api, net, "10.133.0.1")
@@ -162,7 +162,7 @@ def test_of_a_patch_for_many_none_is_written_if_one_is_taken(api: FakeApi, cidr:
 
 
 @SIZES
-def test_a_record_that_is_another_one_now_is_not_given_back(api: FakeApi, cidr: str) -> None:
+def test_replaced_allocation_is_not_removed(api: FakeApi, cidr: str) -> None:
     net = made(api, wizard(cidr))
     here = number("10.133.0.1")
     carry_out(write_records(opened(api, net, "10.133.0.1"), {here: record("a")}), api)
@@ -174,7 +174,7 @@ def test_a_record_that_is_another_one_now_is_not_given_back(api: FakeApi, cidr: 
     assert stored(api) == {"10.133.0.1": "b"}
 
 
-def test_a_network_made_anew_meanwhile_takes_no_record_of_the_old_one(api: FakeApi) -> None:
+def test_network_recreated_concurrently_takes_no_allocation_of_the_old_one(api: FakeApi) -> None:
     net = made(api, wizard())
     plan = write_records(opened(api, net, "10.133.0.1"), {number("10.133.0.1"): record("a")})
     api.drop(net.ref)
@@ -183,7 +183,7 @@ def test_a_network_made_anew_meanwhile_takes_no_record_of_the_old_one(api: FakeA
         carry_out(plan, api)
 
 
-def test_a_block_of_an_earlier_network_takes_no_record_of_this_one(api: FakeApi) -> None:
+def test_block_of_an_earlier_network_takes_no_allocation_of_this_one(api: FakeApi) -> None:
     net = made(api, wizard("10.133.0.0/16"))
     shard = shard_of(net, number("10.133.4.1"))
     plan = write_records(Allocations(net, {shard: None}), {number("10.133.4.1"): record("a")})
@@ -197,7 +197,7 @@ def test_a_block_of_an_earlier_network_takes_no_record_of_this_one(api: FakeApi)
         opened(api, net, "10.133.4.1")
 
 
-def test_the_originals_record_is_rewritten_in_place(api: FakeApi) -> None:
+def test_legacy_allocation_is_converted_in_place(api: FakeApi) -> None:
     net = made(api, wizard(status={"allocations": {"10.133.0.1": "web-1", "10.133.0.2": "web-2"}}))
     carry_out(write_records(opened(api, net, "10.133.0.1"), {number("10.133.0.1"): record("web-1")}), api)
     allocations = api.get(net.ref)["status"]["allocations"]
@@ -210,14 +210,14 @@ def test_the_originals_record_is_rewritten_in_place(api: FakeApi) -> None:
     assert allocations["10.133.0.2"] == "web-2"
 
 
-def test_an_address_that_was_written_in_another_form_is_given_back(api: FakeApi) -> None:
+def test_address_in_another_notation_is_removed(api: FakeApi) -> None:
     net = made(api, wizard("fd00::/120", status={"allocations": {"FD00:0::0A": "web-1"}}))
     ledger = opened(api, net, "fd00::a")
     carry_out(remove_records(ledger, ledger.records()), api)
     assert stored(api) == {}
 
 
-def test_the_counters_are_written_with_the_records(api: FakeApi) -> None:
+def test_counters_are_written_with_the_allocations(api: FakeApi) -> None:
     net = made(api, wizard("10.133.0.0/29"))
     records = {number(f"10.133.0.{last}"): record(f"vm-{last}") for last in (1, 2, 3)}
     carry_out(write_records(opened(api, net, "10.133.0.1"), records), api)
@@ -229,7 +229,7 @@ def test_the_counters_are_written_with_the_records(api: FakeApi) -> None:
     assert (status["used"], status["free"]) == (2, 4)
 
 
-def test_whoever_writes_last_counts_last(api: FakeApi) -> None:
+def test_last_writer_updates_the_counters(api: FakeApi) -> None:
     net = made(api, wizard("10.133.0.0/29"))
     carry_out(write_records(opened(api, net, "10.133.0.1"), {number("10.133.0.1"): record("a")}), api)
     stale = [opened(api, net, "10.133.0.1") for _ in range(2)]
@@ -247,11 +247,11 @@ def test_whoever_writes_last_counts_last(api: FakeApi) -> None:
         send_change(change, api, dry_run=False, waiters={})  # type: ignore[arg-type]
 
 
-def test_what_was_never_counted_is_not_recounted() -> None:
+def test_missing_counters_are_not_fixed() -> None:
     assert fix_counters(wizard(status={"allocations": {"10.133.0.1": "web-1"}})) is None
 
 
-def test_an_empty_block_is_closed_unless_somebody_wrote_into_it_meanwhile(api: FakeApi) -> None:
+def test_empty_block_is_deleted_unless_written_concurrently(api: FakeApi) -> None:
     net = made(api, wizard("10.133.0.0/16"))
     carry_out(write_records(opened(api, net, "10.133.0.1"), {number("10.133.0.1"): record("a")}), api)
     ledger = opened(api, net, "10.133.0.1")
@@ -266,7 +266,7 @@ def test_an_empty_block_is_closed_unless_somebody_wrote_into_it_meanwhile(api: F
     assert stored(api) == {"10.133.0.2": "b"}
 
 
-def test_a_network_that_holds_nothing_is_not_closed() -> None:
+def test_empty_network_is_not_deleted_as_a_block() -> None:
     assert delete_empty_block(wizard(status={"allocations": {}}), NOW) is None
 
 
@@ -385,19 +385,19 @@ TestWriters.settings = TestWritersInBlocks.settings = TestWritersAfterTheOrigina
 # -- opening ------------------------------------------------------------------------------------------------------
 
 
-def test_a_network_that_is_not_there_is_told_with_the_way_to_find_it() -> None:
+def test_missing_network_is_reported_with_a_hint() -> None:
     with pytest.raises(PreconditionFailed, match='network "blue" not found in namespace "prod"') as refused:
         load_network("prod", "blue", Snapshot(results={network_query("prod", "blue"): ()}))
     assert "network list" in refused.value.hint
 
 
-def test_a_network_that_may_not_be_read_is_not_said_to_be_missing() -> None:
+def test_unreadable_network_is_not_reported_as_missing() -> None:
     snapshot = Snapshot(results={network_query("prod", "blue"): Unreadable("may not get networkwizards")})
     with pytest.raises(PreconditionFailed, match="cannot be read: may not get networkwizards"):
         load_network("prod", "blue", snapshot)
 
 
-def test_a_ledger_that_may_not_be_read_is_never_taken_for_an_empty_one(api: FakeApi) -> None:
+def test_unreadable_allocations_are_not_treated_as_empty(api: FakeApi) -> None:
     net = made(api, wizard("10.133.0.0/16"))
     shard = shard_of(net, number("10.133.4.1"))
     with pytest.raises(MissingQueriesError):
@@ -406,7 +406,7 @@ def test_a_ledger_that_may_not_be_read_is_never_taken_for_an_empty_one(api: Fake
         load_shards(net, [shard], Snapshot(results={shard_query(shard): Unreadable("no right")}))
 
 
-def test_a_whole_ledger_is_of_this_networks_blocks_only(api: FakeApi) -> None:
+def test_all_allocations_come_only_from_blocks_of_the_network(api: FakeApi) -> None:
     net = made(api, wizard("10.133.0.0/16"))
     carry_out(write_records(opened(api, net, "10.133.4.1"), {number("10.133.4.1"): record("mine")}), api)
     others = {
@@ -423,9 +423,7 @@ def test_a_whole_ledger_is_of_this_networks_blocks_only(api: FakeApi) -> None:
 
 
 @pytest.mark.parametrize(("earlier", "now"), [("fd00:133::/64", "10.133.0.0/16"), ("10.133.0.0/16", "fd00:133::/64")])
-def test_blocks_that_a_network_of_the_other_address_family_has_left_are_none_of_this_one(
-    api: FakeApi, earlier: str, now: str
-) -> None:
+def test_blocks_of_an_earlier_network_of_the_other_family_are_ignored(api: FakeApi, earlier: str, now: str) -> None:
     left = made(api, wizard(earlier))
     api.drop(left.ref)
     api.put(ADDRESSBLOCK, build_block(left, shard_of(left, left.usable.nth(0))))
@@ -435,7 +433,7 @@ def test_blocks_that_a_network_of_the_other_address_family_has_left_are_none_of_
     assert find_stale_blocks(net, snapshot) == {}
 
 
-def test_without_the_right_to_see_all_networks_those_of_the_namespace_are_known() -> None:
+def test_networks_of_the_namespace_are_listed_without_cluster_permission() -> None:
     snapshot = Snapshot(
         results={
             Query(NETWORKWIZARD): Unreadable("may not list networkwizards in all namespaces"),
@@ -451,7 +449,7 @@ def test_without_the_right_to_see_all_networks_those_of_the_namespace_are_known(
         list_requested_networks(None, None, snapshot)
 
 
-def test_a_reservation_says_what_it_is_for(api: FakeApi) -> None:
+def test_reservation_summary_has_its_note(api: FakeApi) -> None:
     net = made(api, wizard())
     plan = write_records(
         opened(api, net, "10.133.0.1"), {number("10.133.0.1"): Allocation(RESERVATION, "prod", "", note="printer")}
@@ -459,14 +457,14 @@ def test_a_reservation_says_what_it_is_for(api: FakeApi) -> None:
     assert [change.summary for change in plan] == ["record 10.133.0.1 for reserved (printer)"]
 
 
-def test_errors_of_the_api_are_not_swallowed(api: FakeApi) -> None:
+def test_api_errors_are_raised(api: FakeApi) -> None:
     net = made(api, wizard("10.133.0.0/16"))
     api.refuse("create", ADDRESSBLOCK)
     with pytest.raises(ApiError, match="may not create addressblocks"):
         carry_out(write_records(opened(api, net, "10.133.0.1"), {number("10.133.0.1"): record("a")}), api)
 
 
-def test_a_change_names_its_object(api: FakeApi) -> None:
+def test_changes_refer_to_their_object(api: FakeApi) -> None:
     net = made(api, wizard("10.133.0.0/16"))
     refs: list[ObjectRef] = [
         change.ref for change in write_records(opened(api, net, "10.133.0.1"), {number("10.133.0.1"): record("a")})
@@ -475,7 +473,7 @@ def test_a_change_names_its_object(api: FakeApi) -> None:
 
 
 @pytest.mark.parametrize("cidr", ["10.133.0.0/24", "10.133.0.0/16"])
-def test_nothing_is_recorded_on_a_network_whose_deletion_was_begun_since_it_was_read(api: FakeApi, cidr: str) -> None:
+def test_no_allocation_is_written_after_network_deletion_started(api: FakeApi, cidr: str) -> None:
     net = made(api, wizard(cidr))
     status = {"created": True, "allocations": {}}
     api.patch(net.ref, [{"op": "add", "path": "/status", "value": status}], subresource="status")

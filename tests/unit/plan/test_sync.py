@@ -85,7 +85,7 @@ def events(cluster: FakeCluster) -> list[Json]:
 # -- what is asked for is made true ----------------------------------------------------------------------------------
 
 
-def test_a_network_and_a_vm_that_names_it_are_made_true(cluster: FakeCluster) -> None:
+def test_sync_creates_the_network_and_attaches_the_vm(cluster: FakeCluster) -> None:
     network_by_kubectl(cluster)
     annotate_with_network(cluster, "blue")
     report = passed(cluster)
@@ -97,7 +97,7 @@ def test_a_network_and_a_vm_that_names_it_are_made_true(cluster: FakeCluster) ->
     cluster.check()
 
 
-def test_a_second_pass_changes_nothing_and_asks_for_little(cluster: FakeCluster) -> None:
+def test_second_sync_changes_nothing_with_few_requests(cluster: FakeCluster) -> None:
     network_by_kubectl(cluster)
     for number in range(5):
         annotate_with_network(cluster, "blue", f"web-{number}")
@@ -111,7 +111,7 @@ def test_a_second_pass_changes_nothing_and_asks_for_little(cluster: FakeCluster)
     assert cluster.api.tried[("get", "virtualmachines")] == 0, "one list tells of all"
 
 
-def test_a_network_of_another_namespace_is_named_with_it(cluster: FakeCluster) -> None:
+def test_annotation_names_a_network_of_another_namespace(cluster: FakeCluster) -> None:
     cluster.network()
     annotate_with_network(cluster, "prod/blue", namespace="shop")
     assert not passed(cluster, SyncScope("shop")).failure_count
@@ -119,7 +119,7 @@ def test_a_network_of_another_namespace_is_named_with_it(cluster: FakeCluster) -
     assert requested_network(cluster.now(namespace="shop")) == "prod/blue"
 
 
-def test_only_what_is_in_scope_is_touched(cluster: FakeCluster) -> None:
+def test_sync_is_limited_to_its_scope(cluster: FakeCluster) -> None:
     cluster.network()
     annotate_with_network(cluster, "blue", "web-1")
     annotate_with_network(cluster, "blue", "web-2")
@@ -130,7 +130,7 @@ def test_only_what_is_in_scope_is_touched(cluster: FakeCluster) -> None:
     assert sorted(cluster.holders().values()) == ["prod/web-2", "shop/web-3"]
 
 
-def test_a_dry_run_shows_everything_and_writes_nothing(cluster: FakeCluster) -> None:
+def test_sync_dry_run_shows_everything_and_writes_nothing(cluster: FakeCluster) -> None:
     network_by_kubectl(cluster)
     annotate_with_network(cluster, "blue")
     cluster.api.writes.clear()
@@ -141,7 +141,7 @@ def test_a_dry_run_shows_everything_and_writes_nothing(cluster: FakeCluster) -> 
     assert not cluster.api.writes
 
 
-def test_nothing_is_done_once_it_is_to_end(cluster: FakeCluster) -> None:
+def test_sync_does_nothing_after_a_stop_request(cluster: FakeCluster) -> None:
     network_by_kubectl(cluster)
     report = passed(cluster, should_stop=lambda: True)
     assert not report.executed
@@ -150,7 +150,7 @@ def test_nothing_is_done_once_it_is_to_end(cluster: FakeCluster) -> None:
 # -- one VM's trouble is its own ------------------------------------------------------------------------------------
 
 
-def test_a_vm_that_cannot_be_helped_does_not_stop_the_others_and_is_told(cluster: FakeCluster) -> None:
+def test_failing_vm_gets_an_event_and_does_not_stop_the_others(cluster: FakeCluster) -> None:
     cluster.network()
     lost = annotate_with_network(cluster, "nowhere", "lost")
     annotate_with_network(cluster, "blue", "web-1")
@@ -168,7 +168,7 @@ def test_a_vm_that_cannot_be_helped_does_not_stop_the_others_and_is_told(cluster
     assert 'network "nowhere" not found' in event["message"]
 
 
-def test_of_a_full_network_each_vm_that_gets_nothing_is_told(cluster: FakeCluster) -> None:
+def test_each_vm_without_address_on_a_full_network_gets_an_event(cluster: FakeCluster) -> None:
     cluster.network("blue", "10.133.0.0/30")
     for number in range(4):
         annotate_with_network(cluster, "blue", f"web-{number}")
@@ -179,7 +179,7 @@ def test_of_a_full_network_each_vm_that_gets_nothing_is_told(cluster: FakeCluste
     assert len(events(cluster)) == 2
 
 
-def test_the_same_event_is_counted_up_only_now_and_then(cluster: FakeCluster) -> None:
+def test_repeated_event_is_updated_rarely(cluster: FakeCluster) -> None:
     annotate_with_network(cluster, "nowhere")
     passed(cluster)
     passed(cluster)
@@ -194,7 +194,7 @@ def test_the_same_event_is_counted_up_only_now_and_then(cluster: FakeCluster) ->
 
 
 @pytest.mark.parametrize("verb", ["create", "get"])
-def test_without_the_right_to_write_events_there_is_a_note(cluster: FakeCluster, verb: str) -> None:
+def test_forbidden_events_are_reported_by_a_note(cluster: FakeCluster, verb: str) -> None:
     annotate_with_network(cluster, "nowhere")
     cluster.api.refuse(verb, EVENT)
     report = passed(cluster)
@@ -204,14 +204,14 @@ def test_without_the_right_to_write_events_there_is_a_note(cluster: FakeCluster,
     assert passed(cluster).failure_count == 1, "and again"
 
 
-def test_an_annotation_that_cannot_be_read_is_told(cluster: FakeCluster) -> None:
+def test_invalid_annotation_is_reported(cluster: FakeCluster) -> None:
     annotate_with_network(cluster, "a/b/c")
     report = passed(cluster)
     assert '"a/b/c" is not the name of a network' in report.vm_errors[("prod", "web-1")].message
     assert len(events(cluster)) == 1
 
 
-def test_a_vm_is_not_moved_silently(cluster: FakeCluster) -> None:
+def test_changed_annotation_does_not_move_the_vm(cluster: FakeCluster) -> None:
     cluster.network()
     cluster.network("green", "10.134.0.0/24")
     annotate_with_network(cluster, "blue")
@@ -225,7 +225,7 @@ def test_a_vm_is_not_moved_silently(cluster: FakeCluster) -> None:
     assert cluster.holders() == {"10.133.0.1": "prod/web-1"}
 
 
-def test_a_vm_that_asks_for_none_any_more_keeps_its_address(cluster: FakeCluster) -> None:
+def test_removed_annotation_keeps_the_address(cluster: FakeCluster) -> None:
     cluster.network()
     annotate_with_network(cluster, "blue")
     passed(cluster)
@@ -241,7 +241,7 @@ def test_a_vm_that_asks_for_none_any_more_keeps_its_address(cluster: FakeCluster
 # -- networks --------------------------------------------------------------------------------------------------------
 
 
-def test_a_network_that_cannot_be_made_says_so_and_takes_nobody_in(cluster: FakeCluster) -> None:
+def test_failed_network_has_a_status_reason_and_attaches_no_vm(cluster: FakeCluster) -> None:
     cluster.network("first", "10.133.0.0/16")
     cluster.api.clock.time += 5
     network_by_kubectl(cluster, "second", "10.133.7.0/24")
@@ -260,7 +260,7 @@ def test_a_network_that_cannot_be_made_says_so_and_takes_nobody_in(cluster: Fake
     assert not cluster.api.writes, "it is said once"
 
 
-def test_who_is_on_a_network_already_does_not_suffer_from_its_trouble(cluster: FakeCluster) -> None:
+def test_attached_vm_is_not_affected_by_a_failing_network(cluster: FakeCluster) -> None:
     cluster.network()
     annotate_with_network(cluster, "blue")
     passed(cluster)
@@ -271,7 +271,7 @@ def test_who_is_on_a_network_already_does_not_suffer_from_its_trouble(cluster: F
     assert not events(cluster)
 
 
-def test_a_refused_pool_is_told_in_the_status(cluster: FakeCluster) -> None:
+def test_refused_pool_is_the_status_reason(cluster: FakeCluster) -> None:
     network_by_kubectl(cluster)
     cluster.api.refuse("create", RAW.pool, 422, "a webhook says no")
     report = passed(cluster)
@@ -283,14 +283,14 @@ def test_a_refused_pool_is_told_in_the_status(cluster: FakeCluster) -> None:
     assert (status(cluster)["created"], status(cluster)["reason"]) == (True, "")
 
 
-def test_a_network_whose_spec_cannot_be_is_told_in_its_status(cluster: FakeCluster) -> None:
+def test_invalid_spec_is_the_status_reason(cluster: FakeCluster) -> None:
     network_by_kubectl(cluster, range_start="10.9.0.1")
     report = passed(cluster)
     assert "range_start" in report.network_errors[("prod", "blue")].message
     assert "range_start" in status(cluster)["reason"]
 
 
-def test_who_may_not_see_pools_judges_no_network_but_attaches(cluster: FakeCluster) -> None:
+def test_sync_without_permission_for_pools_attaches_but_checks_no_network(cluster: FakeCluster) -> None:
     cluster.network()
     before = status(cluster)
     annotate_with_network(cluster, "blue")
@@ -302,7 +302,7 @@ def test_who_may_not_see_pools_judges_no_network_but_attaches(cluster: FakeClust
     assert cluster.pin() == "10.133.0.1"
 
 
-def test_what_may_not_be_read_is_one_line(cluster: FakeCluster) -> None:
+def test_unreadable_kinds_are_reported_in_one_line(cluster: FakeCluster) -> None:
     cluster.network()
     annotate_with_network(cluster, "blue")
     for resource in (RAW.pool, RAW.block, RAW.handle, RAW.config):
@@ -313,7 +313,7 @@ def test_what_may_not_be_read_is_one_line(cluster: FakeCluster) -> None:
     assert "ipamhandles" in lines[0]
 
 
-def test_nobody_is_attached_to_a_network_that_nobody_has_made_yet(cluster: FakeCluster) -> None:
+def test_no_vm_is_attached_to_an_uninitialized_network(cluster: FakeCluster) -> None:
     network_by_kubectl(cluster)
     annotate_with_network(cluster, "blue")
     cluster.api.refuse("list", RAW.pool)
@@ -324,7 +324,7 @@ def test_nobody_is_attached_to_a_network_that_nobody_has_made_yet(cluster: FakeC
     assert cluster.pin() == "10.133.0.1"
 
 
-def test_a_network_that_another_run_has_just_made_takes_vms_in(cluster: FakeCluster) -> None:
+def test_vm_is_attached_to_a_network_created_concurrently(cluster: FakeCluster) -> None:
     network_by_kubectl(cluster)
     annotate_with_network(cluster, "blue")
 
@@ -338,7 +338,7 @@ def test_a_network_that_another_run_has_just_made_takes_vms_in(cluster: FakeClus
     assert cluster.pin() == "10.133.0.1"
 
 
-def test_what_was_told_of_a_vm_is_not_told_again_with_the_next(cluster: FakeCluster) -> None:
+def test_note_of_a_vm_is_not_repeated_for_the_next(cluster: FakeCluster) -> None:
     cluster.network()
     cluster.api.put(RAW.config, {"metadata": {"name": "default"}, "spec": {"strictAffinity": True}})
     annotate_with_network(cluster, "blue", "web-1")
@@ -349,14 +349,14 @@ def test_what_was_told_of_a_vm_is_not_told_again_with_the_next(cluster: FakeClus
     assert not any("web-1" in note for note in lines)
 
 
-def test_who_may_see_neither_networks_nor_vms_is_told(cluster: FakeCluster) -> None:
+def test_unreadable_networks_and_vms_are_an_error(cluster: FakeCluster) -> None:
     cluster.api.refuse("list", NETWORKWIZARD)
     cluster.api.refuse("list", VM)
     with pytest.raises(PreconditionFailed, match="neither networks nor VMs can be read"):
         passed(cluster)
 
 
-def test_a_cluster_that_knows_no_networks_is_told_how_to(cluster: FakeCluster) -> None:
+def test_missing_crds_are_an_error_with_a_hint(cluster: FakeCluster) -> None:
     cluster.api.served = served(resource for resource in SERVED if resource != NETWORKWIZARD)
     with pytest.raises(PreconditionFailed, match="kubectl yoshi install"):
         passed(cluster)
@@ -365,7 +365,7 @@ def test_a_cluster_that_knows_no_networks_is_told_how_to(cluster: FakeCluster) -
 # -- leftovers -------------------------------------------------------------------------------------------------------
 
 
-def test_the_pool_of_a_network_deleted_with_kubectl_goes(cluster: FakeCluster) -> None:
+def test_pool_of_a_network_deleted_with_kubectl_is_deleted(cluster: FakeCluster) -> None:
     cluster.network()
     cluster.api.drop(NETWORKWIZARD.ref("blue", "prod"))
     report = passed(cluster)
@@ -373,7 +373,7 @@ def test_the_pool_of_a_network_deleted_with_kubectl_goes(cluster: FakeCluster) -
     assert cluster.api.look(RAW.pool.ref("prod.blue")) is None
 
 
-def test_a_network_made_anew_with_kubectl_takes_over_the_pool_that_its_vms_run_with(cluster: FakeCluster) -> None:
+def test_network_recreated_with_kubectl_takes_over_its_pool(cluster: FakeCluster) -> None:
     cluster.network()
     cluster.running("web-1", pin="10.133.0.10")
     cluster.api.drop(NETWORKWIZARD.ref("blue", "prod"))
@@ -386,7 +386,7 @@ def test_a_network_made_anew_with_kubectl_takes_over_the_pool_that_its_vms_run_w
     assert status(cluster)["created"] is True
 
 
-def test_a_pool_whose_network_came_while_it_looked_stays(cluster: FakeCluster) -> None:
+def test_pool_of_a_network_created_concurrently_is_kept(cluster: FakeCluster) -> None:
     def another_run_makes_a_network(verb: str, ref: ObjectRef) -> None:
         if (verb, ref.resource) == ("list", RAW.pool):
             cluster.api.before.clear()
@@ -400,7 +400,7 @@ def test_a_pool_whose_network_came_while_it_looked_stays(cluster: FakeCluster) -
 # -- restarts that were cut off -------------------------------------------------------------------------------------
 
 
-def test_a_vm_that_a_killed_attachment_had_stopped_is_started_again(cluster: FakeCluster) -> None:
+def test_vm_stopped_by_a_killed_attach_is_started(cluster: FakeCluster) -> None:
     cluster.network()
     annotate_with_network(cluster, "blue")
     passed(cluster)
@@ -410,7 +410,7 @@ def test_a_vm_that_a_killed_attachment_had_stopped_is_started_again(cluster: Fak
     assert START_AGAIN_ANNOTATION not in cluster.now().annotations
 
 
-def test_a_vm_that_a_killed_detachment_had_stopped_is_finished(cluster: FakeCluster) -> None:
+def test_killed_detach_of_a_stopped_vm_is_completed(cluster: FakeCluster) -> None:
     cluster.network()
     annotate_with_network(cluster, "blue")
     passed(cluster)
@@ -426,14 +426,14 @@ def test_a_vm_that_a_killed_detachment_had_stopped_is_finished(cluster: FakeClus
     assert START_AGAIN_ANNOTATION not in cluster.now().annotations
 
 
-def test_a_stopped_vm_that_is_on_no_network_is_started_again(cluster: FakeCluster) -> None:
+def test_vm_without_network_stopped_by_a_killed_run_is_started(cluster: FakeCluster) -> None:
     annotate(cluster, cluster.vm(running=False), START_AGAIN_ANNOTATION, "running")
     assert not passed(cluster).failure_count
     assert cluster.now().run_strategy == "Always"
 
 
 @pytest.mark.parametrize("seconds", [5, 1000])
-def test_a_vm_that_another_run_restarts_is_left_to_it_for_a_while(seconds: int) -> None:
+def test_vm_restarted_by_another_run_is_skipped_for_a_while(seconds: int) -> None:
     cluster = small_cluster(keeps=False)
     cluster.network()
     made = cluster.running()
@@ -457,7 +457,7 @@ def test_a_vm_that_another_run_restarts_is_left_to_it_for_a_while(seconds: int) 
         assert START_AGAIN_ANNOTATION not in cluster.now().annotations, "whoever wrote it is gone, and the VM runs"
 
 
-def test_a_running_vm_that_calico_holds_another_address_for_is_told_and_with_restart_helped(
+def test_running_vm_with_another_ipam_address_needs_restart(
     cluster: FakeCluster,
 ) -> None:
     cluster.network()
@@ -470,7 +470,7 @@ def test_a_running_vm_that_calico_holds_another_address_for_is_told_and_with_res
     cluster.check()
 
 
-def test_running_vms_are_restarted_only_if_that_is_asked_for() -> None:
+def test_running_vms_are_restarted_only_with_restart() -> None:
     cluster = small_cluster(keeps=False)
     cluster.network()
     annotate(cluster, cluster.running(), NETWORK_NAME, "blue")

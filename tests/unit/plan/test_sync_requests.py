@@ -65,11 +65,11 @@ LOOSE = network("loose")
         (vm(public="nowhere", ip="192.0.2.1"), [("prod/nowhere", "192.0.2.1")]),
     ],
 )
-def test_annotations_name_networks_and_addresses(asking: Vm, expected: list[tuple[str, str]]) -> None:
+def test_annotations_are_parsed_into_networks_and_addresses(asking: Vm, expected: list[tuple[str, str]]) -> None:
     assert understood(asking, network("blue", "10.1.0.0/24", "calico"), FIRST, SECOND) == expected
 
 
-def test_an_address_that_no_cidr_has_is_of_the_network_without_one() -> None:
+def test_address_outside_all_cidrs_belongs_to_the_network_without_a_cidr() -> None:
     elsewhere = network("loose-too", namespace="shop")
     assert understood(vm(ip="192.0.2.1"), FIRST, LOOSE, elsewhere) == [("prod/loose", "192.0.2.1")]
     assert understood(vm(ip="192.0.2.1"), FIRST, elsewhere) == [("shop/loose-too", "192.0.2.1")]
@@ -88,18 +88,18 @@ def test_an_address_that_no_cidr_has_is_of_the_network_without_one() -> None:
         ),
     ],
 )
-def test_what_cannot_be_understood_says_why(asking: Vm, error: type[YoshiError], words: str) -> None:
+def test_invalid_annotations_have_an_error(asking: Vm, error: type[YoshiError], words: str) -> None:
     with pytest.raises(error, match=words):
         understood(asking, FIRST, LOOSE, network("loose-2"))
 
 
-def test_an_address_that_no_cidr_has_and_no_network_without_one_is_of_the_only_public_network() -> None:
+def test_address_outside_all_cidrs_belongs_to_the_only_public_network() -> None:
     elsewhere = network("third", "198.51.100.0/24", namespace="shop")
     assert understood(vm(ip="192.0.2.1"), FIRST, elsewhere) == [("prod/first", "192.0.2.1")]
     assert understood(vm(ip="192.0.2.1"), elsewhere) == [("shop/third", "192.0.2.1")]
 
 
-def test_an_address_outside_is_of_the_network_that_holds_it() -> None:
+def test_address_outside_all_cidrs_belongs_to_the_network_holding_it() -> None:
     holding = network("third", "192.88.99.0/24", "public", "shop", "192.0.2.1")
     assert understood(vm(ip="192.0.2.1"), FIRST, LOOSE, holding) == [("shop/third", "192.0.2.1")]
     assert understood(vm(public="first,shop/third", ip="192.0.2.1"), FIRST, holding) == [
@@ -108,19 +108,19 @@ def test_an_address_outside_is_of_the_network_that_holds_it() -> None:
     ]
 
 
-def test_an_address_that_several_networks_may_have_names_them() -> None:
+def test_ambiguous_address_names_its_networks() -> None:
     with pytest.raises(PreconditionFailed, match=r"networks prod/first, prod/second all contain 192\.0\.2\.1"):
         understood(vm(ip="192.0.2.1"), FIRST, SECOND)
 
 
 @pytest.mark.parametrize("ip", ["192.0.2.1", "2001:db8::7"])
-def test_an_address_that_nobody_has_says_so(ip: str) -> None:
+def test_address_of_no_network_is_refused(ip: str) -> None:
     others = [network("blue", "192.0.2.0/24", "calico")] + ([FIRST] if ":" in ip else [])
     with pytest.raises(PreconditionFailed, match="no public network contains it"):
         understood(vm(ip=ip), *others)
 
 
-def test_all_that_want_any_address_of_a_network_are_one_request() -> None:
+def test_vms_requesting_any_address_of_a_network_share_one_request() -> None:
     blue, first = ("prod", "blue"), ("prod", "first")
     address = parse_address("203.0.113.3")
     requested_network = [

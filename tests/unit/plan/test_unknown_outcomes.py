@@ -32,14 +32,14 @@ def run(cluster: FakeCluster, schedule: ApiFaultSchedule, command: Callable[[Fak
 
 
 @pytest.mark.parametrize("fault", ["done-cut", "done-error"])
-def test_a_deletion_that_was_done_without_an_answer_is_no_error(cluster: FakeCluster, fault: str) -> None:
+def test_unanswered_deletion_that_was_done_is_no_error(cluster: FakeCluster, fault: str) -> None:
     done = run(cluster, ScriptedApiFaults(delete__NetworkWizard=fault), lambda w: w.delete_network())
     assert done.errors == {}
     assert done.has_changed()
     assert cluster.networks() == []
 
 
-def test_what_was_collected_without_an_answer_is_told(cluster: FakeCluster) -> None:
+def test_unanswered_gc_write_is_reported_as_done(cluster: FakeCluster) -> None:
     cluster.vm()
     cluster.attach()
     cluster.delete_vm()
@@ -48,7 +48,7 @@ def test_what_was_collected_without_an_answer_is_told(cluster: FakeCluster) -> N
     assert [change.summary for change, _ in done.executed] == [f"release {ADDRESS} of prod/web-1"]
 
 
-def test_a_vm_is_left_as_it_was_though_somebody_else_gave_its_record_back(cluster: FakeCluster) -> None:
+def test_unanswered_deletion_leaves_the_vm_unchanged_after_a_concurrent_release(cluster: FakeCluster) -> None:
     """The deletion hears nothing of what it wrote to the VM, and finds no record any more that would lead it there."""
     cluster.vm()
     cluster.attach()
@@ -68,7 +68,7 @@ def test_a_vm_is_left_as_it_was_though_somebody_else_gave_its_record_back(cluste
     assert FENCE_ANNOTATION not in cluster.now().annotations
 
 
-def test_what_is_seen_to_be_done_is_told_while_it_goes_on(cluster: FakeCluster) -> None:
+def test_unanswered_write_is_reported_as_soon_as_it_is_observed(cluster: FakeCluster) -> None:
     """`sync` prints a line for each change when it hears that it is done."""
     cluster.vm()
     told: list[tuple[str, str]] = []
@@ -81,13 +81,13 @@ def test_what_is_seen_to_be_done_is_told_while_it_goes_on(cluster: FakeCluster) 
     assert [*dict.fromkeys(summary for summary, state in told if state == "done")] == [record, give]
 
 
-def test_a_reservation_that_was_made_without_an_answer_is_not_called_unchanged(cluster: FakeCluster) -> None:
+def test_unanswered_reservation_is_not_reported_as_unchanged(cluster: FakeCluster) -> None:
     done = run(cluster, ScriptedApiFaults(patch__NetworkWizard="lost,done-error,"), lambda w: w.reserve("10.133.0.7"))
     assert cluster.holders() == {"10.133.0.7": "reserved"}
     assert done.has_changed()
 
 
-def test_two_reservations_of_the_same_moment_are_told_apart(cluster: FakeCluster) -> None:
+def test_reservations_of_the_same_moment_are_distinguishable(cluster: FakeCluster) -> None:
     """Else whoever got no answer takes the other's for its own."""
     cluster.reserve(count=1)
     cluster.reserve(count=1)
@@ -95,7 +95,7 @@ def test_two_reservations_of_the_same_moment_are_told_apart(cluster: FakeCluster
     assert one.as_written != other.as_written
 
 
-def test_a_record_of_which_nothing_was_heard_is_taken_back(cluster: FakeCluster) -> None:
+def test_unanswered_allocation_is_rolled_back(cluster: FakeCluster) -> None:
     cluster.vm()
     schedule = ScriptedApiFaults(patch__NetworkWizard="done-cut,", patch__VirtualMachine="invalid")
     error = refusal(run(cluster, schedule, lambda w: w.attach()))
@@ -104,7 +104,7 @@ def test_a_record_of_which_nothing_was_heard_is_taken_back(cluster: FakeCluster)
     assert cluster.holders() == {}
 
 
-def test_a_record_that_was_written_twice_is_taken_back(cluster: FakeCluster) -> None:
+def test_allocation_written_twice_is_rolled_back(cluster: FakeCluster) -> None:
     cluster.vm()
     schedule = ScriptedApiFaults(patch__NetworkWizard="error,", patch__VirtualMachine="error,invalid")
     run(cluster, schedule, lambda w: w.attach())
@@ -112,7 +112,7 @@ def test_a_record_that_was_written_twice_is_taken_back(cluster: FakeCluster) -> 
 
 
 @pytest.mark.I2
-def test_a_vm_that_cannot_be_read_any_more_keeps_its_record(cluster: FakeCluster) -> None:
+def test_vm_that_became_unreadable_keeps_its_allocation(cluster: FakeCluster) -> None:
     """What cannot be read is not gone: the VM carries the address (invariant I2)."""
     cluster.vm()
     reads_before_and_after = ScriptedApiFaults(get__VirtualMachine=",forbidden", patch__VirtualMachine="done-cut,")
@@ -123,7 +123,7 @@ def test_a_vm_that_cannot_be_read_any_more_keeps_its_record(cluster: FakeCluster
     cluster.check()
 
 
-def test_a_write_to_the_vm_that_comes_after_its_record_was_taken_back_is_refused(cluster: FakeCluster) -> None:
+def test_late_vm_write_after_the_rollback_is_refused(cluster: FakeCluster) -> None:
     cluster.vm()
     schedule = ScriptedApiFaults(patch__VirtualMachine="late,invalid,")
     error = refusal(run(cluster, schedule, lambda w: w.attach()))
@@ -134,7 +134,7 @@ def test_a_write_to_the_vm_that_comes_after_its_record_was_taken_back_is_refused
     cluster.check()
 
 
-def test_a_mark_that_comes_late_is_refused(cluster: FakeCluster) -> None:
+def test_late_fence_is_refused(cluster: FakeCluster) -> None:
     cluster.vm()
     cluster.attach()
     cluster.api.change(VM.ref("web-1", "prod"), lambda obj: obj["spec"]["template"].pop("metadata"))
@@ -146,9 +146,7 @@ def test_a_mark_that_comes_late_is_refused(cluster: FakeCluster) -> None:
 
 
 @pytest.mark.parametrize("command", [FakeCluster.attach, FakeCluster.detach, FakeCluster.collect])
-def test_a_mark_that_a_run_has_left_is_taken_off(
-    cluster: FakeCluster, command: Callable[[FakeCluster], RunResult]
-) -> None:
+def test_fence_left_by_a_run_is_removed(cluster: FakeCluster, command: Callable[[FakeCluster], RunResult]) -> None:
     cluster.vm()
     cluster.attach()
     cluster.api.change(
@@ -159,7 +157,7 @@ def test_a_mark_that_a_run_has_left_is_taken_off(
     cluster.check()
 
 
-def test_an_error_says_what_was_done_before(cluster: FakeCluster) -> None:
+def test_error_lists_the_changes_done_before(cluster: FakeCluster) -> None:
     cluster.vm()
     with pytest.raises(UnreachableError) as caught:
         run(cluster, ScriptedApiFaults(list__Pod=",lost", patch__VirtualMachine="done-cut,"), lambda w: w.attach())
@@ -170,14 +168,14 @@ def test_an_error_says_what_was_done_before(cluster: FakeCluster) -> None:
     assert cluster.pin() == ADDRESS
 
 
-def test_an_error_before_anything_was_done_says_nothing_of_it(cluster: FakeCluster) -> None:
+def test_error_before_any_change_lists_no_changes(cluster: FakeCluster) -> None:
     cluster.vm()
     with pytest.raises(UnreachableError) as caught:
         run(cluster, ScriptedApiFaults(list__Pod="lost"), lambda w: w.attach())
     assert caught.value.changes_so_far == ""
 
 
-def test_a_look_that_fails_once_after_something_was_done_is_tried_again(cluster: FakeCluster) -> None:
+def test_failed_read_after_a_change_is_retried(cluster: FakeCluster) -> None:
     cluster.vm()
     for kind in ("Pod", "VirtualMachine", "NetworkWizard"):
         for fault in ("lost", "busy", "error", "unavailable"):
@@ -190,7 +188,7 @@ def test_a_look_that_fails_once_after_something_was_done_is_tried_again(cluster:
             cluster.detach()
 
 
-def test_a_refusal_says_what_stands_all_the_same(old_calico: FakeCluster) -> None:
+def test_refusal_lists_the_changes_that_remain(old_calico: FakeCluster) -> None:
     old_calico.running()
     error = refusal(
         run(old_calico, ScriptedApiFaults(update__VirtualMachine="invalid"), lambda w: w.attach(restart=True))
@@ -202,7 +200,7 @@ def test_a_refusal_says_what_stands_all_the_same(old_calico: FakeCluster) -> Non
     assert str(error).splitlines() == [error.message, error.changes_so_far]
 
 
-def test_what_a_vm_had_on_the_network_that_it_left_is_given_back_also_after_a_refusal(cluster: FakeCluster) -> None:
+def test_old_address_of_a_replaced_network_is_released_after_a_conflict(cluster: FakeCluster) -> None:
     cluster.network("red", "10.134.0.0/29")
     cluster.vm()
     cluster.attach()
@@ -214,7 +212,7 @@ def test_what_a_vm_had_on_the_network_that_it_left_is_given_back_also_after_a_re
     assert cluster.holders("red") == {"10.134.0.1": "prod/web-1"}
 
 
-def test_a_network_that_stays_tells_what_was_taken_from_its_vms(cluster: FakeCluster) -> None:
+def test_refused_forced_deletion_lists_the_detached_vms(cluster: FakeCluster) -> None:
     for name in ("web-1", "web-2"):
         cluster.vm(name)
         cluster.attach(name)
@@ -226,7 +224,7 @@ def test_a_network_that_stays_tells_what_was_taken_from_its_vms(cluster: FakeClu
     assert "web" in refusal(done, "prod/blue").changes_so_far
 
 
-def test_what_was_made_and_taken_back_again_is_not_told_as_done(cluster: FakeCluster) -> None:
+def test_rolled_back_object_is_not_reported_as_created(cluster: FakeCluster) -> None:
     """Two networks of one bridge's NIC at the same moment: the younger one goes again."""
     rival = wizard("rival", "10.140.0.0/24")
 
@@ -244,7 +242,7 @@ def test_what_was_made_and_taken_back_again_is_not_told_as_done(cluster: FakeClu
     assert caught.value.changes_so_far == ""
 
 
-def test_what_was_removed_from_a_list_counts_as_done() -> None:
+def test_removed_list_entry_counts_as_done() -> None:
     """Nobody can see by its place whether it is gone; a change that was answered is told all the same."""
     ref = VM.ref("web-1", "prod")
     change = Change(Verb.PATCH, ref, "unplug it", [{"op": "remove", "path": "/spec/networks/0"}])
@@ -257,9 +255,7 @@ def test_what_was_removed_from_a_list_counts_as_done() -> None:
 @pytest.mark.parametrize(
     "fault", [UnreachableError("cut"), TimedOutError("slow"), AmbiguousWriteError("cut within")], ids=repr
 )
-def test_a_run_that_is_done_does_not_fail_over_the_count_that_it_puts_right(
-    cluster: FakeCluster, fault: Exception
-) -> None:
+def test_failed_counter_update_does_not_fail_the_run(cluster: FakeCluster, fault: Exception) -> None:
     """Counters are put right by whoever writes last, and by the next one if he cannot."""
     cluster.vm()
     blue = NETWORKWIZARD.ref("blue", "prod")

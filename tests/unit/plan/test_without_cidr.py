@@ -86,7 +86,7 @@ def whole(cluster: FakeCluster, held: dict[str, str]) -> bool:
 # -- one after the other -----------------------------------------------------------------------------------------------
 
 
-def test_an_address_that_one_network_has_given_out_is_no_other_ones(cluster: FakeCluster) -> None:
+def test_address_allocated_by_one_network_is_refused_by_another(cluster: FakeCluster) -> None:
     cluster.attach("a", network="prod/pub", ip=FIRST)
     of_other = f"{FIRST} belongs to network prod/pub, not to prod/far"
     assert of_other in refused(lambda: cluster.attach("b", network="prod/far", ip=FIRST))
@@ -94,7 +94,7 @@ def test_an_address_that_one_network_has_given_out_is_no_other_ones(cluster: Fak
     assert whole(cluster, {FIRST: "prod/a"})
 
 
-def test_an_address_in_the_cidr_of_a_network_is_no_other_ones(cluster: FakeCluster) -> None:
+def test_address_in_the_cidr_of_one_network_is_refused_by_another(cluster: FakeCluster) -> None:
     make_public(cluster, "wide", "203.0.113.0/24", "calico-bgp")
     of_other = f"{FIRST} belongs to network prod/wide, not to prod/far"
     assert of_other in refused(lambda: cluster.attach("b", network="prod/far", ip=FIRST))
@@ -103,9 +103,7 @@ def test_an_address_in_the_cidr_of_a_network_is_no_other_ones(cluster: FakeClust
 
 
 @pytest.mark.parametrize("note", ["", "printer"])
-def test_no_network_is_made_over_an_address_that_one_without_a_cidr_has_given_out(
-    cluster: FakeCluster, note: str
-) -> None:
+def test_network_over_an_allocated_address_of_another_is_refused(cluster: FakeCluster, note: str) -> None:
     if note:
         cluster.reserve(FIRST, network="far", note=note)
     else:
@@ -117,7 +115,7 @@ def test_no_network_is_made_over_an_address_that_one_without_a_cidr_has_given_ou
     assert cluster.networks() == ["far", "pub"]
 
 
-def test_a_network_whose_spec_is_broken_keeps_its_addresses(cluster: FakeCluster) -> None:
+def test_addresses_of_a_network_with_an_invalid_spec_are_refused_by_others(cluster: FakeCluster) -> None:
     make_public(cluster, "wide", "203.0.113.0/24", "calico-bgp")
     cluster.attach("a", network="prod/pub", ip="198.51.100.7")
     for name in ("wide", "pub"):
@@ -156,7 +154,7 @@ RECORDS = {
 
 
 @pytest.mark.parametrize("how", RECORDS)
-def test_a_network_records_256_addresses_outside_its_cidr_and_no_more(cluster: FakeCluster, how: str) -> None:
+def test_network_records_at_most_256_addresses_outside_its_cidr(cluster: FakeCluster, how: str) -> None:
     fill(cluster, "pub", 256)
     before = cluster.holders("pub")
     said = refused(lambda: RECORDS[how](cluster))
@@ -170,13 +168,13 @@ def test_a_network_records_256_addresses_outside_its_cidr_and_no_more(cluster: F
     assert len(cluster.holders("pub")) == 256
 
 
-def test_several_addresses_are_counted_together(cluster: FakeCluster) -> None:
+def test_limit_counts_several_addresses_of_one_command_together(cluster: FakeCluster) -> None:
     fill(cluster, "pub", 255)
     assert "255 are recorded, and 2 more requested" in refused(lambda: cluster.reserve(FIRST, SECOND, network="pub"))
     assert not cluster.reserve(FIRST, network="pub").errors
 
 
-def test_a_full_network_serves_the_vms_that_have_an_address(cluster: FakeCluster) -> None:
+def test_full_network_still_serves_its_vms(cluster: FakeCluster) -> None:
     cluster.attach("a", network="prod/pub", ip=FIRST)
     fill(cluster, "pub", 300)
     assert not cluster.attach("a", network="prod/pub", ip=FIRST).errors
@@ -191,9 +189,7 @@ def test_a_full_network_serves_the_vms_that_have_an_address(cluster: FakeCluster
 
 
 @pytest.mark.parametrize("reserves", [False, True], ids=["attach", "reserve"])
-def test_of_two_that_record_one_address_at_the_same_moment_the_slower_one_gives_way(
-    cluster: FakeCluster, reserves: bool
-) -> None:
+def test_slower_of_two_networks_recording_one_address_rolls_back(cluster: FakeCluster, reserves: bool) -> None:
     mine = meanwhile(cluster, lambda: cluster.attach("b", network="prod/far", ip=FIRST))
     if reserves:
         said = refused(lambda: mine.reserve(FIRST, network="pub"))
@@ -204,7 +200,7 @@ def test_of_two_that_record_one_address_at_the_same_moment_the_slower_one_gives_
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_of_many_at_once_no_two_have_one_address(cluster: FakeCluster, seed: int) -> None:
+def test_concurrent_commands_never_record_an_address_twice(cluster: FakeCluster, seed: int) -> None:
     def attach(mine: FakeCluster, vm: str, network: str) -> Any:
         return mine.attach(vm, network=f"prod/{network}", ip=FIRST)
 
