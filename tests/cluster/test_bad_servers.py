@@ -120,7 +120,7 @@ ROLE = "the ClusterRole yoshi-user"
         ("uninstall --force --yes", "may not ", "administrator of the cluster"),
     ],
 )
-def test_user_without_permissions_is_told_the_missing_permission(
+def test_missing_permission_of_a_user_is_named(
     here: Scene, words: str, trouble: str, way_out: str, untouched: None
 ) -> None:
     ran = here.yoshi.run("--as=nobody", *words.split())

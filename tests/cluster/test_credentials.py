@@ -154,7 +154,7 @@ def test_tokens_from_flags_fields_and_files_are_sent(access: Access) -> None:
 
 
 @pytest.mark.parametrize("gives", ["token", "certificate"])
-def test_a_credential_plugin_is_asked(access: Access, gives: str) -> None:
+def test_credential_plugin_is_called(access: Access, gives: str) -> None:
     status = {"token": access.token}
     if gives == "certificate":
         crt, key = ((access.folder / name).read_text() for name in ("client.crt", "client.key"))

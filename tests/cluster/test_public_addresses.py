@@ -82,7 +82,7 @@ def test_killed_attach_is_completed_by_a_second_run(public: PublicScene, tmp_pat
             assert sorted(consistent(public, "pub").values()) == sorted(wanted)
 
 
-def test_an_address_is_moved_with_its_ports_and_moving_it_again_changes_nothing(public_scene: PublicScene) -> None:
+def test_move_includes_ports_and_is_idempotent(public_scene: PublicScene) -> None:
     public_scene.yoshi.done("network", "create", "pub", "--plugin", "public", "--cidr", "203.0.113.0/28", *BGP)
     public_scene.vms("web-1", "web-2", "web-3")
     public_scene.yoshi.done("vm", "attach", "web-1", "--public-network", "pub", "--ip", "203.0.113.5", "--port", "8443")

@@ -120,7 +120,7 @@ def without_ours(obj: Json) -> Json:
 
 
 @given(vms(), st.sampled_from(["", "02:00:00:00:00:01"]))
-def test_an_address_is_given_and_nothing_else_of_the_vm_changes(before: Vm, mac: str) -> None:
+def test_attach_patch_sets_the_address_and_changes_nothing_else(before: Vm, mac: str) -> None:
     changes = CALICO.attach_patch(before, network(), number("10.133.0.9"), mac, known(red="calico"))
     after = before.raw
     for change in changes:
@@ -135,7 +135,7 @@ def test_an_address_is_given_and_nothing_else_of_the_vm_changes(before: Vm, mac:
 
 
 @given(vms())
-def test_what_is_loosened_wants_no_address_of_the_network_and_nothing_else_changes(before: Vm) -> None:
+def test_detach_patch_removes_the_address_and_changes_nothing_else(before: Vm) -> None:
     after = before.raw
     for change in CALICO.detach_patch(before, network(), NOTHING):
         after = apply_patch(change.body, after)
@@ -149,7 +149,7 @@ def test_what_is_loosened_wants_no_address_of_the_network_and_nothing_else_chang
 
 
 @given(vms(), TEXTS)
-def test_annotations_that_others_write_meanwhile_stay(before: Vm, theirs: dict[str, str]) -> None:
+def test_patches_preserve_concurrent_annotations(before: Vm, theirs: dict[str, str]) -> None:
     meanwhile = json.loads(json.dumps(before.raw))
     annotations = dig(meanwhile, "spec", "template", "metadata", "annotations")
     if annotations is None:
@@ -161,7 +161,7 @@ def test_annotations_that_others_write_meanwhile_stay(before: Vm, theirs: dict[s
 
 
 @pytest.mark.parametrize("key", [IP_ADDRS_ANNOTATION, HW_ADDR_ANNOTATION])
-def test_an_address_or_mac_that_somebody_else_writes_meanwhile_is_not_overwritten(key: str) -> None:
+def test_attach_patch_does_not_overwrite_a_concurrent_address_or_mac(key: str) -> None:
     before = vm(template={"team": "a"})
     (change,) = CALICO.attach_patch(before, network(), number("10.133.0.9"), "02:00:00:00:00:01", NOTHING)
     meanwhile = vm(template={"team": "a", key: "theirs"})
@@ -169,7 +169,7 @@ def test_an_address_or_mac_that_somebody_else_writes_meanwhile_is_not_overwritte
         apply_patch(change.body, meanwhile.raw)
 
 
-def test_a_vm_that_was_made_anew_meanwhile_is_not_changed() -> None:
+def test_patches_fail_for_a_recreated_vm() -> None:
     anew = vm()
     anew.raw["metadata"]["uid"] = "uid-2"
     for change in (
@@ -180,14 +180,14 @@ def test_a_vm_that_was_made_anew_meanwhile_is_not_changed() -> None:
             apply_patch(change.body, anew.raw)
 
 
-def test_a_vm_of_another_namespace_wishes_for_the_networks_full_name() -> None:
+def test_vm_of_another_namespace_is_annotated_with_the_full_network_name() -> None:
     other = vm()
     other.raw["metadata"]["namespace"] = "dev"
     (change,) = CALICO.attach_patch(other, network(), number("10.133.0.9"), "", NOTHING)
     assert Vm(apply_patch(change.body, other.raw)).annotations[NETWORK_NAME] == "prod/blue"
 
 
-def test_the_interfaces_own_mac_is_not_written_a_second_time() -> None:
+def test_mac_of_the_interface_is_not_written_as_annotation() -> None:
     interface = {"name": "default", "bridge": {}, "macAddress": "02:11:22:33:44:55"}
     spec = {"domain": {"devices": {"interfaces": [interface]}}, "networks": [{"name": "default", "pod": {}}]}
     one = vm(spec=spec)
@@ -196,7 +196,7 @@ def test_the_interfaces_own_mac_is_not_written_a_second_time() -> None:
     assert HW_ADDR_ANNOTATION not in Vm(apply_patch(change.body, one.raw)).template_annotations
 
 
-def test_a_pin_of_another_network_beside_ours_stays_when_ours_goes() -> None:
+def test_detach_patch_keeps_the_pin_of_another_network() -> None:
     both = vm(template={IP_ADDRS_ANNOTATION: '["10.133.0.9", "fd00::9"]', HW_ADDR_ANNOTATION: "02:00:00:00:00:01"})
     (change,) = CALICO.detach_patch(both, network(), NOTHING)
     after = Vm(apply_patch(change.body, both.raw))
@@ -218,7 +218,7 @@ def test_a_pin_of_another_network_beside_ours_stays_when_ours_goes() -> None:
         ("", []),
     ],
 )
-def test_a_pin_is_read_as_calico_reads_it(text: str, wanted: list[str]) -> None:
+def test_pinned_addresses_are_parsed_like_calico(text: str, wanted: list[str]) -> None:
     assert [str(address) for address in parse_pinned_addresses({IP_ADDRS_ANNOTATION: text})] == wanted
     assert parse_pinned_addresses({}) == ()
 
@@ -234,7 +234,7 @@ def test_a_pin_is_read_as_calico_reads_it(text: str, wanted: list[str]) -> None:
         ('["10.133.0.9", "fd00::9"]', "blue", f"fd00::9 ({IP_ADDRS_ANNOTATION} in its template)"),
     ],
 )
-def test_an_address_outside_the_network_is_named_with_its_network(pin: str, requested: str | None, wanted: str) -> None:
+def test_conflicting_address_is_named_with_its_network(pin: str, requested: str | None, wanted: str) -> None:
     one = vm({NETWORK_NAME: requested} if requested else None, {IP_ADDRS_ANNOTATION: pin} if pin else None)
     assert CALICO.conflicting_address(one, network(), known(red="calico")) == wanted
 
@@ -251,7 +251,7 @@ def test_an_address_outside_the_network_is_named_with_its_network(pin: str, requ
         ("hidden", "hidden,blue"),  # what may not be read may be another's
     ],
 )
-def test_the_wish_names_this_network_beside_those_of_other_kinds(requested: str | None, wanted: str) -> None:
+def test_annotation_lists_this_network_with_those_of_other_plugins(requested: str | None, wanted: str) -> None:
     [change] = CALICO.attach_patch(
         vm({NETWORK_NAME: requested} if requested else None),
         network(),
@@ -262,12 +262,12 @@ def test_the_wish_names_this_network_beside_those_of_other_kinds(requested: str 
     assert Vm(apply_patch(change.body, change.before)).annotations[NETWORK_NAME] == wanted
 
 
-def test_what_is_loosened_still_asks_for_its_other_networks() -> None:
+def test_detach_patch_keeps_other_networks_in_the_annotation() -> None:
     [change] = CALICO.detach_patch(vm({NETWORK_NAME: "lab,blue,fast"}), network(), NOTHING)
     assert Vm(apply_patch(change.body, change.before)).annotations[NETWORK_NAME] == "lab,fast"
 
 
-def test_the_wish_is_read_from_the_vm() -> None:
+def test_requested_networks_are_parsed_from_the_vm() -> None:
     assert CALICO.requested_networks(vm({NETWORK_NAME: " blue "})).networks == ("blue",)
     assert CALICO.requested_networks(vm({NETWORK_NAME: "blue, prod/lab,"})).networks == ("blue", "prod/lab")
     assert CALICO.requested_networks(vm()).networks == ()
@@ -323,7 +323,7 @@ def shown(address_uses: list[AddressUse]) -> list[tuple[str, str, str]]:
     ]
 
 
-def test_a_vm_wants_what_its_template_is_pinned_to() -> None:
+def test_pinned_address_is_requested() -> None:
     (use,) = surveyed(vm(template={IP_ADDRS_ANNOTATION: '["10.133.0.9", "10.144.0.9"]'}))
     assert (use.kind, use.number) == (UsageKind.REQUESTED, number("10.133.0.9"))
     assert use.is_for_vm("prod", "web-1", "uid-1")
@@ -344,18 +344,18 @@ RUNS = [
 
 
 @pytest.mark.parametrize(("what", "instance", "launcher", "kinds"), RUNS, ids=[row[0] for row in RUNS])
-def test_what_runs_with_an_address(what: str, instance: Json | None, launcher: Json | None, kinds: list[str]) -> None:
+def test_running_uses_of_an_address(what: str, instance: Json | None, launcher: Json | None, kinds: list[str]) -> None:
     address_uses = surveyed(vmis=(instance,) if instance else (), pods=(launcher,) if launcher else ())
     assert shown(address_uses) == [("10.133.0.9", "running", kind) for kind in kinds]
     assert all(use.is_for_vm("prod", "web-1") for use in address_uses)
 
 
-def test_both_pods_of_a_migration_run_with_the_address() -> None:
+def test_both_pods_of_a_migration_use_the_address() -> None:
     address_uses = surveyed(pods=(pod("10.133.0.9"), pod("10.133.0.9", name="virt-launcher-web-1-target")))
     assert [use.ref.name for use in address_uses] == ["virt-launcher-web-1-x", "virt-launcher-web-1-target"]
 
 
-def test_what_calico_gives_out_is_held() -> None:
+def test_ipam_addresses_are_held_by_the_backend() -> None:
     block = {
         "metadata": {"name": "10-133-0-0-26"},
         "spec": {
@@ -381,7 +381,7 @@ def test_what_calico_gives_out_is_held() -> None:
     ],
     ids=["as the spec says", "another size", "the usual size", "the original's pool", "somebody's pool", "no pool"],
 )
-def test_before_an_address_is_given_only_its_own_block_is_asked_for(pools: dict[str, Json], block: str) -> None:
+def test_only_the_ipam_block_of_the_address_is_read(pools: dict[str, Json], block: str) -> None:
     asked: list[Query] = []
     snapshot = NOTHING
     while True:
@@ -428,7 +428,7 @@ def warnings(
     return list(CALICO.warnings(one, net, net.usable.nth(0), snapshot))
 
 
-def test_a_vm_that_will_work_causes_no_concern() -> None:
+def test_valid_vm_has_no_warnings() -> None:
     assert warnings(FINE) == []
     assert warnings(FINE, unread=True) == []
     assert warnings(FINE, version="") == []
@@ -461,14 +461,14 @@ CONCERNS: list[tuple[str, Json, str]] = [
 
 
 @pytest.mark.parametrize(("what", "case", "said"), CONCERNS, ids=[row[0] for row in CONCERNS])
-def test_what_will_not_work_is_said_in_one_line_that_names_the_object(what: str, case: Json, said: str) -> None:
+def test_each_warning_is_one_line_naming_the_object(what: str, case: Json, said: str) -> None:
     (line,) = warnings(**case)
     assert said in line
     assert "\n" not in line
     assert "virtualmachine/web-1" in line
 
 
-def test_masquerade_elsewhere_is_no_concern() -> None:
+def test_masquerade_without_overlap_has_no_warning() -> None:
     assert warnings(vm(spec=interface("masquerade", vmNetworkCIDR="172.16.0.0/24")), "10.0.0.0/16") == []
     assert warnings(vm(spec=interface("masquerade")), "fd00::/64") == []
 
@@ -522,5 +522,5 @@ BRIDGE = f"bridge binding without annotation {ALLOW_MIGRATION_ANNOTATION}"
         ),
     ],
 )
-def test_a_vm_that_is_to_be_live_migrated_is_told_all_that_it_lacks(case: Json, expected: list[str]) -> None:
+def test_migration_blockers_list_all_missing_settings(case: Json, expected: list[str]) -> None:
     assert migration_blockers(**case) == expected

@@ -69,11 +69,11 @@ WITHOUT_OPTIONS = {
 }
 
 
-def test_the_pool_is_the_originals_with_every_field_written_and_closed_to_ordinary_pods() -> None:
+def test_pool_spec_has_every_field_and_excludes_ordinary_pods() -> None:
     assert ippool.pool_spec(network(), manual=True) == WITHOUT_OPTIONS
 
 
-def test_before_calico_3_30_a_selector_that_matches_no_node_keeps_pods_out() -> None:
+def test_pool_spec_before_calico_3_30_uses_a_node_selector() -> None:
     spec = {**WITHOUT_OPTIONS, "nodeSelector": "!all()"}
     del spec["assignmentMode"]
     assert ippool.pool_spec(network(), manual=False) == spec
@@ -89,14 +89,12 @@ def test_before_calico_3_30_a_selector_that_matches_no_node_keeps_pods_out() -> 
         ("None", "Never", "Never", True),
     ],
 )
-def test_every_encapsulation_has_its_modes_and_exports_only_where_bgp_is_needed(
-    encapsulation: str, ipip: str, vxlan: str, exports: bool
-) -> None:
+def test_encapsulation_sets_modes_and_bgp_export(encapsulation: str, ipip: str, vxlan: str, exports: bool) -> None:
     spec = ippool.pool_spec(network(encapsulation=encapsulation), manual=True)
     assert (spec["ipipMode"], spec["vxlanMode"], spec["disableBGPExport"]) == (ipip, vxlan, not exports)
 
 
-def test_a_network_for_live_migration_has_neither_overlay_nor_nat() -> None:
+def test_live_migration_pool_has_neither_overlay_nor_nat() -> None:
     spec = ippool.pool_spec(network(liveMigration=True), manual=True)
     assert (spec["ipipMode"], spec["vxlanMode"], spec["natOutgoing"]) == ("Never", "Never", False)
     same = ippool.pool_spec(network(liveMigration=True, encapsulation="None", natOutgoing=False), manual=True)
@@ -104,7 +102,7 @@ def test_a_network_for_live_migration_has_neither_overlay_nor_nat() -> None:
 
 
 @pytest.mark.parametrize(("asked", "wanted"), [(None, True), (True, True), (False, False)])
-def test_nat_is_as_asked_for(asked: bool | None, wanted: bool) -> None:
+def test_nat_outgoing_follows_the_spec(asked: bool | None, wanted: bool) -> None:
     calico = {} if asked is None else {"natOutgoing": asked}
     assert ippool.pool_spec(network(**calico), manual=True)["natOutgoing"] is wanted
 
@@ -119,7 +117,7 @@ def test_nat_is_as_asked_for(asked: bool | None, wanted: bool) -> None:
         ("10.133.0.0/16", {"liveMigration": True, "natOutgoing": True}, "live migration"),
     ],
 )
-def test_what_calico_cannot_do_is_a_mistake_that_names_the_network(cidr: str, calico: Json, why: str) -> None:
+def test_unsupported_settings_are_usage_errors_naming_the_network(cidr: str, calico: Json, why: str) -> None:
     with pytest.raises(UsageError, match=why) as refused:
         ippool.pool_spec(network(cidr, **calico), manual=True)
     assert "prod/blue" in refused.value.message
@@ -140,12 +138,12 @@ def test_what_calico_cannot_do_is_a_mistake_that_names_the_network(cidr: str, ca
         ("fd00::9/128", 128),
     ],
 )
-def test_the_block_size_is_the_usual_one_or_the_cidrs(cidr: str, wanted: int) -> None:
+def test_default_block_size(cidr: str, wanted: int) -> None:
     assert ippool.block_size(network(cidr)) == wanted
 
 
 @given(st.integers(8, 32), st.integers(0, 140))
-def test_an_ipv4_block_size_is_20_to_32_and_not_shorter_than_the_cidr(prefix: int, asked: int) -> None:
+def test_ipv4_block_size_limits(prefix: int, asked: int) -> None:
     net = network(f"10.0.0.0/{prefix}", blockSize=asked)
     if 20 <= asked <= 32 and asked >= prefix:
         assert ippool.block_size(net) == asked
@@ -155,7 +153,7 @@ def test_an_ipv4_block_size_is_20_to_32_and_not_shorter_than_the_cidr(prefix: in
 
 
 @given(st.integers(48, 128), st.integers(0, 140))
-def test_an_ipv6_block_size_is_116_to_128_and_not_shorter_than_the_cidr(prefix: int, asked: int) -> None:
+def test_ipv6_block_size_limits(prefix: int, asked: int) -> None:
     net = network(f"fd00::/{prefix}", blockSize=asked)
     if 116 <= asked <= 128 and asked >= prefix:
         assert ippool.block_size(net) == asked
@@ -181,7 +179,7 @@ def only(plan: Plan) -> Any:
         ("", "Manual", "all()"),
     ],
 )
-def test_the_pool_is_made_as_calicos_version_knows_it(version: str, mode: str | None, selector: str) -> None:
+def test_pool_creation_depends_on_the_calico_version(version: str, mode: str | None, selector: str) -> None:
     change = only(ippool.ensure(network(), snapshot(version=version)))
     assert change.verb is Verb.CREATE
     assert (change.body["spec"].get("assignmentMode"), change.body["spec"]["nodeSelector"]) == (mode, selector)
@@ -189,7 +187,7 @@ def test_the_pool_is_made_as_calicos_version_knows_it(version: str, mode: str | 
     assert change.body["apiVersion"] == "crd.projectcalico.org/v1"
 
 
-def test_in_the_other_group_it_is_the_same_pool() -> None:
+def test_pool_is_the_same_in_the_other_api_group() -> None:
     known = Snapshot(
         served((NATIVE.pool, NATIVE.information, NATIVE.block, APISERVICE)),
         {Query(NATIVE.pool): (), Query(NATIVE.information, name="default"): ()},
@@ -199,11 +197,11 @@ def test_in_the_other_group_it_is_the_same_pool() -> None:
     assert change.body["spec"] == WITHOUT_OPTIONS
 
 
-def test_a_pool_that_is_right_is_left_alone() -> None:
+def test_matching_pool_is_not_changed() -> None:
     assert not ippool.ensure(network(), snapshot(pool()))
 
 
-def test_a_pool_that_an_older_calico_stored_without_assignment_mode_is_closed_by_a_selector() -> None:
+def test_pool_without_assignment_mode_gets_a_node_selector() -> None:
     there = pool()
     del there["spec"]["assignmentMode"]
     after = apply_json_patch(only(ippool.ensure(network(), snapshot(there))).body, there)
@@ -218,7 +216,7 @@ def test_a_pool_that_an_older_calico_stored_without_assignment_mode_is_closed_by
     ),
     st.dictionaries(st.sampled_from(["theirs", "namespaceSelector"]), st.integers()),
 )
-def test_what_somebody_changed_is_mended_and_what_is_theirs_stays(changed: Json, theirs: Json) -> None:
+def test_changed_fields_are_repaired_and_foreign_ones_kept(changed: Json, theirs: Json) -> None:
     there = pool(**changed, **theirs)
     plan = ippool.ensure(network(), snapshot(there))
     after = apply_json_patch(only(plan).body, there) if plan else there
@@ -235,9 +233,7 @@ def test_what_somebody_changed_is_mended_and_what_is_theirs_stays(changed: Json,
         pytest.param(lambda spec: normalized({"spec": spec}, "ippools")["spec"], id="otherwise"),
     ],
 )
-def test_a_pool_that_is_not_shown_as_it_was_written_is_left_alone(
-    cidr: str, calico: dict[str, Any], shown: Callable[[Json], Json]
-) -> None:
+def test_normalized_pool_is_not_changed(cidr: str, calico: dict[str, Any], shown: Callable[[Json], Json]) -> None:
     if ":" in cidr and "encapsulation" in calico:
         calico = {}
     wanted = network(cidr, **calico)
@@ -249,7 +245,7 @@ def test_a_pool_that_is_not_shown_as_it_was_written_is_left_alone(
     assert [op for op in change.body if op["op"] != "test"] == [{"op": "add", "path": "/spec/disabled", "value": False}]
 
 
-def test_a_pool_is_known_by_its_cidr_in_whatever_form_it_is_written() -> None:
+def test_pool_is_found_by_its_cidr_in_any_notation() -> None:
     six = network("fd00:133::/64")
     original = pool("blue", "FD00:0133:0:0::/64", ours=False)
     assert ippool.find_pool(six, RAW, snapshot(original)) == original
@@ -257,11 +253,11 @@ def test_a_pool_is_known_by_its_cidr_in_whatever_form_it_is_written() -> None:
     assert ippool.is_predecessors_pool(pool(cidr="FD00:0133:0:0::/64"), anew)
 
 
-def test_cidr_and_block_size_never_change() -> None:
+def test_cidr_and_block_size_are_never_changed() -> None:
     assert not ippool.ensure(network(), snapshot(pool(blockSize=28)))
 
 
-def test_the_originals_pool_is_used_as_it_is() -> None:
+def test_legacy_pool_is_used_unchanged() -> None:
     plan = ippool.ensure(network(), snapshot(pool("blue", ours=False, assignmentMode="Automatic", natOutgoing=False)))
     assert not plan
     assert "pods can get its addresses" in plan.notes[0]
@@ -286,11 +282,11 @@ def test_the_originals_pool_is_used_as_it_is() -> None:
         (pool("broken", "nonsense", ours=False), None),
     ],
 )
-def test_pools_in_the_way_are_named(there: Json, named: str | None) -> None:
+def test_conflicting_pools_are_named(there: Json, named: str | None) -> None:
     assert ippool.conflicts(network(), snapshot(there)) == ((NetworkConflict(named),) if named else ())
 
 
-def test_where_pools_may_not_be_read_that_is_in_the_way() -> None:
+def test_unreadable_pools_are_a_conflict() -> None:
     known = snapshot().with_results({Query(RAW.pool): Unreadable("may not list ippools")})
     (obstacle,) = ippool.conflicts(network(), known)
     assert "overlaps an IPPool: may not list ippools" in obstacle.summary
@@ -311,19 +307,19 @@ def block(cidr: str, *held: int) -> Json:
     }
 
 
-def test_a_pool_is_disabled_before_it_is_deleted() -> None:
+def test_pool_is_disabled_before_it_is_deleted() -> None:
     disable, delete = ippool.teardown(network(), snapshot(pool()))
     assert apply_json_patch(disable.body, pool())["spec"]["disabled"] is True
     assert (delete.verb, delete.uid) == (Verb.DELETE, "uid-pool")
     assert [change.verb for change in ippool.teardown(network(), snapshot(pool(disabled=True)))] == [Verb.DELETE]
 
 
-def test_a_pool_with_addresses_in_use_stays() -> None:
+def test_pool_with_addresses_in_use_is_not_deleted() -> None:
     with pytest.raises(PreconditionFailed, match=r"still holds 2 addresses of ippool/prod\.blue: some-pod"):
         ippool.teardown(network(), snapshot(pool(), blocks=(block("10.133.5.0/26", 3, 9),)))
 
 
-def test_a_pod_that_has_one_of_its_addresses_is_named() -> None:
+def test_pod_using_an_address_of_the_pool_is_named() -> None:
     held = block("10.133.5.0/26", 3)
     held["spec"]["attributes"] = [
         {"handle_id": "k8s-pod-network.0123", "secondary": {"namespace": "dev", "pod": "shop"}}
@@ -334,7 +330,7 @@ def test_a_pod_that_has_one_of_its_addresses_is_named() -> None:
         ippool.teardown(network(), snapshot(pool(), blocks=(held,)))
 
 
-def test_of_addresses_that_cool_down_in_calico_it_says_that_only_waiting_helps() -> None:
+def test_addresses_cooling_down_in_ipam_suggest_waiting() -> None:
     held = block("10.133.5.0/26", 3, 9)
     held["spec"]["attributes"] = [{"releasedAt": "2026-01-01T00:00:00Z"}]
     with pytest.raises(
@@ -348,17 +344,17 @@ def test_of_addresses_that_cool_down_in_calico_it_says_that_only_waiting_helps()
         ippool.teardown(network(), snapshot(pool(), blocks=(held,)))
 
 
-def test_empty_blocks_and_those_of_other_pools_keep_nothing() -> None:
+def test_empty_blocks_and_those_of_other_pools_do_not_prevent_deletion() -> None:
     blocks = (block("10.133.5.0/26"), block("192.168.0.0/26", 1))
     assert ippool.teardown(network(), snapshot(pool(), blocks=blocks))
 
 
-def test_a_pool_that_is_not_ours_or_is_gone_is_left() -> None:
+def test_foreign_or_missing_pool_is_not_deleted() -> None:
     assert not ippool.teardown(network(), snapshot(pool("blue", ours=False)))
     assert not ippool.teardown(network(), snapshot())
 
 
-def test_the_pool_of_a_network_made_anew_is_no_leftover() -> None:
+def test_pool_of_a_recreated_network_is_not_orphaned() -> None:
     anew = Network(**{**vars(network()), "uid": "uid-after-the-restore"})
     assert not ippool.orphaned_objects([anew], None, snapshot(pool()))
     assert ippool.orphaned_objects([], None, snapshot(pool()))

@@ -67,13 +67,13 @@ def service(namespace: str = "prod", ingress: str = "", selector: Json | None = 
         ({}, False),
     ],
 )
-def test_a_service_is_for_the_vm_whose_pods_bear_the_labels_of_its_selector(selector: Json, selected: bool) -> None:
+def test_service_selects_vms_by_their_pod_labels(selector: Json, selected: bool) -> None:
     one = vm(**{"app": "web", "tier": "front", "kubevirt.io/domain": "web"})
     assert selects(service(selector=selector), one) is selected
     assert not selects(service("elsewhere", selector=selector), one)
 
 
-def test_the_template_cannot_take_another_vms_name() -> None:
+def test_vm_name_label_of_the_template_is_ignored() -> None:
     assert not selects(service(selector={"vm.kubevirt.io/name": "other"}), vm(**{"vm.kubevirt.io/name": "other"}))
 
 
@@ -89,7 +89,7 @@ def of(one: Vm, how: UsageKind) -> AddressUse:
         {"type": "LoadBalancer", "ingress": str(ADDRESS)},
     ],
 )
-def test_it_holds_its_addresses_for_every_vm_that_it_selects(written: Json) -> None:
+def test_service_addresses_are_used_by_every_selected_vm(written: Json) -> None:
     one, two = vm("one", app="web"), vm("two", app="web")
     assert list_service_uses(service(**written), network(), [one, two, vm("three")]) == [
         of(one, UsageKind.HELD_BY_BACKEND),
@@ -100,7 +100,7 @@ def test_it_holds_its_addresses_for_every_vm_that_it_selects(written: Json) -> N
     ]
 
 
-def test_an_address_is_served_where_its_vm_asks_for_it_and_the_service_has_it() -> None:
+def test_address_is_announced_if_its_vm_requests_it_and_the_service_has_it() -> None:
     asks = vm(ip=str(ADDRESS), app="web")
     hows = [use.kind for use in list_service_uses(service(ingress=str(ADDRESS)), network(), [asks])]
     assert hows == [UsageKind.HELD_BY_BACKEND, UsageKind.ANNOUNCED]
@@ -114,7 +114,7 @@ def snapshot(*services: Json, vms: tuple[Vm, ...] = ()) -> Snapshot:
     return Snapshot(results={Query(SERVICE): services, Query(VM): tuple(one.raw for one in vms)})
 
 
-def test_what_could_be_recorded_is_inside_the_network_or_any_where_it_has_no_cidr() -> None:
+def test_importable_addresses_are_in_the_cidr_or_any_without_a_cidr() -> None:
     one = vm(app="web")
     outside = {**service(loadBalancerIP="198.51.100.7"), "metadata": {"name": "out", "namespace": "prod"}}
     known = snapshot(service(), outside, vms=(one,))
@@ -122,7 +122,7 @@ def test_what_could_be_recorded_is_inside_the_network_or_any_where_it_has_no_cid
     assert {use.ref.name for use in Public().service_addresses(network(None), None, known)} == {"lb", "out"}
 
 
-def test_what_this_program_has_made_is_nobody_elses() -> None:
+def test_own_services_are_not_foreign() -> None:
     ours = service()
     ours["metadata"]["labels"] = {"plumber.k8s.pf9.io/networkUID": "uid-other"}
     one = vm(app="web")
@@ -130,7 +130,7 @@ def test_what_this_program_has_made_is_nobody_elses() -> None:
     assert find_foreign_service(one, ADDRESS, snapshot(ours)) is None
 
 
-def test_services_that_may_not_be_read_are_not_taken_for_absent() -> None:
+def test_unreadable_services_are_not_treated_as_absent() -> None:
     unknown = Snapshot(results={Query(SERVICE): Unreadable("may not list services"), Query(VM): ()})
     with pytest.raises(PreconditionFailed, match="may not list services"):
         Public().service_addresses(network(), None, unknown)
@@ -141,7 +141,7 @@ def test_services_that_may_not_be_read_are_not_taken_for_absent() -> None:
         find_foreign_service(vm(), ADDRESS, unknown.with_results({Query(SERVICE, "prod"): Unreadable("may not")}))
 
 
-def test_no_service_is_made_where_one_of_others_has_the_address_for_the_vm() -> None:
+def test_no_service_is_created_if_a_foreign_one_has_the_address_for_the_vm() -> None:
     one = vm(app="web")
     own = Query(SERVICE, "prod", "")
     known = snapshot(service(), vms=(one,)).with_results({own: (service(),)})
@@ -158,7 +158,7 @@ def test_no_service_is_made_where_one_of_others_has_the_address_for_the_vm() -> 
     assert not plan
 
 
-def test_an_address_that_others_hold_for_another_vm_is_a_strangers() -> None:
+def test_address_of_a_foreign_service_for_another_vm_is_in_use() -> None:
     one, two = vm("one"), vm("two", app="web")
     known = snapshot(service(), vms=(one, two))
 

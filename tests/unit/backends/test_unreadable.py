@@ -47,7 +47,7 @@ def described(spec: Json, answer: Any) -> str:
 
 
 @pytest.mark.parametrize("name", SPECS)
-def test_what_may_not_be_read_is_not_called_missing(name: str) -> None:
+def test_unreadable_objects_are_not_described_as_missing(name: str) -> None:
     spec, unread = SPECS[name]
     shown = described(spec, Unreadable("may not list anything"))
     assert "missing" not in shown
@@ -55,12 +55,12 @@ def test_what_may_not_be_read_is_not_called_missing(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SPECS)
-def test_what_is_not_there_is_called_missing(name: str) -> None:
+def test_absent_objects_are_described_as_missing(name: str) -> None:
     shown = described(SPECS[name][0], ())
     assert "missing" in shown
     assert "cannot be read" not in shown
 
 
 @pytest.mark.parametrize("name", ["metallb-bgp", "calico-bgp"])
-def test_a_router_is_shown_with_its_autonomous_system(name: str) -> None:
+def test_peer_is_described_with_its_asn(name: str) -> None:
     assert "Peer: 10.240.0.5 (AS 64999): missing" in described(SPECS[name][0], ())

@@ -33,7 +33,7 @@ def may_not_list_services(cluster: FakeCluster) -> None:
 
 
 @pytest.mark.parametrize("refuse", [may_not_make_services, may_not_list_services])
-def test_a_vm_is_not_attached_to_one_of_them_alone(cluster: FakeCluster, refuse: Callable[[FakeCluster], None]) -> None:
+def test_attach_to_both_networks_is_all_or_nothing(cluster: FakeCluster, refuse: Callable[[FakeCluster], None]) -> None:
     refuse(cluster)
     cluster.api.writes.clear()
     said = run(cluster, "vm", "attach", "web-1", *BOTH)
@@ -43,7 +43,7 @@ def test_a_vm_is_not_attached_to_one_of_them_alone(cluster: FakeCluster, refuse:
     assert said.out == ""
 
 
-def test_a_vm_is_not_detached_from_one_of_them_alone(cluster: FakeCluster) -> None:
+def test_detach_from_both_networks_is_all_or_nothing(cluster: FakeCluster) -> None:
     assert run(cluster, "vm", "attach", "web-1", "web-2", *BOTH).code == 0
     cluster.api.refuse("delete", SERVICE)
     cluster.api.writes.clear()

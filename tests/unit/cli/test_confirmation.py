@@ -31,7 +31,7 @@ def stale(cluster: FakeCluster) -> FakeCluster:
 
 @pytest.mark.parametrize("answer", ["n\n", ""], ids=["no", "end of stdin"])
 @pytest.mark.parametrize("line", ["network delete blue blue --force", "ips gc --grace 0", "ips rebuild --network blue"])
-def test_what_is_not_confirmed_changes_nothing_and_says_so(
+def test_unconfirmed_command_changes_nothing_and_fails(
     stale: FakeCluster, monkeypatch: pytest.MonkeyPatch, line: str, answer: str
 ) -> None:
     before = stale.api.every(NETWORKWIZARD)
@@ -41,9 +41,7 @@ def test_what_is_not_confirmed_changes_nothing_and_says_so(
     assert (said.code, stale.api.every(NETWORKWIZARD)) == (1, before)
 
 
-def test_nothing_is_deleted_before_every_network_is_confirmed(
-    cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_network_is_deleted_before_all_are_confirmed(cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> None:
     cluster.network("red", "10.134.0.0/24")
     monkeypatch.setattr(sys, "stdin", Terminal("y\nn\n"))
     assert run(cluster, "network", "delete", "blue", "red", "--force").code == 1

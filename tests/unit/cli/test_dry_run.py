@@ -28,7 +28,9 @@ DRY = pytest.mark.parametrize(("how", "suffix"), [("client", " (dry run)"), ("se
         ("network create blue --cidr 10.133.0.0/24", "networkwizard.plumber.k8s.pf9.io/blue unchanged"),
     ],
 )
-def test_nothing_to_do_is_said(cluster: FakeCluster, line: str, says: str, how: str, suffix: str) -> None:
+def test_dry_run_without_changes_prints_unchanged(
+    cluster: FakeCluster, line: str, says: str, how: str, suffix: str
+) -> None:
     cluster.vm("web-1", template=MIGRATABLE)
     cluster.vm("web-2")
     cluster.attach("web-1")
@@ -38,9 +40,7 @@ def test_nothing_to_do_is_said(cluster: FakeCluster, line: str, says: str, how: 
 
 
 @DRY
-def test_of_several_vms_those_are_named_for_which_nothing_would_change(
-    cluster: FakeCluster, how: str, suffix: str
-) -> None:
+def test_dry_run_names_the_unchanged_vms(cluster: FakeCluster, how: str, suffix: str) -> None:
     for name in ("web-1", "web-2", "web-3"):
         cluster.vm(name)
     cluster.attach("web-1", "web-3")
@@ -50,20 +50,22 @@ def test_of_several_vms_those_are_named_for_which_nothing_would_change(
     assert "virtualmachine.kubevirt.io/web-2 patched" in said.out
 
 
-def test_formats_for_programs_have_no_such_line(cluster: FakeCluster) -> None:
+def test_dry_run_with_an_output_format_prints_no_unchanged_line(cluster: FakeCluster) -> None:
     cluster.vm("web-1")
     cluster.attach("web-1")
     assert run(cluster, "vm", "attach", "web-1", "--network", "blue", "--dry-run=client", "-o", "name").out == ""
 
 
-def test_no_note_of_a_dry_run_is_said_twice(cluster: FakeCluster) -> None:
+def test_dry_run_prints_no_note_twice(cluster: FakeCluster) -> None:
     cluster.running("web-1")
     said = run(cluster, "vm", "attach", "web-1", "--network", "blue", "--dry-run=server").err.splitlines()
     assert len(said) == len(set(said)) > 0
 
 
 @pytest.mark.parametrize(("flag", "suffix"), [("--yes", ""), ("--dry-run=client", " (dry run)")])
-def test_contradictions_are_not_said_to_be_as_they_should_be(cluster: FakeCluster, flag: str, suffix: str) -> None:
+def test_rebuild_with_contradictions_does_not_report_that_all_is_consistent(
+    cluster: FakeCluster, flag: str, suffix: str
+) -> None:
     cluster.vm("web-1")
     cluster.attach("web-1", ip="10.133.0.80")
     cluster.api.change(NETWORKWIZARD.ref("blue", "prod"), lambda obj: obj["spec"].update(gateway="10.133.0.80"))

@@ -35,7 +35,7 @@ def durations(group: click.Group, path: str = "") -> Iterator[tuple[str, click.O
 
 
 @pytest.mark.parametrize(("where", "option"), [*durations(cli)], ids=lambda one: getattr(one, "name", one))
-def test_the_help_says_what_a_duration_is_unless_given(where: str, option: click.Option) -> None:
+def test_help_has_the_default_of_every_duration_flag(where: str, option: click.Option) -> None:
     flag = option.opts[0]
     seconds = DEFAULTS.get(f"{where} {flag}", DEFAULTS[flag])
     assert f"(default {format_duration(seconds)})" in (option.help or "")

@@ -14,7 +14,7 @@ def remedies(said: CliResult) -> list[list[str]]:
     return [shlex.split(line) for line in re.findall(r"`kubectl yoshi ([^`]*)`", said.err)]
 
 
-def test_a_private_address_goes_to_another_vm_by_the_commands_that_the_refusal_names(cluster: FakeCluster) -> None:
+def test_commands_in_the_refusal_of_a_private_move_work(cluster: FakeCluster) -> None:
     cluster.vm("web-1")
     cluster.vm("web-2")
     cluster.attach("web-1", ip="10.133.0.80")

@@ -55,7 +55,7 @@ def mistake(text: str) -> str:
     }.values(),
     ids=lambda value: None,
 )  # fmt: skip
-def test_both_headers_are_read(text: str, wanted: Rows) -> None:
+def test_both_csv_headers_are_accepted(text: str, wanted: Rows) -> None:
     assert parse(text) == wanted
 
 
@@ -71,7 +71,7 @@ def test_both_headers_are_read(text: str, wanted: Rows) -> None:
         '"ID","Name","Status","Networks","Image"\n"f2","web-1","ACTIVE","private=10.0.0.5","cirros"\n',
     ],
 )
-def test_another_header_is_refused_with_the_one_to_write(text: str) -> None:
+def test_unknown_header_is_refused_with_the_expected_one(text: str) -> None:
     with pytest.raises(UsageError) as caught:
         parse(text)
     assert caught.value.message == "a.csv, line 1: the header is not name,address,mac,namespace"
@@ -95,11 +95,11 @@ def test_another_header_is_refused_with_the_one_to_write(text: str) -> None:
         (HEADER, "no lines below the header"),
     ],
 )
-def test_a_wrong_line_is_told_by_its_number(text: str, said: str) -> None:
+def test_invalid_line_is_reported_with_its_number(text: str, said: str) -> None:
     assert said in mistake(text)
 
 
-def test_all_wrong_lines_are_told_at_once_and_the_rest_counted() -> None:
+def test_invalid_lines_are_reported_together_and_the_rest_counted() -> None:
     wrong = "".join(f"web-{n},10.0.0.{n}\n" for n in range(254, 262))
     said = mistake(HEADER + wrong)
     assert said.count("line ") == 3
@@ -107,11 +107,11 @@ def test_all_wrong_lines_are_told_at_once_and_the_rest_counted() -> None:
     assert said.endswith("and 3 more lines")
 
 
-def test_a_cell_of_several_lines_does_not_shift_the_numbers() -> None:
+def test_multiline_cell_does_not_shift_line_numbers() -> None:
     assert "line 4: " in mistake(PORTS + """f2,web-1,,"ip_address='10.0.0.5',\nsubnet_id='0a'",UP\nf3,web-2,,,UP\n""")
 
 
-def test_a_file_is_named_with_its_line_and_a_byte_order_mark_is_no_part_of_a_header(tmp_path: Path) -> None:
+def test_file_and_line_are_named_and_a_byte_order_mark_is_ignored(tmp_path: Path) -> None:
     file = tmp_path / "a.csv"
     file.write_text(f"\ufeff{HEADER}web-1,10.0.0.5\n", encoding="utf-8")
     ((given, line),) = read_address_files([str(file)], "prod")

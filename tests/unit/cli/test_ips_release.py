@@ -8,7 +8,7 @@ from tests.unit.cli.command_runner import run
 from tests.unit.plan.fake_cluster import FakeCluster
 
 
-def test_what_was_released_is_told_beside_what_had_to_stay(cluster: FakeCluster) -> None:
+def test_released_and_kept_addresses_are_both_printed(cluster: FakeCluster) -> None:
     cluster.vm("web-1")
     cluster.attach("web-1", ip="10.133.0.90")
     cluster.reserve("10.133.0.100", "10.133.0.101", note="printer")
@@ -26,14 +26,14 @@ def test_what_was_released_is_told_beside_what_had_to_stay(cluster: FakeCluster)
     assert said.code == 1
 
 
-def test_one_address_that_stays_is_one_error(cluster: FakeCluster) -> None:
+def test_one_kept_address_is_one_error(cluster: FakeCluster) -> None:
     cluster.vm("web-1")
     cluster.attach("web-1", ip="10.133.0.90")
     said = run(cluster, "ips", "release", "blue", "10.133.0.90")
     assert (said.code, said.out, said.err.count("error:")) == (1, "", 1)
 
 
-def test_a_dry_run_tells_every_address_that_would_stay(cluster: FakeCluster) -> None:
+def test_dry_run_prints_every_address_that_would_be_kept(cluster: FakeCluster) -> None:
     for name, ip in (("web-1", "10.133.0.90"), ("web-2", "10.133.0.91")):
         cluster.vm(name)
         cluster.attach(name, ip=ip)
@@ -43,7 +43,7 @@ def test_a_dry_run_tells_every_address_that_would_stay(cluster: FakeCluster) -> 
     assert (said.code, said.out) == (1, "")
 
 
-def test_nothing_is_called_released_where_the_network_could_not_be_written(cluster: FakeCluster) -> None:
+def test_no_address_is_printed_as_released_if_the_write_failed(cluster: FakeCluster) -> None:
     cluster.reserve("10.133.0.100", "10.133.0.101")
     cluster.api.refuse("patch", NETWORKWIZARD)
     said = run(cluster, "ips", "release", "blue", "10.133.0.100", "10.133.0.101")
@@ -52,7 +52,7 @@ def test_nothing_is_called_released_where_the_network_could_not_be_written(clust
     assert {*cluster.holders()} == {"10.133.0.100", "10.133.0.101"}
 
 
-def test_a_vm_that_may_not_be_written_keeps_only_its_own_address(cluster: FakeCluster) -> None:
+def test_forbidden_vm_write_keeps_only_its_own_address(cluster: FakeCluster) -> None:
     """The VM is written first, so that no attachment is under way (docs/design.md)."""
     cluster.vm("web-1")
     cluster.attach("web-1", ip="10.133.0.90")

@@ -44,7 +44,7 @@ def rows(said: CliResult) -> list[list[str]]:
     return [line.split() for line in said.out.splitlines()]
 
 
-def test_of_several_networks_those_are_shown_that_are_there(cluster: FakeCluster) -> None:
+def test_network_list_shows_existing_networks_and_an_error_for_missing_ones(cluster: FakeCluster) -> None:
     said = run(cluster, "network", "list", "--no-headers", "nope", "blue", "dev/none")
     assert (said.code, [row[0] for row in rows(said)]) == (1, ["blue"])
     assert said.err.splitlines() == [
@@ -53,18 +53,18 @@ def test_of_several_networks_those_are_shown_that_are_there(cluster: FakeCluster
     ]
 
 
-def test_of_several_vms_those_are_shown_that_are_there(cluster: FakeCluster) -> None:
+def test_vm_list_shows_existing_vms_and_an_error_for_missing_ones(cluster: FakeCluster) -> None:
     said = vms(cluster, "web-2", "nope")
     assert (said.code, [row[0] for row in rows(said)]) == (1, ["web-2"])
     assert said.err.splitlines() == ["error: virtualmachine/nope in namespace prod not found"]
 
 
-def test_one_that_is_not_there_is_an_error_of_its_own(cluster: FakeCluster) -> None:
+def test_vm_list_of_one_missing_vm_is_an_error(cluster: FakeCluster) -> None:
     said = vms(cluster, "nope")
     assert (said.code, said.err.splitlines()[0]) == (1, "error: virtualmachine/nope in namespace prod not found")
 
 
-def test_a_vm_on_a_network_that_may_not_be_read_is_shown_as_it_says_itself(cluster: FakeCluster) -> None:
+def test_vm_list_shows_the_vm_fields_for_an_unreadable_network(cluster: FakeCluster) -> None:
     cluster.network("red", "10.144.0.0/24", namespace="shared")
     cluster.running("db")
     cluster.attach("db", network="shared/red", restart=True)
@@ -83,7 +83,7 @@ def test_a_vm_on_a_network_that_may_not_be_read_is_shown_as_it_says_itself(clust
     assert [row[0] for row in rows(vms(cluster, "--network", "blue"))] == ["web-1", "web-2"]
 
 
-def test_each_of_several_networks_that_may_not_be_read_has_its_own_address(cluster: FakeCluster) -> None:
+def test_vm_list_shows_one_address_for_each_unreadable_network(cluster: FakeCluster) -> None:
     cluster.network("red", "10.144.0.0/24", namespace="shared")
     cluster.network("lab", "10.20.0.0/24", namespace="shared", **spec_of())
     cluster.vm("db")
@@ -97,12 +97,12 @@ def test_each_of_several_networks_that_may_not_be_read_has_its_own_address(clust
     ]
 
 
-def test_what_runs_is_unknown_where_instances_may_not_be_read(cluster: FakeCluster) -> None:
+def test_vm_list_shows_unknown_if_instances_are_unreadable(cluster: FakeCluster) -> None:
     hide(cluster, VMI, "prod")
     assert {row[3] for row in rows(vms(cluster))} == {"<unknown>"}
 
 
-def test_what_runs_is_told_where_the_namespace_has_no_network_of_its_own(cluster: FakeCluster) -> None:
+def test_vm_list_shows_running_vms_in_a_namespace_without_networks(cluster: FakeCluster) -> None:
     cluster.network("red", "10.144.0.0/24", namespace="shared")
     cluster.running("db", namespace="dev")
     cluster.attach("dev/db", network="shared/red", restart=True)

@@ -44,16 +44,14 @@ CREATED = "networkwizard.plumber.k8s.pf9.io/{} created"
 WHY = "error: prod/two: network prod/two cannot be created: 10.51.0.0/25 overlaps network prod/one (10.51.0.0/24)"
 
 
-def test_of_several_networks_those_are_made_that_can_be_and_the_others_told(empty: FakeCluster, tmp_path: Path) -> None:
+def test_create_of_several_networks_reports_the_failed_ones(empty: FakeCluster, tmp_path: Path) -> None:
     code, said = create(empty, tmp_path, ONE, WITHIN, THREE)
     assert (code, empty.networks()) == (1, ["one", "three"])
     assert said == [CREATED.format("one"), CREATED.format("three"), WHY, "error: 1 of 3 networks failed"]
 
 
 @pytest.mark.parametrize("dry_run", ["client", "server"])
-def test_a_dry_run_refuses_what_overlaps_a_network_of_the_same_file(
-    empty: FakeCluster, tmp_path: Path, dry_run: str
-) -> None:
+def test_dry_run_refuses_overlapping_networks_of_one_file(empty: FakeCluster, tmp_path: Path, dry_run: str) -> None:
     code, said = create(empty, tmp_path, ONE, WITHIN, THREE, dry_run=dry_run)
     assert (code, empty.networks()) == (1, [])
     assert said[-2:] == [WHY, "error: 1 of 3 networks failed"]
@@ -63,21 +61,21 @@ def test_a_dry_run_refuses_what_overlaps_a_network_of_the_same_file(
     ]
 
 
-def test_a_dry_run_refuses_another_network_of_the_same_name(empty: FakeCluster, tmp_path: Path) -> None:
+def test_dry_run_refuses_two_networks_of_one_name(empty: FakeCluster, tmp_path: Path) -> None:
     code, said = create(empty, tmp_path, ONE, ONE, {**THREE, "metadata": ONE["metadata"]}, dry_run="client")
     assert code == 1
     assert "network prod/one exists already, with another cidr" in said[-2]
     assert [line.split()[1] for line in said if line.startswith("networkwizard")] == ["created", "unchanged"]
 
 
-def test_one_network_that_cannot_be_made_is_an_error_of_its_own(empty: FakeCluster, tmp_path: Path) -> None:
+def test_create_of_one_refused_network_is_an_error(empty: FakeCluster, tmp_path: Path) -> None:
     empty.network("one", "10.51.0.0/24")
     code, said = create(empty, tmp_path, WITHIN)
     assert (code, said[0]) == (1, WHY.replace("prod/two: ", ""))
     assert said[-1].startswith("Choose another CIDR")
 
 
-def test_of_several_networks_those_are_deleted_that_are_there(empty: FakeCluster) -> None:
+def test_delete_of_several_networks_reports_the_failed_ones(empty: FakeCluster) -> None:
     for name, cidr in (("a", "10.51.0.0/24"), ("b", "10.52.0.0/24"), ("c", "10.53.0.0/24")):
         empty.network(name, cidr)
     empty.reserve("10.52.0.9", network="b")
@@ -91,7 +89,7 @@ def test_of_several_networks_those_are_deleted_that_are_there(empty: FakeCluster
 
 
 @pytest.mark.usefixtures("terminal")
-def test_who_loses_an_address_by_force_is_named_before_and_told_after(
+def test_forced_deletion_names_the_affected_vms_before_and_after(
     empty: FakeCluster, capsys: pytest.CaptureFixture[str]
 ) -> None:
     empty.network("blue")
@@ -112,7 +110,9 @@ def test_who_loses_an_address_by_force_is_named_before_and_told_after(
 
 
 @pytest.mark.usefixtures("terminal")
-def test_many_vms_are_counted_and_yes_asks_nothing(empty: FakeCluster, capsys: pytest.CaptureFixture[str]) -> None:
+def test_forced_deletion_counts_many_vms_and_yes_skips_the_prompt(
+    empty: FakeCluster, capsys: pytest.CaptureFixture[str]
+) -> None:
     empty.network("blue")
     names = [f"web-{number}" for number in range(7)]
     for name in names:

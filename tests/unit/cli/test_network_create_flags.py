@@ -31,7 +31,7 @@ RED = "network create red --cidr 10.20.0.0/24"
         (f"{RED} --live-migration --nat-outgoing", "without overlay and NAT", "together with --live-migration"),
     ],
 )
-def test_a_value_that_cannot_be_is_a_misuse(cluster: FakeCluster, line: str, says: str, way_out: str) -> None:
+def test_invalid_flag_value_is_a_usage_error(cluster: FakeCluster, line: str, says: str, way_out: str) -> None:
     said = run(cluster, *line.split())
     assert says in said.err
     assert way_out in said.err
@@ -39,13 +39,13 @@ def test_a_value_that_cannot_be_is_a_misuse(cluster: FakeCluster, line: str, say
 
 
 @pytest.mark.parametrize("text", ["10.20.0.100-10.20.0.100", "10.20.0.100/32"])
-def test_a_range_may_be_of_one_address_where_that_is_said(cluster: FakeCluster, text: str) -> None:
+def test_range_of_one_address_is_accepted(cluster: FakeCluster, text: str) -> None:
     assert run(cluster, *RED.split(), "--range", text).code == 0
     cluster.reserve(network="red")
     assert [*cluster.records("red")] == ["10.20.0.100"]
 
 
-def test_a_file_names_a_plugin_that_there_is(cluster: FakeCluster, tmp_path: Path) -> None:
+def test_unknown_plugin_in_a_file_is_refused(cluster: FakeCluster, tmp_path: Path) -> None:
     file = tmp_path / "red.yaml"
     file.write_text(
         "apiVersion: plumber.k8s.pf9.io/v1\nkind: NetworkWizard\nmetadata: {name: red}\n"

@@ -38,7 +38,7 @@ def spec(**flags: Any) -> Json:
         ),
     ],
 )
-def test_a_flag_is_a_field_and_what_is_not_said_is_none(flags: Json, wanted: Json) -> None:
+def test_flags_set_fields_and_missing_flags_set_none(flags: Json, wanted: Json) -> None:
     assert spec(**flags) == wanted
 
 
@@ -52,6 +52,6 @@ def test_a_flag_is_a_field_and_what_is_not_said_is_none(flags: Json, wanted: Jso
         ({"dhcp_range": "low-high"}, "--dhcp-range"),
     ],
 )
-def test_flags_that_mean_nothing_are_named(flags: Json, says: str) -> None:
+def test_flags_without_effect_are_refused(flags: Json, says: str) -> None:
     with pytest.raises(UsageError, match=says):
         spec(**flags)

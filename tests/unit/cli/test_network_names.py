@@ -36,23 +36,23 @@ NAMES = (
         "vm detach web-1 --network {}",
     ],
 )
-def test_the_kind_may_come_before_the_name(cluster: FakeCluster, line: str, name: str) -> None:
+def test_network_name_may_have_its_kind_as_prefix(cluster: FakeCluster, line: str, name: str) -> None:
     cluster.vm()
     said = run(cluster, *line.format(name).split())
     assert said.code == 0, said
 
 
-def test_what_is_printed_as_a_name_can_be_given_back(cluster: FakeCluster) -> None:
+def test_name_output_is_accepted_as_an_argument(cluster: FakeCluster) -> None:
     name = run(cluster, "network", "list", "-o", "name").out.strip()
     assert run(cluster, "network", "delete", name).code == 0
     assert cluster.networks() == []
 
 
-def test_another_kind_is_a_namespace(cluster: FakeCluster) -> None:
+def test_other_prefix_is_a_namespace(cluster: FakeCluster) -> None:
     assert 'not found in namespace "dev"' in run(cluster, "network", "describe", "dev/blue").err
 
 
-def test_a_description_says_that_nobody_has_an_address_and_the_range_on_one_line(cluster: FakeCluster) -> None:
+def test_describe_shows_no_allocations_and_the_range_on_one_line(cluster: FakeCluster) -> None:
     cluster.network("red", "10.20.0.0/24", range_start="10.20.0.100", range_end="10.20.0.120")
     cluster.network("half", "10.21.0.0/24", range_start="10.21.0.100")
     said = run(cluster, "network", "describe", "red").out
@@ -62,7 +62,7 @@ def test_a_description_says_that_nobody_has_an_address_and_the_range_on_one_line
     assert "Range:" not in run(cluster, "network", "describe", "blue").out
 
 
-def test_addresses_of_one_network_are_listed_by_its_name_alone(cluster: FakeCluster) -> None:
+def test_ips_list_accepts_a_bare_network_name(cluster: FakeCluster) -> None:
     cluster.network("red", "10.20.0.0/24")
     cluster.reserve()
     cluster.reserve(network="red")

@@ -19,7 +19,7 @@ from tests.unit.plan.fake_cluster import FakeCluster
         ("ips list --network blue --network lab", "--network"),
     ],
 )
-def test_a_flag_that_names_one_thing_is_taken_once(cluster: FakeCluster, line: str, flag: str) -> None:
+def test_repeated_single_value_flag_is_a_usage_error(cluster: FakeCluster, line: str, flag: str) -> None:
     cluster.vm()
     said = run(cluster, *line.split())
     assert said.code == 2
@@ -28,6 +28,6 @@ def test_a_flag_that_names_one_thing_is_taken_once(cluster: FakeCluster, line: s
 
 
 @pytest.mark.parametrize("line", ["network list -o json -o name", "-n prod network list -n prod -n prod -o name"])
-def test_other_flags_are_taken_as_kubectl_takes_them(cluster: FakeCluster, line: str) -> None:
+def test_other_repeated_flags_use_the_last_value(cluster: FakeCluster, line: str) -> None:
     said = run(cluster, *line.split())
     assert (said.code, said.out) == (0, "networkwizard.plumber.k8s.pf9.io/blue\n")

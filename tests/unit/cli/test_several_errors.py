@@ -11,7 +11,7 @@ from tests.unit.plan.fake_cluster import FakeCluster
 
 
 @pytest.mark.parametrize("how", [["--dry-run=client"], ["--dry-run=server"]])
-def test_a_dry_run_tells_every_vm_that_would_be_refused(cluster: FakeCluster, how: list[str]) -> None:
+def test_dry_run_prints_every_refused_vm(cluster: FakeCluster, how: list[str]) -> None:
     cluster.network("red", "10.20.0.0/24")
     for name in ("web-1", "web-2", "web-3"):
         cluster.vm(name)
@@ -24,7 +24,7 @@ def test_a_dry_run_tells_every_vm_that_would_be_refused(cluster: FakeCluster, ho
     assert said.code == 1
 
 
-def test_gc_tells_what_it_gave_back_beside_what_it_could_not(cluster: FakeCluster) -> None:
+def test_gc_prints_released_and_failed_addresses(cluster: FakeCluster) -> None:
     """web-1 is gone; web-2 has its address no more, and may not be written."""
     for name in ("web-1", "web-2"):
         cluster.vm(name)

@@ -20,7 +20,7 @@ def handlers() -> Iterator[None]:
         signal.signal(number, handler)
 
 
-def test_a_signal_that_comes_twice_at_once_ends_it_once() -> None:
+def test_repeated_signal_stops_once() -> None:
     """As `timeout` sends it, to the process and to its group."""
     ended: list[str] = []
     with stop_on_signals(lambda: ended.append("asked")):
@@ -30,14 +30,14 @@ def test_a_signal_that_comes_twice_at_once_ends_it_once() -> None:
     assert ended == ["asked"]
 
 
-def test_a_second_ctrl_c_interrupts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_second_ctrl_c_interrupts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sync, "REPEATED_SIGNAL_SECONDS", 0.0)
     with pytest.raises(KeyboardInterrupt), stop_on_signals(lambda: None):
         signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(signal.SIGINT)
 
 
-def test_what_comes_after_it_has_ended_is_ignored() -> None:
+def test_signal_after_the_end_is_ignored() -> None:
     """The second of the two may come only when the program is about to end."""
     with stop_on_signals(lambda: None):
         signal.raise_signal(signal.SIGINT)
@@ -45,7 +45,7 @@ def test_what_comes_after_it_has_ended_is_ignored() -> None:
     assert {signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)} == {signal.SIG_IGN}
 
 
-def test_what_was_there_is_there_again_where_nothing_came() -> None:
+def test_signal_handlers_are_restored() -> None:
     with stop_on_signals(lambda: None):
         pass
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

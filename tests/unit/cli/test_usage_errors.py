@@ -196,16 +196,16 @@ def words(tmp_path: Path) -> Iterator[Words]:
 
 
 @pytest.mark.parametrize("bad", TABLE, ids=lambda bad: f"{bad.kind}: {bad.words[:60]}")
-def test_a_mistake_is_told_with_a_way_out(
-    words: Words, bad: Bad, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_usage_error_has_a_hint(words: Words, bad: Bad, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     line = words(bad.words)
     ran = CommandResult(tuple(line), run(line, "kubectl yoshi"), *capsys.readouterr(), 0.0)
     check_message(ran, bad.code, *(part.replace("{dir}", str(tmp_path)) for part in (bad.trouble, bad.hint)))
 
 
 @pytest.mark.parametrize("bad", {bad.kind: bad for bad in TABLE}.values(), ids=lambda bad: bad.kind)
-def test_an_interpreter_of_its_own_says_the_same(words: Words, bad: Bad, capsys: pytest.CaptureFixture[str]) -> None:
+def test_usage_error_in_a_separate_process_has_the_same_result(
+    words: Words, bad: Bad, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The contract of the process itself: exit code, stdout, stderr."""
     line = words(bad.words)
     command = [sys.executable, "-m", "kubectl_yoshi", *line]
@@ -214,7 +214,7 @@ def test_an_interpreter_of_its_own_says_the_same(words: Words, bad: Bad, capsys:
     assert (alone.returncode, alone.stdout, alone.stderr) == (bad.code, "", capsys.readouterr().err)
 
 
-def test_stdin_that_is_broken_is_told_by_its_line(
+def test_invalid_stdin_is_reported_with_its_line(
     words: Words, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO("metadata: {}\nkind: [}\n"))

@@ -16,7 +16,7 @@ OTHER = "bgpconfiguration/default is shared"
 
 
 @pytest.mark.parametrize(("wait", "said"), [(True, (OTHER,)), (False, (STAYS, OTHER))])
-def test_that_an_address_stays_recorded_is_said_after_the_wait_only(
+def test_note_on_a_kept_allocation_is_printed_only_without_wait(
     monkeypatch: pytest.MonkeyPatch, wait: bool, said: tuple[str, ...]
 ) -> None:
     done = RunResult(Plan(), (), {}, {}, (STAYS, OTHER))

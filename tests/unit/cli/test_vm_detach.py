@@ -25,7 +25,7 @@ def joined(cluster: FakeCluster) -> FakeCluster:
     return cluster
 
 
-def test_the_networks_of_the_vm_are_the_way_out(joined: FakeCluster) -> None:
+def test_detach_without_network_lists_the_networks_of_the_vm(joined: FakeCluster) -> None:
     before = joined.holders()
     said = run(joined, "vm", "detach", "web-1")
     assert said.err == f"{MISTAKE}What VM prod/web-1 has: --network blue, --network dev/lab.\n"
@@ -33,7 +33,7 @@ def test_the_networks_of_the_vm_are_the_way_out(joined: FakeCluster) -> None:
     assert run(joined, "vm", "detach", "web-1", "--network", "dev/lab").code == 0
 
 
-def test_a_vm_on_no_network_and_several_vms_are_told_as_that(joined: FakeCluster) -> None:
+def test_detach_without_network_for_a_vm_on_no_network_or_several_vms(joined: FakeCluster) -> None:
     said = run(joined, "vm", "detach", "web-3").err
     assert said == f"{MISTAKE}What VM prod/web-3 has: --public-network internet.\n"
     assert run(joined, "vm", "detach", "web-2").err == f"{MISTAKE}VM prod/web-2 requests no network.\n"

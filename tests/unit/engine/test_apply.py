@@ -55,7 +55,7 @@ def server(server: FaultServer) -> FaultServer:
     return server.then(says(200, {"ok": True}))
 
 
-def test_stages_come_one_after_the_other(api: Api, server: FaultServer) -> None:
+def test_stages_are_applied_in_order(api: Api, server: FaultServer) -> None:
     plan = Plan(((change("a"), change("b")), (change("c"),), (change("d"),)))
     outcome = apply_plan(plan, api)
     assert told(outcome) == (["patch a", "patch b", "patch c", "patch d"], [], [])
@@ -65,7 +65,7 @@ def test_stages_come_one_after_the_other(api: Api, server: FaultServer) -> None:
     assert sent[2:] == ["c", "d"]
 
 
-def test_an_error_for_somebody_stops_nobody_else(api: Api, server: FaultServer) -> None:
+def test_error_of_one_owner_does_not_stop_others(api: Api, server: FaultServer) -> None:
     server.by_path[f"{PATH}/a1"] = NOT_FOUND
     plan = Plan(((change("a1", "a"), change("b1", "b")), (change("a2", "a"), change("b2", "b")), (change("b3", "b"),)))
     outcome = apply_plan(plan, api)
@@ -74,13 +74,13 @@ def test_an_error_for_somebody_stops_nobody_else(api: Api, server: FaultServer) 
         outcome.raise_first()
 
 
-def test_an_error_for_all_stops_everything_after_its_stage(api: Api, server: FaultServer) -> None:
+def test_error_without_an_owner_stops_all_later_stages(api: Api, server: FaultServer) -> None:
     server.by_path[f"{PATH}/x"] = NOT_FOUND
     plan = Plan(((change("x"), change("a1", "a")), (change("a2", "a"), change("y"))))
     assert told(apply_plan(plan, api)) == (["patch a1"], ["patch x"], ["patch a2", "patch y"])
 
 
-def test_each_verb_is_sent_as_it_should_be(api: Api, server: FaultServer) -> None:
+def test_each_verb_is_sent_as_its_request(api: Api, server: FaultServer) -> None:
     changes = [
         change("a", verb=Verb.CREATE, body={}),
         change("a", verb=Verb.PATCH, subresource="status"),
@@ -114,9 +114,7 @@ def test_each_verb_is_sent_as_it_should_be(api: Api, server: FaultServer) -> Non
         (Verb.CREATE, {}, EXISTS, False),
     ],
 )
-def test_what_is_so_already_is_done_where_that_is_tolerated(
-    api: Api, server: FaultServer, verb, fields, answer, done
-) -> None:
+def test_tolerated_errors_count_as_done(api: Api, server: FaultServer, verb, fields, answer, done) -> None:
     server.by_path |= {PATH: answer, f"{PATH}/a": answer}
     outcome = apply_plan(Plan(((change("a", verb=verb, **fields),),)), api)
     assert bool(outcome.executed) is done
@@ -125,7 +123,7 @@ def test_what_is_so_already_is_done_where_that_is_tolerated(
 
 
 @pytest.mark.parametrize("answer", [NOT_FOUND, TEST_FAILED])
-def test_a_dry_run_skips_what_needs_what_it_did_not_keep(api: Api, server: FaultServer, answer) -> None:
+def test_dry_run_skips_changes_that_depend_on_unstored_ones(api: Api, server: FaultServer, answer) -> None:
     server.by_path[f"{PATH}/a"] = answer
     plan = Plan(((change("a", verb=Verb.CREATE, body={}),), (change("a"),)))
     outcome = apply_plan(plan, api, dry_run=True)
@@ -134,7 +132,7 @@ def test_a_dry_run_skips_what_needs_what_it_did_not_keep(api: Api, server: Fault
     assert apply_plan(plan, api).failed
 
 
-def test_a_dry_run_skips_what_needs_a_namespace_or_a_crd_that_it_did_not_keep(api: Api, server: FaultServer) -> None:
+def test_dry_run_skips_changes_that_need_an_unstored_namespace_or_crd(api: Api, server: FaultServer) -> None:
     first = (
         Change(Verb.CREATE, NAMESPACES.ref("prod"), "make prod", {}),
         Change(Verb.APPLY, CRDS.ref("things.try.example"), "make crd", {}),
@@ -145,17 +143,17 @@ def test_a_dry_run_skips_what_needs_a_namespace_or_a_crd_that_it_did_not_keep(ap
         assert told(outcome)[1:] == ([], ["create a"])
 
 
-def test_a_dry_run_fails_where_the_plan_itself_is_refused(api: Api, server: FaultServer) -> None:
+def test_dry_run_fails_if_the_plan_is_refused(api: Api, server: FaultServer) -> None:
     server.by_path[f"{PATH}/a"] = NOT_FOUND
     assert apply_plan(Plan(((change("a"),), (change("b"),))), api, dry_run=True).failed
 
 
-def test_a_dry_run_waits_for_nothing(api: Api) -> None:
+def test_dry_run_does_not_wait(api: Api) -> None:
     wait = change("a", verb=Verb.WAIT, wait_for="never")
     assert not apply_plan(Plan(((wait,),)), api, dry_run=True, waiters={}).failed
 
 
-def test_a_wait_is_left_to_its_waiter_and_its_error_is_the_changes(api: Api) -> None:
+def test_wait_calls_its_waiter_and_reports_its_error(api: Api) -> None:
     seen: list[Change] = []
 
     def refuse(_: Api, change: Change) -> None:
@@ -168,7 +166,7 @@ def test_a_wait_is_left_to_its_waiter_and_its_error_is_the_changes(api: Api) -> 
     assert says_of(seen) == ["wait a"]
 
 
-def test_progress_is_told_in_the_calling_thread(api: Api, server: FaultServer) -> None:
+def test_progress_is_reported_in_the_calling_thread(api: Api, server: FaultServer) -> None:
     server.by_path[f"{PATH}/a1"] = NOT_FOUND
     heard: list[tuple[str, str]] = []
 
@@ -180,7 +178,7 @@ def test_progress_is_told_in_the_calling_thread(api: Api, server: FaultServer) -
     assert sorted(heard) == [("patch a1", "failed"), ("patch a2", "skipped"), ("patch b", "done")]
 
 
-def test_requests_of_a_stage_go_side_by_side_up_to_a_limit(api: Api, server: FaultServer) -> None:
+def test_requests_of_a_stage_are_parallel_up_to_a_limit(api: Api, server: FaultServer) -> None:
     together = threading.Barrier(3, timeout=5)
 
     def answer(handler: Any) -> None:
@@ -191,7 +189,7 @@ def test_requests_of_a_stage_go_side_by_side_up_to_a_limit(api: Api, server: Fau
     assert not apply_plan(Plan(((change("a"), change("b"), change("c")),)), api, parallel=3).failed
 
 
-def test_interrupted_it_says_what_was_done_and_sends_no_more(api: Api, server: FaultServer) -> None:
+def test_interrupt_reports_the_changes_done_and_sends_no_more(api: Api, server: FaultServer) -> None:
     api._sender.clock = Clock()
     begun = threading.Event()
 
@@ -213,18 +211,18 @@ def test_interrupted_it_says_what_was_done_and_sends_no_more(api: Api, server: F
     api.clock.sleep(0)  # can be used again
 
 
-def test_a_mistake_in_the_program_is_not_hidden(api: Api) -> None:
+def test_programming_error_is_raised(api: Api) -> None:
     with pytest.raises(KeyError):
         apply_plan(Plan(((change("a", verb=Verb.WAIT, wait_for="no such word"),),)), api, waiters={})
 
 
-def test_errors_keep_their_kind(api: Api, server: FaultServer) -> None:
+def test_errors_keep_their_class(api: Api, server: FaultServer) -> None:
     server.by_path |= {f"{PATH}/a": TEST_FAILED, f"{PATH}/b": OTHER_UID}
     outcome = apply_plan(Plan(((change("a", "a"), change("b", "b")),)), api)
     assert [type(error) for _, error in outcome.failed] == [PatchTestFailedError, ConflictError]
 
 
-def test_patches_of_a_stage_to_one_object_go_in_one_request_and_share_its_fate(api: Api, server: FaultServer) -> None:
+def test_patches_of_a_stage_to_one_object_are_merged_into_one_request(api: Api, server: FaultServer) -> None:
     first, second = [{"op": "remove", "path": "/a"}], [{"op": "remove", "path": "/b"}]
     together = (
         change("a", "prod/x", body=first),
@@ -238,7 +236,7 @@ def test_patches_of_a_stage_to_one_object_go_in_one_request_and_share_its_fate(a
     assert [request.body for request in server.requests] == [first + second, first]
 
 
-def test_a_map_that_several_patches_of_one_request_would_make_is_made_once_with_what_all_of_them_put_there() -> None:
+def test_merged_patches_create_a_missing_map_once_with_all_keys() -> None:
     obj: dict[str, Any] = {"status": {}}
     history = ("status", "history")
     first = PatchBuilder().set_in(obj, history, {"10.0.0.1": ["a"]}).add(("status", "used"), 1)
@@ -252,9 +250,7 @@ def test_a_map_that_several_patches_of_one_request_would_make_is_made_once_with_
     }
 
 
-def test_of_patches_to_one_object_those_of_somebody_who_failed_before_are_left_out(
-    api: Api, server: FaultServer
-) -> None:
+def test_merged_patch_omits_owners_that_failed_before(api: Api, server: FaultServer) -> None:
     server.by_path[f"{PATH}/vm-x"] = refuses(403, "Forbidden", "no")
     before = (change("vm-x", "prod/x"), change("vm-y", "prod/y"))
     after = (
@@ -306,13 +302,13 @@ def newest(server: FaultServer) -> list[Json]:
     return things
 
 
-def test_edits_of_one_object_go_in_one_request(api: Api, server: FaultServer, newest: list[Json]) -> None:
+def test_edits_of_one_object_are_merged_into_one_request(api: Api, server: FaultServer, newest: list[Json]) -> None:
     outcome = apply_plan(Plan(((adds("x", "x"), adds("y", "y")),)), api)
     assert [answer for _, answer in outcome.executed] == [{"ok": True}] * 2
     assert [request.body for request in server.requests] == [thing("1", "x", "y")]
 
 
-def test_after_a_conflict_all_edits_are_made_again_to_the_object_as_it_is_then(
+def test_edits_are_repeated_on_the_new_object_after_a_conflict(
     api: Api, server: FaultServer, newest: list[Json]
 ) -> None:
     newest += [thing("2", "b"), thing("3", "b", "y", "c")]
@@ -322,25 +318,25 @@ def test_after_a_conflict_all_edits_are_made_again_to_the_object_as_it_is_then(
     assert server.requests[-1].body == thing("3", "b", "y", "c", "x")
 
 
-def test_an_edit_that_may_not_be_made_any_more_fails_alone(api: Api, server: FaultServer, newest: list[Json]) -> None:
+def test_outdated_edit_fails_alone(api: Api, server: FaultServer, newest: list[Json]) -> None:
     newest.append(thing("2", "not-y"))
     outcome = apply_plan(Plan(((adds("x", "x"), adds("y", "y")), (change("b", "x"), change("c", "y")))), api)
     assert told(outcome) == (["replace a", "patch b"], ["replace a"], ["patch c"])
     assert [(failed.owner, type(error)) for failed, error in outcome.failed] == [("y", OutdatedError)]
 
 
-def test_nothing_is_sent_where_all_edits_are_made_already(api: Api, server: FaultServer, newest: list[Json]) -> None:
+def test_nothing_is_sent_if_all_edits_are_done_already(api: Api, server: FaultServer, newest: list[Json]) -> None:
     newest.append(thing("2", "x"))
     assert apply_plan(Plan(((adds("x", "x"),),)), api).executed[0][1] is None
     assert [request.method for request in server.requests] == ["PUT", "GET"]
 
 
-def test_a_dry_run_of_edits_keeps_nothing(api: Api, server: FaultServer, newest: list[Json]) -> None:
+def test_dry_run_of_edits_stores_nothing(api: Api, server: FaultServer, newest: list[Json]) -> None:
     assert len(apply_plan(Plan(((adds("x", "x"), adds("y", "y")),)), api, dry_run=True).executed) == 2
     assert ["dryRun=All" in request.path for request in server.requests] == [True]
 
 
-def test_edits_are_given_up_when_others_are_faster_for_too_long(api: Api, server: FaultServer, clock: Any) -> None:
+def test_edits_are_given_up_after_too_many_conflicts(api: Api, server: FaultServer, clock: Any) -> None:
     server.by_path[f"{PATH}/a"] = lambda handler: (CONFLICT if handler.command == "PUT" else says(200, thing("2")))(
         handler
     )
@@ -350,7 +346,7 @@ def test_edits_are_given_up_when_others_are_faster_for_too_long(api: Api, server
     assert CONFLICT_SECONDS <= sum(clock.slept) <= CONFLICT_SECONDS + 100 * MAX_PAUSE
 
 
-def test_ctrl_c_ends_edits_that_are_made_again_and_again(api: Api, server: FaultServer) -> None:
+def test_ctrl_c_ends_repeated_edits(api: Api, server: FaultServer) -> None:
     api._sender.clock = Clock()
     tries = threading.Semaphore(0)
 

@@ -59,7 +59,7 @@ def errors(authorizer: Authorizer, *stages: tuple[Change, ...], failed: tuple[st
         ((change(Verb.PATCH, ADDRESSBLOCK, "x", sub="status"),), (RECORD,), (TEMPLATE,)),
     ],
 )  # fmt: skip
-def test_nothing_is_asked_where_a_refused_write_leaves_nothing_half_done(
+def test_no_review_is_sent_if_a_refused_write_leaves_no_partial_state(
     stages: tuple[tuple[Change, ...], ...],
 ) -> None:
     authorizer = Authorizer()
@@ -76,7 +76,7 @@ def test_nothing_is_asked_where_a_refused_write_leaves_nothing_half_done(
         ((change(Verb.CREATE, ADDRESSBLOCK, "x"),), (change(Verb.PATCH, ADDRESSBLOCK, "x", sub="status"),)),
     ],
 )  # fmt: skip
-def test_each_kind_of_access_is_asked_for_once(stages: tuple[tuple[Change, ...], ...]) -> None:
+def test_each_access_is_reviewed_once(stages: tuple[tuple[Change, ...], ...]) -> None:
     authorizer = Authorizer()
     permissions = Permissions(authorizer)  # type: ignore[arg-type]
     for _ in range(2):
@@ -91,7 +91,7 @@ def test_each_kind_of_access_is_asked_for_once(stages: tuple[tuple[Change, ...],
     assert len(authorizer.asked) == len(kinds)
 
 
-def test_only_those_are_refused_whose_changes_are_forbidden() -> None:
+def test_only_owners_of_forbidden_changes_are_refused() -> None:
     other = change(Verb.PATCH, VM, "b", "prod/b")
     found = errors(Authorizer(UPDATE_BLOCKS, Access("update", BLOCK, None, "b")), (TEMPLATE, other), (RELEASE,))
     assert list(found) == ["prod/a"]
@@ -101,28 +101,28 @@ def test_only_those_are_refused_whose_changes_are_forbidden() -> None:
     assert "administrator" in error.hint
 
 
-def test_what_is_forbidden_for_all_refuses_all() -> None:
+def test_forbidden_shared_change_refuses_all() -> None:
     shared = change(Verb.PATCH, NETWORKWIZARD, "blue", "", "status")
     denied = (PATCH_STATUS, Access("patch", NETWORKWIZARD, "prod", "blue", "status"))
     found = errors(Authorizer(*denied), (TEMPLATE,), (shared,), results={"prod/a": "", "prod/b": ""})
     assert set(found) == {"", "prod/a", "prod/b"}
 
 
-def test_a_permission_for_one_object_is_enough() -> None:
+def test_permission_for_one_object_is_sufficient() -> None:
     """As a role with resourceNames gives it, which allows no access without a name."""
     authorizer = Authorizer(PATCH_STATUS)
     assert errors(authorizer, (TEMPLATE,), (RECORD,)) == {}
     assert Access("patch", NETWORKWIZARD, "prod", "blue", "status") in authorizer.asked
 
 
-def test_what_is_foreseen_is_asked_for_and_what_is_taken_back_is_not() -> None:
+def test_future_changes_are_reviewed_and_rollbacks_are_not() -> None:
     denied = (UPDATE_BLOCKS, Access("update", BLOCK, None, "b"))
     assert set(errors(Authorizer(*denied), (TEMPLATE,), future_changes=(RELEASE,))) == {"prod/a"}
     assert errors(Authorizer(*denied), (TEMPLATE,), (RELEASE,), failed=("prod/a",)) == {}
     assert errors(Authorizer(*denied), (TEMPLATE,), (RELEASE,), failed=("",)) == {}
 
 
-def test_where_no_authorizer_answers_the_write_will_be_answered() -> None:
+def test_missing_authorizer_allows_the_write() -> None:
     class Silent(Authorizer):
         def is_allowed(self, access: Access) -> bool:
             raise NotServedError("nobody knows")
@@ -149,11 +149,11 @@ def test_where_no_authorizer_answers_the_write_will_be_answered() -> None:
         ),
     ],
 )
-def test_what_a_change_needs(one: Change, needed: list[Access]) -> None:
+def test_required_accesses_of_a_change(one: Change, needed: list[Access]) -> None:
     assert list(required_accesses(one)) == needed
 
 
-def test_a_review_is_asked_as_kubernetes_takes_it(api: Api, server: FaultServer) -> None:
+def test_access_review_has_the_kubernetes_format(api: Api, server: FaultServer) -> None:
     server.then(says(201, {"status": {"allowed": False}}))
     assert not api.is_allowed(Access("update", VM, "prod", "a", "stop"))
     (request,) = server.requests
@@ -166,7 +166,7 @@ def test_a_review_is_asked_as_kubernetes_takes_it(api: Api, server: FaultServer)
     }  # fmt: skip
 
 
-def test_a_planner_may_ask_what_is_forbidden(api: Api, server: FaultServer) -> None:
+def test_planner_can_query_permissions(api: Api, server: FaultServer) -> None:
     server.then(says(201, {"status": {"allowed": False}}))
     wanted = Query(BLOCK, verb="update")
     snapshot = Snapshot().with_results(run_queries(api, [wanted]))
@@ -175,7 +175,7 @@ def test_a_planner_may_ask_what_is_forbidden(api: Api, server: FaultServer) -> N
     assert snapshot.unreadable_reasons() == []
 
 
-def test_the_message_names_what_is_missing() -> None:
+def test_forbidden_error_names_the_missing_permission() -> None:
     error = forbidden_error(PATCH_STATUS, "record 10.0.0.1")
     assert error.message == (
         "cannot record 10.0.0.1: may not patch networkwizards/status.plumber.k8s.pf9.io in namespace prod"

@@ -26,7 +26,7 @@ def list_of(*names: str) -> dict:
     return {"kind": "ThingList", "metadata": {}, "items": [thing(name) for name in names]}
 
 
-def test_what_is_there_and_what_is_not(api: Api, server: FaultServer) -> None:
+def test_present_and_absent_objects(api: Api, server: FaultServer) -> None:
     server.by_path |= {f"{PATH}/a": says(200, thing("a")), f"{PATH}/b": NOT_FOUND, PATH: says(200, list_of("a"))}
     server.then(says(404, "404 page not found"))
     one, other, all_, unserved = (
@@ -40,7 +40,7 @@ def test_what_is_there_and_what_is_not(api: Api, server: FaultServer) -> None:
     assert len(server.requests) == 4
 
 
-def test_what_may_not_be_read_is_unknown_and_names_the_right_on_one_line(api: Api, server: FaultServer) -> None:
+def test_forbidden_read_is_unreadable_with_a_one_line_reason(api: Api, server: FaultServer) -> None:
     server.then(FORBIDDEN)
     query = Query(THINGS, "prod")
     answer = run_queries(api, [query])[query]
@@ -49,7 +49,7 @@ def test_what_may_not_be_read_is_unknown_and_names_the_right_on_one_line(api: Ap
     assert "\n" not in answer.reason
 
 
-def test_an_aggregated_api_that_does_not_answer_is_unknown(api: Api, server: FaultServer) -> None:
+def test_unavailable_aggregated_api_is_unreadable(api: Api, server: FaultServer) -> None:
     server.then(says(503, "service unavailable"))
     answer = run_queries(api, [Query(POOLS)])[Query(POOLS)]
     assert isinstance(answer, Unreadable)
@@ -63,13 +63,13 @@ def test_any_other_error_is_raised(api: Api, server: FaultServer) -> None:
         run_queries(api, [Query(THINGS, "prod", "a"), Query(POOLS)])
 
 
-def test_a_label_selector_narrows_a_list(api: Api, server: FaultServer) -> None:
+def test_label_selector_is_sent(api: Api, server: FaultServer) -> None:
     server.then(says(200, list_of()))
     run_queries(api, [Query(THINGS, "prod", label_selector="a=b")])
     assert "labelSelector=a%3Db" in server.requests[0].path
 
 
-def test_many_names_of_one_kind_become_one_list(api: Api, server: FaultServer) -> None:
+def test_many_names_of_one_kind_are_read_by_one_list(api: Api, server: FaultServer) -> None:
     there = [f"t{n}" for n in range(0, LIST_THRESHOLD, 2)]
     server.then(says(200, list_of(*there)))
     queries = [Query(THINGS, "prod", f"t{n}") for n in range(LIST_THRESHOLD)]
@@ -79,7 +79,7 @@ def test_many_names_of_one_kind_become_one_list(api: Api, server: FaultServer) -
     assert [query.name for query, answer in results.items() if answer] == there
 
 
-def test_many_names_that_may_not_be_listed_are_read_one_by_one(api: Api, server: FaultServer) -> None:
+def test_many_names_are_read_one_by_one_if_listing_is_forbidden(api: Api, server: FaultServer) -> None:
     server.by_path[PATH] = FORBIDDEN
     server.then(says(200, thing("x")))
     results = run_queries(api, [Query(THINGS, "prod", f"t{n}") for n in range(LIST_THRESHOLD)])
@@ -88,7 +88,7 @@ def test_many_names_that_may_not_be_listed_are_read_one_by_one(api: Api, server:
 
 
 @pytest.mark.parametrize("others", [-1, 0, 1])
-def test_a_few_of_very_many_are_read_one_by_one(api: Api, server: FaultServer, others: int) -> None:
+def test_few_of_very_many_objects_are_read_one_by_one(api: Api, server: FaultServer, others: int) -> None:
     rest = MAX_OBJECTS_PER_QUERY * LIST_THRESHOLD + others - 1
     server.by_path[PATH] = says(200, {**list_of("t0"), "metadata": {"remainingItemCount": rest}})
     server.then(says(200, thing("x")))
@@ -97,6 +97,6 @@ def test_a_few_of_very_many_are_read_one_by_one(api: Api, server: FaultServer, o
     assert len(one_by_one) == (LIST_THRESHOLD if others > 0 else 0)
 
 
-def test_nothing_wanted_asks_nothing(api: Api, server: FaultServer) -> None:
+def test_no_queries_send_no_requests(api: Api, server: FaultServer) -> None:
     assert run_queries(api, []) == {}
     assert not server.requests

@@ -83,7 +83,7 @@ def followed(script: Script, monkeypatch: pytest.MonkeyPatch, initial_list: List
     return [news.get_nowait() for _ in range(news.qsize())]
 
 
-def test_a_list_then_what_happens(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reflector_lists_and_then_watches(monkeypatch: pytest.MonkeyPatch) -> None:
     script = Script(["5"], [[("ADDED", obj("two", "6")), ("DELETED", obj("two", "7")), ("BOOKMARK", obj("", "9"))]])
     news = followed(script, monkeypatch)
     assert news == [
@@ -94,19 +94,19 @@ def test_a_list_then_what_happens(monkeypatch: pytest.MonkeyPatch) -> None:
     assert script.asked == ["list", "watch from 5"]
 
 
-def test_a_known_list_is_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reflector_starts_from_a_known_list(monkeypatch: pytest.MonkeyPatch) -> None:
     script = Script([], [[("ADDED", obj("two", "6"))]])
     assert followed(script, monkeypatch, Listing((), "5")) == [ObjectChanged(MAPS, obj("two", "6"))]
     assert script.asked == ["watch from 5"]
 
 
-def test_a_watch_that_ends_is_taken_up_where_it_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ended_watch_is_resumed_at_its_resource_version(monkeypatch: pytest.MonkeyPatch) -> None:
     script = Script(["5"], [[("ADDED", obj("two", "6"))], [("BOOKMARK", obj("", "9"))], []])
     followed(script, monkeypatch)
     assert script.asked == ["list", "watch from 5", "watch from 6", "watch from 9"]
 
 
-def test_an_expired_watch_begins_anew_with_a_list(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_expired_watch_restarts_with_a_list(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(TOO_OLD, ExpiredError)
     script = Script(["5", "90"], [[TOO_OLD], [("ADDED", obj("two", "91"))]])
     news = followed(script, monkeypatch)
@@ -114,24 +114,24 @@ def test_an_expired_watch_begins_anew_with_a_list(monkeypatch: pytest.MonkeyPatc
     assert script.asked == ["list", "watch from 5", "list", "watch from 90"]
 
 
-def test_a_cut_connection_is_no_news(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupted_watch_is_not_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     script = Script(["5", "8"], [[("ADDED", obj("two", "6")), GONE], []])
     news = followed(script, monkeypatch)
     assert [type(one) for one in news] == [ObjectsListed, ObjectChanged, ObjectsListed]
 
 
-def test_a_server_that_is_gone_is_said_once_and_that_it_is_back_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreachable_server_and_its_return_are_reported_once(monkeypatch: pytest.MonkeyPatch) -> None:
     script = Script(["5", GONE, GONE, GONE, "8"], [[("ADDED", obj("two", "6")), GONE], []])
     news = followed(script, monkeypatch)
     assert [type(one) for one in news] == [ObjectsListed, ObjectChanged, WatchFailed, ObjectsListed]
 
 
-def test_a_mistake_of_this_program_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_programming_error_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     mistake = ZeroDivisionError()
     assert followed(Script(["5"], [[mistake]]), monkeypatch)[-1] == ReflectorCrashed(mistake)
 
 
-def test_pauses_grow_up_to_a_limit_and_differ() -> None:
+def test_backoff_grows_to_a_limit_with_jitter() -> None:
     rng = random.Random(1)
     for failures in range(1, 40):
         longest = min(MIN_BACKOFF * 2 ** (failures - 1), MAX_BACKOFF)

@@ -40,7 +40,7 @@ def pod(name: str, domain: str = "web", phase: str = "Running", **labels: str) -
     return {"metadata": {"name": name, "annotations": annotations, "labels": labels}, "status": {"phase": phase}}
 
 
-def test_a_vm_has_stopped_when_its_instance_and_pods_are_gone(api: Api, server: FaultServer, clock: FakeClock) -> None:
+def test_vm_has_stopped_when_its_instance_and_pods_are_gone(api: Api, server: FaultServer, clock: FakeClock) -> None:
     server.by_path |= {
         VMI_PATH: in_turn(VMI, VMI, GONE),
         POD_PATH: in_turn(pods(pod("p1")), pods(pod("p1")), pods(pod("p1")), pods(pod("other", domain="db"))),
@@ -59,22 +59,20 @@ def test_a_vm_has_stopped_when_its_instance_and_pods_are_gone(api: Api, server: 
     assert "labelSelector=kubevirt.io%3Dvirt-launcher" in server.requests[1].path
 
 
-def test_a_pod_without_a_domain_is_known_by_the_instance_that_made_it(
-    api: Api, server: FaultServer, clock: FakeClock
-) -> None:
+def test_pod_without_a_domain_is_matched_by_its_instance(api: Api, server: FaultServer, clock: FakeClock) -> None:
     made = pod("p1", domain="", **{"kubevirt.io/created-by": "vmi-1"})
     server.by_path |= {VMI_PATH: in_turn(VMI, GONE), POD_PATH: in_turn(pods(made), pods(made), pods())}
     waiters()["stopped"](api, STOPPED)
     assert len(clock.slept) == 2
 
 
-def test_a_pod_that_has_ended_is_not_waited_for(api: Api, server: FaultServer, clock: FakeClock) -> None:
+def test_ended_pod_is_not_waited_for(api: Api, server: FaultServer, clock: FakeClock) -> None:
     server.by_path |= {VMI_PATH: GONE, POD_PATH: pods(pod("p1", phase="Succeeded"))}
     waiters()["stopped"](api, STOPPED)
     assert clock.slept == []
 
 
-def test_what_is_still_there_at_the_end_is_named(api: Api, server: FaultServer, clock: FakeClock) -> None:
+def test_remaining_objects_are_named_on_timeout(api: Api, server: FaultServer, clock: FakeClock) -> None:
     server.by_path |= {VMI_PATH: VMI, POD_PATH: pods(pod("p1"))}
     with pytest.raises(TimedOutError) as caught:
         waiters(limit_seconds=30)["stopped"](api, STOPPED)
@@ -84,18 +82,18 @@ def test_what_is_still_there_at_the_end_is_named(api: Api, server: FaultServer, 
     assert clock.time <= 30
 
 
-def test_a_moment_without_an_answer_is_sat_out(api: Api, server: FaultServer) -> None:
+def test_transient_error_does_not_end_the_wait(api: Api, server: FaultServer) -> None:
     server.by_path[THING_PATH] = in_turn(says(200, {}), refuses(500, "", "etcd leader changed"), GONE)
     waiters()["deleted"](api, DELETED)
 
 
-def test_a_server_that_stays_broken_is_told_as_such(api: Api, server: FaultServer) -> None:
+def test_persistent_server_error_ends_the_wait(api: Api, server: FaultServer) -> None:
     server.by_path[THING_PATH] = refuses(500, "", "etcd is on fire")
     with pytest.raises(ServerError, match="etcd is on fire"):
         waiters(limit_seconds=5)["deleted"](api, DELETED)
 
 
-def test_another_object_under_the_name_means_that_the_one_is_gone(api: Api, server: FaultServer) -> None:
+def test_object_with_another_uid_counts_as_deleted(api: Api, server: FaultServer) -> None:
     server.by_path[THING_PATH] = in_turn(says(200, {"metadata": {"uid": "1"}}), says(200, {"metadata": {"uid": "2"}}))
     waiters()["deleted"](api, DELETED)
     server.by_path[THING_PATH] = says(200, {"metadata": {"uid": "2"}})
@@ -116,9 +114,7 @@ def events(*messages: str) -> Callable[[Any], None]:
     return says(200, {"kind": "EventList", "metadata": {}, "items": [{"message": message} for message in messages]})
 
 
-def test_a_condition_is_waited_for_and_a_failure_that_passes_is_none(
-    api: Api, server: FaultServer, clock: FakeClock
-) -> None:
+def test_condition_is_waited_for_despite_transient_failures(api: Api, server: FaultServer, clock: FakeClock) -> None:
     server.by_path |= {
         THING_PATH: in_turn(UNREADY, UNREADY, refuses(500, "", "etcd leader changed"), says(200, {})),
         EVENTS_PATH: in_turn(events("no room"), events()),
@@ -129,7 +125,7 @@ def test_a_condition_is_waited_for_and_a_failure_that_passes_is_none(
     assert "fieldSelector=involvedObject.uid%3D1" in server.requests[1].path
 
 
-def test_a_failure_that_lasts_ends_the_wait(api: Api, server: FaultServer, clock: FakeClock) -> None:
+def test_persistent_failure_ends_the_wait(api: Api, server: FaultServer, clock: FakeClock) -> None:
     server.by_path |= {THING_PATH: UNREADY, EVENTS_PATH: events("no room")}
     with pytest.raises(ClusterError, match="could not wait until it is ready: no room"):
         waiters(limit_seconds=30)["condition"](api, READY)

@@ -69,19 +69,19 @@ def failing(attention: WorkQueue, now: float = 0.0, **failed: tuple[NamespacedNa
     attention.finish(WHOLE, report, now)
 
 
-def test_a_new_vm_that_asks_for_a_network_is_looked_at(attention: WorkQueue) -> None:
+def test_new_vm_requesting_a_network_is_queued(attention: WorkQueue) -> None:
     assert attention.pop_due(0.0) is None
     add_event(attention, vm(WEB, "blue"))
     assert soon(attention) == SyncScope(None, frozenset(), frozenset({WEB}), include_orphans=False, restart=True)
     assert attention.pop_due(1.0) is None, "once"
 
 
-def test_a_vm_that_asks_for_nothing_is_not(attention: WorkQueue) -> None:
+def test_vm_without_request_is_not_queued(attention: WorkQueue) -> None:
     add_event(attention, vm(WEB))
     assert attention.pop_due(1.0) is None
 
 
-def test_what_a_vm_says_of_its_state_is_no_news(attention: WorkQueue) -> None:
+def test_status_change_of_a_vm_is_not_queued(attention: WorkQueue) -> None:
     attention.mark_known([vm(WEB, "blue")], VM.kind)
     changed = vm(WEB, "blue")
     changed["status"]["printableStatus"] = "Running"
@@ -91,7 +91,7 @@ def test_what_a_vm_says_of_its_state_is_no_news(attention: WorkQueue) -> None:
     assert soon(attention).vms == {WEB}
 
 
-def test_a_marked_vm_is_looked_at_when_it_has_stopped(attention: WorkQueue) -> None:
+def test_vm_to_start_again_is_queued_when_it_has_stopped(attention: WorkQueue) -> None:
     marked = vm(WEB, annotations={START_AGAIN_ANNOTATION: "Always"})
     marked["status"]["printableStatus"] = "Stopping"
     attention.mark_known([marked], VM.kind)
@@ -101,7 +101,7 @@ def test_a_marked_vm_is_looked_at_when_it_has_stopped(attention: WorkQueue) -> N
     assert soon(attention).vms == {WEB}
 
 
-def test_news_that_come_together_are_looked_at_together_but_not_for_ever(attention: WorkQueue) -> None:
+def test_events_are_debounced_up_to_a_maximum_delay(attention: WorkQueue) -> None:
     now = 0.0
     while now < MAX_DELAY - DEBOUNCE_SECONDS / 2:
         add_event(attention, vm(("prod", f"web-{now}"), "blue"), now)
@@ -113,7 +113,7 @@ def test_news_that_come_together_are_looked_at_together_but_not_for_ever(attenti
     assert len(scope.vms) > 5
 
 
-def test_a_changed_network_is_looked_at_but_not_one_whose_addresses_changed(attention: WorkQueue) -> None:
+def test_changed_network_spec_is_queued_and_allocations_are_not(attention: WorkQueue) -> None:
     attention.mark_known([network(BLUE)], NETWORKWIZARD.kind)
     add_event(attention, network(BLUE, "10.0.0.1"))
     assert attention.pop_due(1.0) is None
@@ -121,14 +121,14 @@ def test_a_changed_network_is_looked_at_but_not_one_whose_addresses_changed(atte
     assert soon(attention, 1.0).networks == {BLUE}
 
 
-def test_a_deleted_network_leaves_something_and_its_vms_are_told(attention: WorkQueue) -> None:
+def test_deleted_network_queues_orphans_and_its_vms(attention: WorkQueue) -> None:
     attention.mark_known([network(BLUE), network(GREEN)], NETWORKWIZARD.kind)
     attention.mark_known([vm(WEB, "blue"), vm(DB, "green")], VM.kind)
     add_event(attention, network(BLUE), deleted=True)
     assert soon(attention) == SyncScope(None, frozenset(), frozenset({WEB}), include_orphans=True, restart=True)
 
 
-def test_what_a_new_list_lacks_was_deleted_meanwhile(attention: WorkQueue) -> None:
+def test_object_missing_from_a_new_list_counts_as_deleted(attention: WorkQueue) -> None:
     attention.mark_known([network(BLUE), network(GREEN)], NETWORKWIZARD.kind)
     attention.add_event(ObjectsListed(NETWORKWIZARD, (network(GREEN),)), 0.0)
     assert soon(attention).include_orphans
@@ -136,7 +136,7 @@ def test_what_a_new_list_lacks_was_deleted_meanwhile(attention: WorkQueue) -> No
     assert soon(attention, 1.0).networks == {BLUE}
 
 
-def test_who_failed_is_tried_again_later_each_time(attention: WorkQueue) -> None:
+def test_failed_vm_is_retried_with_backoff(attention: WorkQueue) -> None:
     attention.mark_known([vm(WEB, "blue")], VM.kind)
     now, waited = 0.0, []
     for _ in range(8):
@@ -154,7 +154,7 @@ def test_who_failed_is_tried_again_later_each_time(attention: WorkQueue) -> None
     assert max(waited) <= MAX_RETRY_DELAY
 
 
-def test_who_was_helped_is_not_tried_again(attention: WorkQueue) -> None:
+def test_successful_vm_is_not_retried(attention: WorkQueue) -> None:
     attention.mark_known([vm(WEB, "blue")], VM.kind)
     failing(attention, vms=(WEB,))
     failing(attention)
@@ -162,7 +162,7 @@ def test_who_was_helped_is_not_tried_again(attention: WorkQueue) -> None:
 
 
 @pytest.mark.parametrize("what", ["made", "freed", "changed"])
-def test_who_failed_is_tried_at_once_when_its_network_changes(attention: WorkQueue, what: str) -> None:
+def test_failed_vm_is_retried_at_once_when_its_network_changes(attention: WorkQueue, what: str) -> None:
     attention.mark_known([] if what == "made" else [network(BLUE, "10.0.0.1")], NETWORKWIZARD.kind)
     attention.mark_known([vm(WEB, "blue"), vm(DB, "green")], VM.kind)
     failing(attention, vms=(WEB, DB))
@@ -170,21 +170,21 @@ def test_who_failed_is_tried_at_once_when_its_network_changes(attention: WorkQue
     assert soon(attention).vms == {WEB}
 
 
-def test_who_failed_is_tried_when_its_network_works_again(attention: WorkQueue) -> None:
+def test_failed_vm_is_retried_when_its_network_recovers(attention: WorkQueue) -> None:
     attention.mark_known([vm(WEB, "blue")], VM.kind)
     failing(attention, vms=(WEB,), networks=(BLUE,))
     failing(attention, vms=(WEB,))
     assert soon(attention).vms == {WEB}
 
 
-def test_a_network_in_the_way_of_another_that_goes_lets_that_be_tried(attention: WorkQueue) -> None:
+def test_deleted_network_retries_a_conflicting_one(attention: WorkQueue) -> None:
     attention.mark_known([network(BLUE), network(GREEN)], NETWORKWIZARD.kind)
     failing(attention, networks=(GREEN,))
     add_event(attention, network(BLUE), deleted=True)
     assert soon(attention).networks == {GREEN}
 
 
-def test_a_vm_that_another_run_restarts_is_looked_at_a_little_later(attention: WorkQueue) -> None:
+def test_vm_restarted_by_another_run_is_deferred(attention: WorkQueue) -> None:
     report = SyncReport(WHOLE, SyncPlan(deferred=frozenset({WEB})))
     attention.finish(WHOLE, report, 0.0)
     assert attention.pop_due(DEFERRED_SECONDS - 0.1) is None
@@ -193,21 +193,21 @@ def test_a_vm_that_another_run_restarts_is_looked_at_a_little_later(attention: W
     assert scope.vms == {WEB}
 
 
-def test_a_vm_that_is_gone_is_tried_no_more(attention: WorkQueue) -> None:
+def test_deleted_vm_is_not_retried(attention: WorkQueue) -> None:
     attention.mark_known([vm(WEB, "blue")], VM.kind)
     failing(attention, vms=(WEB,))
     add_event(attention, vm(WEB, "blue"), deleted=True)
     assert attention.seconds_until_due(0.0) > MAX_RETRY_DELAY
 
 
-def test_everything_is_looked_at_now_and_then(attention: WorkQueue) -> None:
+def test_full_sync_is_periodic(attention: WorkQueue) -> None:
     assert attention.pop_due(FULL_SYNC_SECONDS - 1) is None
     assert attention.pop_due(FULL_SYNC_SECONDS) == WHOLE
     assert attention.pop_due(FULL_SYNC_SECONDS + 1) is None
 
 
 @pytest.mark.parametrize("whole", [True, False])
-def test_a_pass_that_could_not_be_made_is_made_up_for(attention: WorkQueue, whole: bool) -> None:
+def test_failed_sync_is_requeued(attention: WorkQueue, whole: bool) -> None:
     add_event(attention, vm(WEB, "blue"))
     scope = WHOLE if whole else soon(attention)
     attention.requeue(scope, 1.0, 7.0)

@@ -27,7 +27,7 @@ SO_FAR = (
         ("", "error: the change may or may not have been made", {"VirtualMachine web-1": "2"}),
     ],
 )  # fmt: skip
-def test_what_was_changed_and_told_is_right(out: str, err: str, changes: dict[str, str]) -> None:
+def test_check_reported_accepts_reported_changes(out: str, err: str, changes: dict[str, str]) -> None:
     check_reported(failed(out, err), BEFORE, changed(changes))
 
 
@@ -44,7 +44,7 @@ def test_what_was_changed_and_told_is_right(out: str, err: str, changes: dict[st
         (ATTACHED, "error: no answer", {"NetworkWizard red": "1"}),
     ],
 )  # fmt: skip
-def test_what_was_changed_and_not_told_is_found(out: str, err: str, changes: dict[str, str]) -> None:
+def test_check_reported_finds_unreported_changes(out: str, err: str, changes: dict[str, str]) -> None:
     with pytest.raises(AssertionError, match="does not tell what it has done"):
         check_reported(failed(out, err), BEFORE, changed(changes))
 

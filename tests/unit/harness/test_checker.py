@@ -90,12 +90,12 @@ def sound() -> RawState:
     return RawState([blue, big], [shard], [web, db, idle], ipam_blocks=[*calico], ipam_handles=handles)
 
 
-def test_nothing_is_found_where_all_is_well(sound: RawState) -> None:
+def test_checker_finds_nothing_in_a_consistent_state(sound: RawState) -> None:
     assert violations(sound, {"prod"}, settled=True) == []
 
 
 @pytest.mark.parametrize("cidr", ["203.0.113.0/29", "203.0.112.0/22"])
-def test_a_public_network_may_hold_addresses_outside_its_cidr(sound: RawState, cidr: str) -> None:
+def test_checker_accepts_public_addresses_outside_the_cidr(sound: RawState, cidr: str) -> None:
     pub, asking = public(cidr=cidr), machine("asking")
     asking["metadata"]["annotations"] = {"plumber.k8s.pf9.io/publicIP": "1.2.3.4"}
     hold(pub, "1.2.3.4", record(asking))
@@ -253,7 +253,7 @@ VIOLATIONS: dict[str, tuple[str, Harm]] = {
 
 
 @pytest.mark.parametrize("what", VIOLATIONS)
-def test_it_finds_that(sound: RawState, what: str) -> None:
+def test_checker_finds_each_violation(sound: RawState, what: str) -> None:
     begins, harm = VIOLATIONS[what]
     seen = deepcopy(sound)
     harm(seen)
@@ -262,7 +262,7 @@ def test_it_finds_that(sound: RawState, what: str) -> None:
 
 
 @pytest.mark.parametrize("what", VIOLATIONS)
-def test_what_other_namespaces_do_is_not_judged(sound: RawState, what: str) -> None:
+def test_checker_ignores_other_namespaces(sound: RawState, what: str) -> None:
     _, harm = VIOLATIONS[what]
     harm(sound)
     assert violations(sound, {"another"}, settled=True) == []
@@ -287,7 +287,7 @@ def plugged() -> RawState:
     return RawState([lab], [], [web], others={CONFIGMAPS: [config]})
 
 
-def test_nothing_is_found_where_all_is_well_on_a_layer_2_network(plugged: RawState) -> None:
+def test_checker_finds_nothing_in_a_consistent_layer2_network(plugged: RawState) -> None:
     assert violations(plugged, {"prod"}, settled=True) == []
 
 
@@ -301,7 +301,7 @@ def test_nothing_is_found_where_all_is_well_on_a_layer_2_network(plugged: RawSta
         (lambda s: interfaces_of(s.vms[0]).clear(), "I5 prod/lab: 10.9.0.5 is held for prod/web, which does not carry"),
     ],
 )
-def test_on_a_layer_2_network_it_finds_that(plugged: RawState, harm: Harm, begins: str) -> None:
+def test_checker_finds_each_violation_on_a_layer2_network(plugged: RawState, harm: Harm, begins: str) -> None:
     harm(plugged)
     found = violations(plugged, {"prod"}, settled=True)
     assert any(sentence.startswith(begins) for sentence in found), found
@@ -338,7 +338,7 @@ def elastic() -> RawState:
 NETWORKS_OF_ELASTIC = (("pub", ""), ("far", ""), ("wide", "8.8.8.0/24"))
 
 
-def test_nothing_is_found_where_all_is_well_on_networks_without_a_cidr(elastic: RawState) -> None:
+def test_checker_finds_nothing_in_consistent_networks_without_a_cidr(elastic: RawState) -> None:
     assert violations(elastic, {"prod"}, settled=True) == []
 
 
@@ -377,27 +377,27 @@ def test_nothing_is_found_where_all_is_well_on_networks_without_a_cidr(elastic: 
         (lambda s: s.others[SERVICES].pop(), "I5 prod/pub: 1.2.3.5 is held for prod/db, which does not carry it"),
     ],
 )
-def test_on_networks_without_a_cidr_it_finds_that(elastic: RawState, harm: Harm, begins: str) -> None:
+def test_checker_finds_each_violation_on_networks_without_a_cidr(elastic: RawState, harm: Harm, begins: str) -> None:
     harm(elastic)
     found = violations(elastic, {"prod"}, settled=True)
     assert any(sentence.startswith(begins) for sentence in found), found
     assert [line for line in violations(elastic, {"another"}, settled=True) if "x/far" not in line] == []
 
 
-def test_of_two_networks_at_the_same_moment_one_may_have_to_take_its_record_back(elastic: RawState) -> None:
+def test_checker_accepts_a_duplicate_address_until_settled(elastic: RawState) -> None:
     hold(elastic.networks[1], "1.2.3.4", {"kind": "Reservation", "namespace": "prod"})
     elastic.others[SERVICES].clear()
     elastic.vms.clear()
     assert [sentence for sentence in violations(elastic, {"prod"}) if sentence.startswith("I1")] == []
 
 
-def test_a_vm_that_changed_while_the_ledger_was_read_is_not_judged(sound: RawState) -> None:
+def test_checker_ignores_vms_changed_during_the_read(sound: RawState) -> None:
     seen = replace(sound, vms=[*sound.vms, machine("late", "10.9.0.9")], steady={"uid-of-web", "uid-of-db"})
     assert violations(seen, {"prod"}) == []
     assert violations(replace(seen, steady=None), {"prod"}) != []
 
 
-def test_the_ends_of_a_31_and_a_127_may_be_held() -> None:
+def test_checker_accepts_both_addresses_of_a_slash_31_and_127() -> None:
     for cidr, ends in (("10.1.0.0/31", ("10.1.0.0", "10.1.0.1")), ("fd00::/127", ("fd00::", "fd00::1"))):
         pair = network(cidr=cidr)
         for end in ends:
@@ -405,7 +405,7 @@ def test_the_ends_of_a_31_and_a_127_may_be_held() -> None:
         assert violations(RawState([pair]), {"prod"}) == []
 
 
-def test_the_last_address_of_an_ipv6_network_may_be_held_and_the_first_may_not() -> None:
+def test_checker_accepts_the_last_ipv6_address_and_not_the_first() -> None:
     six = network(cidr="fd00::/120")
     hold(six, "fd00::ff", {"kind": "Reservation"})
     assert violations(RawState([six]), {"prod"}) == []

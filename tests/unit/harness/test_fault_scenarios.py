@@ -25,7 +25,7 @@ ELSEWHERE = {"uninstall"}
 """Commands that change the whole cluster: test_faults_installing.py."""
 
 
-def test_every_command_has_a_course() -> None:
+def test_every_command_has_a_scenario() -> None:
     known = commands()
     assert known.issuperset({"install", "network create", "ips import", "sync"}), "the table is read wrongly"
     with_a_course = {scenario.name for scenario in SCENARIOS.values()}
@@ -35,7 +35,7 @@ def test_every_command_has_a_course() -> None:
     assert known >= NO_CLUSTER | ELSEWHERE
 
 
-def test_what_goes_wrong_follows_from_the_seed_and_not_from_the_order() -> None:
+def test_faults_depend_on_the_seed_and_not_on_the_order() -> None:
     requests = [f"{verb} /{number}" for number in range(40) for verb in ("GET", "PATCH", "POST")] * 3
     schedules = [FaultSchedule("course 7", 0.3, 0.1) for _ in range(2)]
     choose = []
@@ -60,7 +60,7 @@ def test_every_fault_is_of_one_class() -> None:
         assert sorted(fault for of_one in classes for fault in of_one) == sorted(faults)
 
 
-def test_one_fault_meets_the_first_times_of_one_request() -> None:
+def test_one_fault_affects_the_first_times_of_one_request() -> None:
     schedule = OneFault("PATCH /a", "lost", 2)
     counts = Counter(schedule.of(request)[0] for request in ["PATCH /a", "PATCH /b", "PATCH /a", "PATCH /a", "GET /a"])
     assert counts == {"lost": 2, "": 3}
@@ -68,13 +68,13 @@ def test_one_fault_meets_the_first_times_of_one_request() -> None:
     assert set(READ_FAULTS).issubset(WRITE_FAULTS)
 
 
-def test_after_so_many_writes_nothing_passes() -> None:
+def test_cut_off_blocks_everything_after_the_writes() -> None:
     schedule = CutOff(1)
     requests = ("GET /a", "PATCH /a", "GET /a", "POST /b", "GET /a", "PATCH /a")
     assert [schedule.of(request)[0] for request in requests] == ["", "", "", "lost", "lost", "lost"]
 
 
-def test_a_process_is_killed_at_one_of_the_writes_that_count() -> None:
+def test_kill_happens_at_the_given_matching_write() -> None:
     killed: list[int] = []
     requests = ["GET /a/b", "PATCH /b", "PATCH /a/b", f"{REVIEW} patch a", "POST /a/c", "GET /a/b", "PATCH /b"]
     for done, fault in ((False, "lost"), (True, "done-cut")):
@@ -88,12 +88,12 @@ def test_a_process_is_killed_at_one_of_the_writes_that_count() -> None:
     assert len(killed) == 2
 
 
-def test_what_is_tried_out_is_spread_from_the_first_to_the_last() -> None:
+def test_spread_includes_the_first_and_the_last() -> None:
     assert [spread(count, 3) for count in (0, 1, 2, 3, 8)] == [[], [0], [0, 1], [0, 1, 2], [0, 3, 7]]
     assert spread(4, 1000) == [0, 1, 2, 3]
 
 
-def test_a_permission_review_is_a_read() -> None:
+def test_permission_review_is_a_read() -> None:
     schedule = FaultSchedule("course 7", write=1.0)
     assert [schedule.of(request)[0] for request in (f"{REVIEW} patch virtualmachines", "GET /a")] == ["", ""]
     assert schedule.of("POST /a")[0]

@@ -99,14 +99,14 @@ CLUSTERS = "clusters: [{name: c, cluster: {server: 'https://127.0.0.1:1'}}]\n"
         ),
     ],
 )
-def test_a_kubeconfig_that_is_broken(yoshi: Yoshi, tmp_path: Path, text: str, trouble: str, way_out: str) -> None:
+def test_invalid_kubeconfig_is_reported(yoshi: Yoshi, tmp_path: Path, text: str, trouble: str, way_out: str) -> None:
     file = tmp_path / "config"
     file.write_text(text)
     ran = yoshi(f"--kubeconfig={file}", *LIST)
     check_message(ran, 1, trouble.replace("{file}", str(file)), way_out)
 
 
-def test_a_kubeconfig_that_is_not_there(yoshi: Yoshi) -> None:
+def test_missing_kubeconfig_is_reported(yoshi: Yoshi) -> None:
     check_message(
         yoshi("--kubeconfig=/none/config", *LIST),
         1,
@@ -128,7 +128,7 @@ def test_a_kubeconfig_that_is_not_there(yoshi: Yoshi) -> None:
     ],
 )
 @pytest.mark.parametrize("words", [LIST, CREATE])
-def test_a_server_that_cannot_be_reached_is_given_up_soon(
+def test_unreachable_server_is_reported_within_the_timeout(
     yoshi: Yoshi, tmp_path: Path, scheme: str, port: Callable[[], Any], trouble: str, words: tuple[str, ...]
 ) -> None:
     with port() as number:
@@ -138,7 +138,7 @@ def test_a_server_that_cannot_be_reached_is_given_up_soon(
     assert ran.seconds < LONGEST_SECONDS
 
 
-def test_a_server_that_takes_the_request_and_never_answers_is_given_up_when_asked(yoshi: Yoshi, tmp_path: Path) -> None:
+def test_silent_server_is_reported_after_the_request_timeout(yoshi: Yoshi, tmp_path: Path) -> None:
     with deaf_port() as port:
         file = write_kubeconfig(tmp_path / "config", f"http://127.0.0.1:{port}")
         ran = yoshi(f"--kubeconfig={file}", "--request-timeout=1s", *LIST)
@@ -174,7 +174,7 @@ def test_a_server_that_takes_the_request_and_never_answers_is_given_up_when_aske
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("words", [LIST, CREATE], ids=["list", "create"])
-def test_a_server_that_answers_wrongly(
+def test_invalid_response_is_reported(
     yoshi: Yoshi, tmp_path: Path, behaviour: Behaviour, trouble: str, way_out: str, words: tuple[str, ...]
 ) -> None:
     with fault_server() as server:

@@ -51,7 +51,7 @@ def names(objects: object) -> list[str]:
     ],
 )
 @pytest.mark.parametrize("dry_run", [False, True])
-def test_a_write_says_who_writes_and_whether_it_is_only_a_trial(
+def test_write_has_field_manager_and_dry_run_parameters(
     api: Api, server: FaultServer, method, arguments, options, verb, path, content_type, query, dry_run
 ) -> None:
     server.then(says(200, BODY))
@@ -65,7 +65,7 @@ def test_a_write_says_who_writes_and_whether_it_is_only_a_trial(
     assert request.body == arguments[1]
 
 
-def test_a_deletion_bears_its_preconditions(api: Api, server: FaultServer) -> None:
+def test_delete_sends_its_preconditions(api: Api, server: FaultServer) -> None:
     server.then(says(200, {}))
     api.delete(THING, uid="u", resource_version="5", dry_run=True)
     assert server.requests[0].body["dryRun"] == ["All"]
@@ -73,7 +73,7 @@ def test_a_deletion_bears_its_preconditions(api: Api, server: FaultServer) -> No
     assert server.requests[0].body["propagationPolicy"] == "Background"
 
 
-def test_a_call_tells_of_a_trial_in_its_body_as_well(api: Api, server: FaultServer) -> None:
+def test_subresource_call_sends_dry_run_in_its_body(api: Api, server: FaultServer) -> None:
     server.then(says(202))
     api.call(CALLS.ref("web", "prod"), "restart", {"gracePeriodSeconds": 3}, dry_run=True)
     request = server.requests[0]
@@ -83,7 +83,7 @@ def test_a_call_tells_of_a_trial_in_its_body_as_well(api: Api, server: FaultServ
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../secrets/x", "a%2fb"])
-def test_a_name_that_would_lead_elsewhere_is_never_sent(api: Api, server: FaultServer, name: str) -> None:
+def test_invalid_name_is_never_sent(api: Api, server: FaultServer, name: str) -> None:
     with pytest.raises(UsageError):
         api.get(THINGS.ref(name, "prod"))
     if name:
@@ -92,14 +92,14 @@ def test_a_name_that_would_lead_elsewhere_is_never_sent(api: Api, server: FaultS
     assert not server.requests
 
 
-def test_odd_but_lawful_names_are_escaped(api: Api, server: FaultServer) -> None:
+def test_special_characters_in_names_are_escaped(api: Api, server: FaultServer) -> None:
     server.then(says(200, {}))
     roles = Resource("rbac.authorization.k8s.io", "v1", "clusterroles", "ClusterRole", namespaced=False)
     api.get(roles.ref("system:x y?"))
     assert server.requests[0].path.endswith("/clusterroles/system:x%20y%3F")
 
 
-def test_a_list_is_read_in_pages_and_its_items_are_whole_objects(api: Api, server: FaultServer) -> None:
+def test_list_reads_pages_and_completes_its_items(api: Api, server: FaultServer) -> None:
     server.then(says(200, page("a", "b", more="next/1")), says(200, page("c")))
     listing = api.listing(THINGS, "prod", label_selector="x in (1,2)")
     assert names(listing.items) == ["a", "b", "c"]
@@ -110,7 +110,7 @@ def test_a_list_is_read_in_pages_and_its_items_are_whole_objects(api: Api, serve
     assert queries[1] == {**queries[0], "continue": ["next/1"]}
 
 
-def test_a_list_that_expires_between_pages_is_read_again_whole(api: Api, server: FaultServer) -> None:
+def test_list_expired_between_pages_is_restarted(api: Api, server: FaultServer) -> None:
     server.then(
         says(200, page("a", "gone", more="next")),
         refuses(410, "Expired", "The provided continue parameter is too old"),
@@ -122,24 +122,24 @@ def test_a_list_that_expires_between_pages_is_read_again_whole(api: Api, server:
     assert "limit" not in server.requests[-1].path
 
 
-def test_a_list_that_expires_for_ever_is_told(api: Api, server: FaultServer) -> None:
+def test_list_that_always_expires_is_an_error(api: Api, server: FaultServer) -> None:
     server.then(refuses(410, "Expired", "too old"))
     with pytest.raises(ExpiredError):
         api.list(THINGS)
 
 
-def test_an_answer_that_is_no_list_is_told(api: Api, server: FaultServer) -> None:
+def test_response_that_is_no_list_is_an_error(api: Api, server: FaultServer) -> None:
     server.then(says(200, {"login": "here"}))
     with pytest.raises(ServerError):
         api.list(THINGS)
 
 
-def test_a_list_without_items_is_empty(api: Api, server: FaultServer) -> None:
+def test_list_without_items_is_empty(api: Api, server: FaultServer) -> None:
     server.then(says(200, {"kind": "ThingList", "metadata": {}, "items": None}))
     assert api.list(THINGS) == ()
 
 
-def test_a_watch_gives_events_as_they_come_and_ends_with_the_server(api: Api, server: FaultServer) -> None:
+def test_watch_yields_events_until_the_server_ends_it(api: Api, server: FaultServer) -> None:
     events = [{"type": "ADDED", "object": item("a")}, {"type": "BOOKMARK", "object": item("")}]
     server.then(streams(*events))
     got = list(api.watch(THINGS, "prod", resource_version="5", timeout_seconds=9))
@@ -160,13 +160,13 @@ def test_a_watch_gives_events_as_they_come_and_ends_with_the_server(api: Api, se
         streams({"type": "ERROR", "object": status_body(410, "Expired", "too old resource version: 1 (205)")}),
     ],
 )
-def test_a_watch_that_begins_too_far_back_is_expired(api: Api, server: FaultServer, fault) -> None:
+def test_watch_from_an_old_resource_version_is_expired(api: Api, server: FaultServer, fault) -> None:
     server.then(fault)
     with pytest.raises(ExpiredError):
         list(api.watch(THINGS))
 
 
-def test_a_watch_that_is_cut_gives_what_came_and_then_says_so(api: Api, server: FaultServer) -> None:
+def test_interrupted_watch_yields_its_events_and_raises(api: Api, server: FaultServer) -> None:
     server.then(streams({"type": "ADDED", "object": item("a")}, then=cuts))
     got = []
     with pytest.raises(UnreachableError):
@@ -175,13 +175,13 @@ def test_a_watch_that_is_cut_gives_what_came_and_then_says_so(api: Api, server: 
     assert [kind for kind, _ in got] == ["ADDED"]
 
 
-def test_a_watch_that_gives_rubbish_is_told(api: Api, server: FaultServer) -> None:
+def test_watch_with_invalid_data_is_an_error(api: Api, server: FaultServer) -> None:
     server.then(streams("<html>"))
     with pytest.raises(ServerError):
         list(api.watch(THINGS))
 
 
-def test_an_error_of_whoever_takes_the_events_stays_his_own(api: Api, server: FaultServer) -> None:
+def test_error_of_the_event_consumer_is_not_converted(api: Api, server: FaultServer) -> None:
     server.then(streams({"type": "ADDED", "object": item("a")}))
     with pytest.raises(OSError, match="mine"):
         for _ in api.watch(THINGS):
@@ -208,7 +208,7 @@ def log() -> Iterator[io.StringIO]:
         (9, True, True, True, True),
     ],
 )
-def test_more_is_shown_with_each_level(
+def test_request_log_grows_with_verbosity(
     api: Api, server: FaultServer, log: io.StringIO, verbosity, line, headers, body, whole
 ) -> None:
     request_log.enable_request_log(verbosity, log)
@@ -220,7 +220,7 @@ def test_more_is_shown_with_each_level(
     assert "session" not in text
 
 
-def test_no_credential_and_no_secret_is_ever_shown(api: Api, server: FaultServer, log: io.StringIO) -> None:
+def test_request_log_has_no_credentials_and_secrets(api: Api, server: FaultServer, log: io.StringIO) -> None:
     request_log.enable_request_log(9, log)
     server.then(says(200, {"data": {"password": "aGlkZGVu"}}))
     api.connection._loaded.configuration.api_key["authorization"] = "Bearer hidden"
@@ -233,7 +233,7 @@ def test_no_credential_and_no_secret_is_ever_shown(api: Api, server: FaultServer
     assert "bytes masked" in log.getvalue()
 
 
-def test_what_was_not_answered_is_shown_too(api: Api, server: FaultServer, log: io.StringIO) -> None:
+def test_request_log_has_unanswered_requests(api: Api, server: FaultServer, log: io.StringIO) -> None:
     request_log.enable_request_log(6, log)
     server.then(cuts)
     with pytest.raises(UnreachableError):

@@ -24,7 +24,7 @@ SHARE = 2
 
 
 @pytest.mark.parametrize(("under_way", "wanted"), [(16, [8, 4, 2, 1, 1]), (6, [3, 1.5, 1, 1]), (1, [1])])
-def test_half_as_many_after_each_refusal_and_at_least_one(under_way: int, wanted: list[float]) -> None:
+def test_limit_is_halved_by_each_refusal_down_to_one(under_way: int, wanted: list[float]) -> None:
     """Half of those that were under way, where fewer were than might have been."""
     crowd = ConcurrencyLimiter()
     requests = [ExitStack() for _ in range(under_way)]
@@ -38,7 +38,7 @@ def test_half_as_many_after_each_refusal_and_at_least_one(under_way: int, wanted
     assert limits == wanted
 
 
-def test_one_more_after_each_round_of_good_answers_until_there_is_no_bound() -> None:
+def test_limit_grows_by_one_per_successful_round() -> None:
     crowd = ConcurrencyLimiter()
     crowd.decrease()
     for _ in range(4):
@@ -49,7 +49,7 @@ def test_one_more_after_each_round_of_good_answers_until_there_is_no_bound() -> 
     assert crowd.limit >= NO_LIMIT
 
 
-def test_who_waits_goes_on_when_another_is_done() -> None:
+def test_waiting_request_continues_when_another_ends() -> None:
     crowd = ConcurrencyLimiter()
     crowd.decrease()
     inside = threading.Barrier(2, timeout=10)
@@ -78,7 +78,7 @@ def test_who_waits_goes_on_when_another_is_done() -> None:
         list(pool.map(both, range(2)))
 
 
-def test_a_server_that_takes_two_at_once_is_soon_asked_for_two(server: FaultServer, clock: FakeClock) -> None:
+def test_limit_converges_to_the_server_limit(server: FaultServer, clock: FakeClock) -> None:
     """16 threads and 200 requests: were they not held back, they would be refused again and again."""
     connection = Connection.open(ConnectionOptions(server=server.url, request_timeout=60.0))
     api = Api(connection, clock=clock)

@@ -110,9 +110,7 @@ def tls_url(certificate: Path) -> Iterator[str]:
     thread.join()
 
 
-def test_a_server_that_does_not_take_the_connection_is_given_up_in_time(
-    full: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_connect_timeout_is_enforced(full: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection_module, "CONNECT_SECONDS", 0.3)
     start = time.monotonic()
     with pytest.raises(RequestNotSentError, match="no answer in time") as caught:
@@ -121,7 +119,7 @@ def test_a_server_that_does_not_take_the_connection_is_given_up_in_time(
     assert full in str(caught.value)
 
 
-def test_a_server_that_says_nothing_in_tls_is_given_up_in_time(silent: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tls_handshake_timeout_is_enforced(silent: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection_module, "CONNECT_SECONDS", 0.3)
     start = time.monotonic()
     with pytest.raises(ClusterError):
@@ -129,7 +127,7 @@ def test_a_server_that_says_nothing_in_tls_is_given_up_in_time(silent: str, monk
     assert time.monotonic() - start < LATE_SECONDS
 
 
-def test_a_name_that_does_not_exist_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unknown_host_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     def unknown(*args: object, **kwargs: object) -> object:
         raise socket.gaierror(-2, "Name or service not known")
 
@@ -138,18 +136,18 @@ def test_a_name_that_does_not_exist_is_named(monkeypatch: pytest.MonkeyPatch) ->
         version("https://api.example")
 
 
-def test_a_certificate_that_is_not_trusted_is_told_as_such(tls_url: str) -> None:
+def test_untrusted_certificate_is_reported(tls_url: str) -> None:
     with pytest.raises(RequestNotSentError, match="certificate") as caught:
         version(tls_url)
     assert "certificate-authority" in caught.value.hint
     assert len(str(caught.value).splitlines()) <= 5
 
 
-def test_a_certificate_authority_by_flag_is_trusted(tls_url: str, certificate: Path) -> None:
+def test_certificate_authority_flag_is_trusted(tls_url: str, certificate: Path) -> None:
     assert version(tls_url, certificate_authority=str(certificate)) == {}
 
 
-def test_broken_certificates_in_the_kubeconfig_are_told(tls_url: str, tmp_path: Path) -> None:
+def test_invalid_certificates_in_the_kubeconfig_are_reported(tls_url: str, tmp_path: Path) -> None:
     broken = tmp_path / "broken.pem"
     broken.write_text("no PEM at all")
     with pytest.raises(RequestNotSentError, match="certificate"):
@@ -159,24 +157,24 @@ def test_broken_certificates_in_the_kubeconfig_are_told(tls_url: str, tmp_path: 
     assert "client-certificate" in str(caught.value)
 
 
-def test_a_certificate_for_another_name_is_told_as_such(tls_url: str, certificate: Path) -> None:
+def test_certificate_for_another_name_is_reported(tls_url: str, certificate: Path) -> None:
     url = tls_url.replace("127.0.0.1", "localhost")
     with pytest.raises(RequestNotSentError, match="localhost"):
         version(url, certificate_authority=str(certificate))
     assert version(url, certificate_authority=str(certificate), tls_server_name="127.0.0.1") == {}
 
 
-def test_not_verifying_is_silent_when_told_so(tls_url: str) -> None:
+def test_insecure_skip_tls_verify_prints_no_warning(tls_url: str) -> None:
     assert version(tls_url, insecure_skip_tls_verify=True) == {}
 
 
-def test_tls_to_a_server_that_speaks_none_is_told(server: FaultServer) -> None:
+def test_https_to_a_plain_http_server_is_reported(server: FaultServer) -> None:
     server.then(says(200, {}))
     with pytest.raises(UnreachableError, match="TLS"):
         version(server.url.replace("http://", "https://"))
 
 
-def test_a_proxy_that_is_not_there_is_told_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreachable_proxy_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{nobody.getsockname()[1]}")
@@ -185,7 +183,7 @@ def test_a_proxy_that_is_not_there_is_told_as_such(monkeypatch: pytest.MonkeyPat
     assert "HTTPS_PROXY" in caught.value.hint
 
 
-def test_no_limit_and_a_limit_of_ones_own_are_kept(server: FaultServer) -> None:
+def test_request_timeout_sets_the_read_timeout(server: FaultServer) -> None:
     assert Connection.open(ConnectionOptions(server=server.url, request_timeout=0.0)).read_seconds is None
     assert Connection.open(ConnectionOptions(server=server.url)).read_seconds == connection_module.READ_SECONDS
     server.then(hangs(60))

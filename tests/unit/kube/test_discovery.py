@@ -86,23 +86,23 @@ def test_discovery_takes_one_request_and_lists_the_preferred_version_first(api: 
     assert Resource("metallb.io", "v1beta3", "bgppeers", "BGPPeer") not in served
 
 
-def test_a_resource_that_has_only_subresources_is_known(api: Api, modern: FaultServer) -> None:
+def test_discovery_includes_resources_with_only_subresources(api: Api, modern: FaultServer) -> None:
     assert discover(api).resources["virtualmachines.subresources.kubevirt.io"].kind == "VirtualMachine"
 
 
-def test_an_aggregated_api_that_does_not_answer_is_broken_and_not_absent(api: Api, modern: FaultServer) -> None:
+def test_unavailable_aggregated_api_is_unavailable_and_not_absent(api: Api, modern: FaultServer) -> None:
     served = discover(api)
     assert "projectcalico.org" in served.versions
     assert "APIService v3.projectcalico.org" in served.unavailable["projectcalico.org"]
 
 
-def test_the_reason_is_read_from_the_apiservice_where_that_is_allowed(api: Api, modern: FaultServer) -> None:
+def test_reason_is_read_from_the_apiservice_if_allowed(api: Api, modern: FaultServer) -> None:
     condition = {"type": "Available", "status": "False", "message": "service/calico-api is not present"}
     modern.by_path[APISERVICE] = says(200, {"status": {"conditions": [condition]}})
     assert "service/calico-api is not present" in discover(api).unavailable["projectcalico.org"]
 
 
-def test_an_old_server_is_asked_version_by_version(api: Api, old: FaultServer) -> None:
+def test_old_server_is_queried_version_by_version(api: Api, old: FaultServer) -> None:
     served = discover(api)
     assert served.resources["ippools.crd.projectcalico.org"].version == "v2"
     assert served.versions["crd.projectcalico.org"] == ("v2", "v1")
@@ -111,7 +111,7 @@ def test_an_old_server_is_asked_version_by_version(api: Api, old: FaultServer) -
     assert set(served.unavailable) == {"projectcalico.org"}
 
 
-def test_not_being_let_in_is_no_empty_cluster(api: Api, server: FaultServer) -> None:
+def test_unauthorized_discovery_is_an_error(api: Api, server: FaultServer) -> None:
     server.then(refuses(401, "Unauthorized", "Unauthorized"))
     with pytest.raises(UnauthorizedError):
         discover(api)

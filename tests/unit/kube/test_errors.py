@@ -79,7 +79,7 @@ def told(
         ),
     ],
 )
-def test_an_answer_becomes_the_error_of_its_meaning(status, reason, message, details, kind) -> None:
+def test_response_is_mapped_to_its_error_class(status, reason, message, details, kind) -> None:
     error = told(status, reason, message, details)
     assert type(error) is kind
     assert (error.status, error.reason, error.ref) == (status, reason, GET.ref)
@@ -97,7 +97,7 @@ def test_an_answer_becomes_the_error_of_its_meaning(status, reason, message, det
         ),
     ],
 )
-def test_an_object_that_is_too_large_is_refused_for_good(status: int, reason: str, message: str) -> None:
+def test_too_large_object_is_an_invalid_error(status: int, reason: str, message: str) -> None:
     error = told(status, reason, message, asked=RequestInfo("patch", WIZARDS, "blue", "prod", "status"))
     assert type(error) is errors.InvalidError
     assert error.message == (
@@ -106,7 +106,7 @@ def test_an_object_that_is_too_large_is_refused_for_good(status: int, reason: st
     assert error.hint == "etcd holds at most 1.5 MiB in one object: use another network for more addresses."
 
 
-def test_a_proxy_may_refuse_a_large_request_without_a_status() -> None:
+def test_too_large_request_refused_by_a_proxy_is_an_invalid_error() -> None:
     error = error_from_response(413, b"", RequestInfo("patch", WIZARDS, "blue", "prod"), SERVER)
     assert type(error) is errors.InvalidError
     assert "would be too large (HTTP 413)" in error.message
@@ -114,7 +114,7 @@ def test_a_proxy_may_refuse_a_large_request_without_a_status() -> None:
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 410, 422, 429, 500, 502, 503, 504])
 @pytest.mark.parametrize("body", [b"", b"<html><title>Bad Gateway</title>" + b"<p>x" * 9000, b"\xff\xfe\x00" * 500])
-def test_any_answer_is_told_in_five_short_lines_at_most(status: int, body: bytes) -> None:
+def test_any_response_is_reported_in_at_most_five_lines(status: int, body: bytes) -> None:
     for asked in (GET, RequestInfo("list", POOLS), RequestInfo("get", path="/version")):
         text = str(error_from_response(status, body, asked, SERVER))
         assert len(text.splitlines()) <= 5
@@ -123,19 +123,19 @@ def test_any_answer_is_told_in_five_short_lines_at_most(status: int, body: bytes
         assert text.isprintable() or "\n" in text
 
 
-def test_a_web_page_is_told_by_its_title() -> None:
+def test_html_response_is_reported_by_its_title() -> None:
     error = error_from_response(502, b"<!DOCTYPE html><html><title>502 Bad\nGateway</title></html>", GET, SERVER)
     assert "502 Bad Gateway" in error.message
     assert SERVER in error.message
     assert "proxy" in error.hint
 
 
-def test_a_pages_long_webhook_text_is_cut() -> None:
+def test_long_webhook_message_is_truncated() -> None:
     error = told(422, "Invalid", 'admission webhook "x" denied the request: ' + "because\n" * 5000)
     assert len(error.message) < 450
 
 
-def test_forbidden_names_user_verb_resource_namespace_and_who_can_help() -> None:
+def test_forbidden_names_user_verb_resource_and_namespace() -> None:
     message = (
         'networkwizards.plumber.k8s.pf9.io is forbidden: User "bob" cannot list resource "networkwizards" in API group '
         '"plumber.k8s.pf9.io" in the namespace "prod"'
@@ -157,11 +157,11 @@ def test_forbidden_names_user_verb_resource_namespace_and_who_can_help() -> None
         (RequestInfo("delete", PODS, "web", "prod"), "delete pods in namespace prod."),
     ],
 )
-def test_forbidden_names_the_least_role_that_holds_the_right(asked: RequestInfo, who: str) -> None:
+def test_forbidden_names_the_least_role_with_the_permission(asked: RequestInfo, who: str) -> None:
     assert told(403, "Forbidden", 'User "bob" cannot do it', asked=asked).hint.endswith(who)
 
 
-def test_forbidden_names_the_subresource_and_a_cluster_wide_resource_without_namespace() -> None:
+def test_forbidden_names_subresources_and_cluster_scoped_resources() -> None:
     assert RequestInfo("patch", WIZARDS, "b", "prod", "status").permission == (
         "patch networkwizards/status.plumber.k8s.pf9.io in namespace prod"
     )
@@ -169,13 +169,13 @@ def test_forbidden_names_the_subresource_and_a_cluster_wide_resource_without_nam
     assert RequestInfo("list", WIZARDS).permission == "list networkwizards.plumber.k8s.pf9.io in all namespaces"
 
 
-def test_a_missing_crd_of_ours_says_how_to_install_it() -> None:
+def test_missing_yoshi_crd_suggests_install() -> None:
     error = error_from_response(404, b"404 page not found\n", RequestInfo("list", WIZARDS), SERVER)
     assert isinstance(error, errors.NotServedError)
     assert "kubectl yoshi install" in error.hint
 
 
-def test_a_missing_namespace_is_named_and_not_the_object() -> None:
+def test_missing_namespace_is_named_instead_of_the_object() -> None:
     details = {"name": "prod", "kind": "namespaces"}
     error = told(
         404, "NotFound", 'namespaces "prod" not found', details, RequestInfo("create", WIZARDS, "blue", "prod")
@@ -183,13 +183,13 @@ def test_a_missing_namespace_is_named_and_not_the_object() -> None:
     assert error.message == "cannot create networkwizard/blue in namespace prod: there is no namespace prod"
 
 
-def test_an_aggregated_api_that_does_not_answer_is_named_by_its_apiservice() -> None:
+def test_unavailable_aggregated_api_is_named_by_its_apiservice() -> None:
     error = error_from_response(503, b"service unavailable", RequestInfo("list", POOLS), SERVER)
     assert isinstance(error, errors.ApiServiceUnavailableError)
     assert "v3.projectcalico.org" in error.hint
 
 
-def test_http_to_an_https_server_is_a_wrong_url_and_no_wrong_request() -> None:
+def test_http_request_to_an_https_server_is_reported_as_a_wrong_url() -> None:
     error = error_from_response(
         400, b"Client sent an HTTP request to an HTTPS server.\n", RequestInfo("get", path="/version"), SERVER
     )

@@ -70,18 +70,18 @@ def exec_user(command: str, **more: Any) -> dict[str, Any]:
     return {"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": command, **more}}
 
 
-def test_the_current_context_says_where_who_and_which_namespace(file: Path) -> None:
+def test_current_context_sets_server_user_and_namespace(file: Path) -> None:
     connection = Connection.open()
     assert (connection.server, connection.user, connection.namespace) == ("https://one:6443", "ann", "web")
     assert header(ConnectionOptions()) == "Bearer t-ann"
 
 
-def test_a_context_without_a_namespace_means_default(file: Path) -> None:
+def test_context_without_a_namespace_uses_default(file: Path) -> None:
     assert Connection.open(ConnectionOptions(context="test")).namespace == "default"
     assert Connection.open(ConnectionOptions(context="test", namespace="other")).namespace == "other"
 
 
-def test_flags_replace_parts_of_the_context(file: Path) -> None:
+def test_flags_override_parts_of_the_context(file: Path) -> None:
     options = ConnectionOptions(cluster="two", user="bob")
     connection = Connection.open(options)
     assert (connection.server, connection.namespace) == ("http://two:8080", "web")
@@ -90,7 +90,7 @@ def test_flags_replace_parts_of_the_context(file: Path) -> None:
     assert header(ConnectionOptions(token="t-flag")) == "Bearer t-flag"
 
 
-def test_of_several_files_the_first_that_says_something_wins(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_first_of_several_files_wins(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other = file.with_name("other")
     clusters = [
         {"name": "one", "cluster": {"server": "http://other-one"}},
@@ -104,7 +104,7 @@ def test_of_several_files_the_first_that_says_something_wins(file: Path, monkeyp
     assert Connection.open(ConnectionOptions(cluster="x")).server == "http://x"
 
 
-def test_certificate_paths_are_relative_to_the_file_that_names_them(
+def test_certificate_paths_are_relative_to_their_file(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "pki"
@@ -117,9 +117,7 @@ def test_certificate_paths_are_relative_to_the_file_that_names_them(
     assert load(ConnectionOptions(cluster="far")).configuration.ssl_ca_cert == str(folder / "ca.crt")
 
 
-def test_a_plugins_token_is_used_and_fetched_anew_when_it_is_refused(
-    file: Path, tmp_path: Path, server: FaultServer
-) -> None:
+def test_plugin_token_is_used_and_renewed_when_refused(file: Path, tmp_path: Path, server: FaultServer) -> None:
     runs = tmp_path / "runs"
     command = plugin(tmp_path, gives('{"token": "run-" + str(len(open("' + str(runs) + '").read()))}', runs))
     changed(
@@ -132,7 +130,7 @@ def test_a_plugins_token_is_used_and_fetched_anew_when_it_is_refused(
     assert [request.headers["Authorization"] for request in server.requests] == ["Bearer run-1", "Bearer run-2"]
 
 
-def test_a_plugin_is_told_of_the_cluster_and_gets_its_environment(file: Path, tmp_path: Path) -> None:
+def test_plugin_gets_the_cluster_and_its_environment(file: Path, tmp_path: Path) -> None:
     if "cluster" not in signature(import_client_modules().exec_provider.ExecProvider).parameters:
         pytest.skip("this old client cannot tell a plugin of the cluster")
     status = (
@@ -143,7 +141,7 @@ def test_a_plugin_is_told_of_the_cluster_and_gets_its_environment(file: Path, tm
     assert header(ConnectionOptions()) == "Bearer ann@https://one:6443/"
 
 
-def test_a_plugins_certificate_is_used(file: Path, tmp_path: Path) -> None:
+def test_plugin_certificate_is_used(file: Path, tmp_path: Path) -> None:
     status = '{"clientCertificateData": "CERT", "clientKeyData": "KEY"}'
     with_user(file, **exec_user(plugin(tmp_path, gives(status))))
     configuration = load(ConnectionOptions()).configuration
@@ -158,7 +156,7 @@ def test_a_plugins_certificate_is_used(file: Path, tmp_path: Path) -> None:
         (gives("{}"), "neither a token nor a certificate"),
     ],
 )
-def test_a_plugin_that_fails_is_named_with_its_own_words(file: Path, tmp_path: Path, program: str, says_: str) -> None:
+def test_failing_plugin_is_named_with_its_output(file: Path, tmp_path: Path, program: str, says_: str) -> None:
     command = plugin(tmp_path, program)
     with_user(file, **exec_user(command))
     with pytest.raises(KubeconfigError, match=says_) as caught:
@@ -167,25 +165,25 @@ def test_a_plugin_that_fails_is_named_with_its_own_words(file: Path, tmp_path: P
     assert len(str(caught.value).splitlines()) <= 5
 
 
-def test_a_plugin_that_is_not_installed_is_named_with_its_hint(file: Path) -> None:
+def test_missing_plugin_is_named_with_its_install_hint(file: Path) -> None:
     with_user(file, **exec_user("no-such-plugin", installHint="Get it\nfrom the intranet."))
     with pytest.raises(KubeconfigError, match="no-such-plugin") as caught:
         Connection.open()
     assert caught.value.hint == "Get it from the intranet."
 
 
-def test_a_token_flag_spares_the_plugin(file: Path) -> None:
+def test_token_flag_skips_the_plugin(file: Path) -> None:
     with_user(file, **exec_user("no-such-plugin"))
     assert header(ConnectionOptions(token="t")) == "Bearer t"
 
 
-def test_a_token_file_wins_over_a_token(file: Path, tmp_path: Path) -> None:
+def test_token_file_takes_precedence_over_token(file: Path, tmp_path: Path) -> None:
     (tmp_path / "token").write_text("from-file")
     with_user(file, token="old", tokenFile="token")
     assert header(ConnectionOptions()) == "Bearer from-file"
 
 
-def test_name_and_password_are_sent(file: Path) -> None:
+def test_basic_auth_is_sent(file: Path) -> None:
     with_user(file, username="ann", password="secret")
     assert header(ConnectionOptions()) == "Basic " + base64.b64encode(b"ann:secret").decode()
 
@@ -205,31 +203,31 @@ def test_impersonation_in_the_file_is_sent_too(file: Path) -> None:
     assert headers.getlist("Impersonate-Extra-a%2Fb") == ["1", "2"]
 
 
-def test_names_that_are_not_ascii_are_sent_as_utf8(file: Path, server: FaultServer) -> None:
+def test_non_ascii_names_are_sent_as_utf8(file: Path, server: FaultServer) -> None:
     server.then(says(200, {}))
     Api(Connection.open(ConnectionOptions(server=server.url, as_user="zoë-日"))).raw("/version")
     assert server.requests[0].headers["Impersonate-User"].encode("latin-1").decode() == "zoë-日"
 
 
 @pytest.mark.parametrize("options", [ConnectionOptions(token="a\nb"), ConnectionOptions(as_user="a\r\nX: y")])
-def test_a_line_break_never_reaches_a_header(file: Path, options: ConnectionOptions) -> None:
+def test_line_break_in_a_header_value_is_refused(file: Path, options: ConnectionOptions) -> None:
     with pytest.raises(KubeconfigError, match="line break"):
         header(options)
 
 
-def test_a_server_without_a_scheme_is_what_kubectl_takes_it_for(file: Path) -> None:
+def test_server_without_a_scheme_is_parsed_as_by_kubectl(file: Path) -> None:
     assert Connection.open(ConnectionOptions(server="three:8080", cluster="two")).server == "http://three:8080"
     assert Connection.open(ConnectionOptions(server="three:6443")).server == "https://three:6443"
 
 
 @pytest.mark.parametrize("url", ["https://", "ftp://x", "https://x:99999", "https://[::1", "https://x:0", "unix:///s"])
-def test_what_is_no_url_of_a_server_is_told(file: Path, url: str) -> None:
+def test_invalid_server_url_is_reported(file: Path, url: str) -> None:
     with pytest.raises(KubeconfigError) as caught:
         Connection.open(ConnectionOptions(server=url))
     assert url in caught.value.message
 
 
-def test_a_group_without_a_user_to_impersonate_is_refused(file: Path) -> None:
+def test_as_group_without_as_is_refused(file: Path) -> None:
     with pytest.raises(KubeconfigError, match="--as"):
         Connection.open(ConnectionOptions(as_groups=("ops",)))
 
@@ -244,7 +242,7 @@ def test_proxies_come_from_the_file_or_the_environment(file: Path, monkeypatch: 
     assert str(Connection.open()._pool.proxy) == "http://its-own:1"
 
 
-def test_a_pod_uses_its_service_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_service_account_is_used_inside_a_pod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from kubectl_yoshi.kube import kubeconfig
 
     parts = kubeconfig.import_client_modules()
@@ -287,7 +285,7 @@ def test_a_pod_uses_its_service_account(tmp_path: Path, monkeypatch: pytest.Monk
         ),
     ],
 )
-def test_a_broken_file_is_told_in_words(file: Path, text: str, says_: str) -> None:
+def test_invalid_file_is_reported(file: Path, text: str, says_: str) -> None:
     file.write_text(text)
     with pytest.raises(KubeconfigError, match=says_) as caught:
         Connection.open()
@@ -305,13 +303,13 @@ def test_a_broken_file_is_told_in_words(file: Path, text: str, says_: str) -> No
         (ConnectionOptions(certificate_authority="/no/ca"), "/no/ca", "kubectl config view"),
     ],
 )
-def test_a_flag_that_names_nothing_is_told(file: Path, options: ConnectionOptions, says_: str, hint: str) -> None:
+def test_flag_with_an_unknown_name_is_reported(file: Path, options: ConnectionOptions, says_: str, hint: str) -> None:
     with pytest.raises(KubeconfigError, match=says_) as caught:
         Connection.open(options)
     assert hint in caught.value.hint
 
 
-def test_without_any_file_it_is_said_where_one_was_looked_for() -> None:
+def test_missing_kubeconfig_names_the_searched_path() -> None:
     with pytest.raises(KubeconfigError, match=r"~/\.kube/config") as caught:
         Connection.open()
     assert "KUBECONFIG" in caught.value.hint

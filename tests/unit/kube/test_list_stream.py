@@ -27,7 +27,9 @@ def taken(text: bytes, size: int) -> tuple[list[Any], Any]:
 
 
 @given(ITEMS, st.integers(1, 40), st.booleans(), st.booleans())
-def test_it_is_what_the_whole_text_says(items: list[Any], size: int, sorted_keys: bool, ascii_only: bool) -> None:
+def test_streamed_list_equals_the_parsed_document(
+    items: list[Any], size: int, sorted_keys: bool, ascii_only: bool
+) -> None:
     whole = {"kind": "ThingList", "metadata": {"resourceVersion": "7"}, "items": items}
     text = json.dumps(whole, separators=(",", ":"), sort_keys=sorted_keys, ensure_ascii=ascii_only).encode()
     assert taken(text, size) == (items, {**whole, "items": []})
@@ -36,7 +38,7 @@ def test_it_is_what_the_whole_text_says(items: list[Any], size: int, sorted_keys
 @pytest.mark.parametrize(
     "text", [b'{"items":[{"a":1},{"b"', b'{"items":[{"a":1}', b"<html>", b'{"items":[nonsense]}', b""]
 )
-def test_what_is_cut_or_no_list_is_no_list(text: bytes) -> None:
+def test_truncated_or_invalid_list_is_an_error(text: bytes) -> None:
     with pytest.raises(ValueError):
         taken(text, 8)
 
@@ -54,9 +56,7 @@ def names(items: tuple[Any, ...]) -> list[str]:
     return [item["metadata"]["name"] for item in items]
 
 
-def test_a_list_that_turns_out_long_is_read_in_one_answer_no_older_than_its_first_page(
-    api: Api, server: FaultServer
-) -> None:
+def test_long_list_is_read_in_one_response_not_older_than_its_first_page(api: Api, server: FaultServer) -> None:
     count = PAGE_SIZE + MIN_REMAINING_FOR_CACHE
     whole = page(0, count)
     whole["metadata"]["resourceVersion"] = "43"
@@ -73,7 +73,7 @@ def test_a_list_that_turns_out_long_is_read_in_one_answer_no_older_than_its_firs
     assert set(asked) == {"resourceVersion=41", "resourceVersionMatch=NotOlderThan"}
 
 
-def test_a_list_that_is_not_so_long_is_read_in_pages(api: Api, server: FaultServer) -> None:
+def test_shorter_list_is_read_in_pages(api: Api, server: FaultServer) -> None:
     server.then(
         says(200, page(0, PAGE_SIZE, "next", MIN_REMAINING_FOR_CACHE - 1)), says(200, page(PAGE_SIZE, PAGE_SIZE + 9))
     )
@@ -91,7 +91,7 @@ def test_a_list_that_is_not_so_long_is_read_in_pages(api: Api, server: FaultServ
         says(200, "<html>"),
     ],
 )
-def test_where_that_does_not_go_well_pages_go_on(api: Api, server: FaultServer, trouble: Any) -> None:
+def test_failed_streamed_list_falls_back_to_pages(api: Api, server: FaultServer, trouble: Any) -> None:
     last = page(PAGE_SIZE, PAGE_SIZE + MIN_REMAINING_FOR_CACHE)
     server.then(says(200, page(0, PAGE_SIZE, "next", MIN_REMAINING_FOR_CACHE)), trouble, says(200, last))
     assert names(api.list(THINGS, "prod")) == [f"a-{number}" for number in range(PAGE_SIZE + MIN_REMAINING_FOR_CACHE)]

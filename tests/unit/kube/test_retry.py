@@ -59,14 +59,14 @@ def get(api: Api) -> object:
 
 
 @pytest.mark.parametrize("request_", [get, patch])
-def test_too_many_requests_waits_as_long_as_the_server_says(api: Api, server: FaultServer, clock: FakeClock, request_):
+def test_429_waits_for_retry_after(api: Api, server: FaultServer, clock: FakeClock, request_):
     server.then(BUSY, refuses(429, "TooManyRequests", "later", Retry_After="3"), OK)
     assert request_(api)
     assert clock.slept == [2.0, 3.0]
 
 
 @pytest.mark.parametrize("request_", [get, patch])
-def test_a_server_that_stays_busy_is_given_up(api: Api, server: FaultServer, clock: FakeClock, request_):
+def test_429_is_given_up_after_the_limit(api: Api, server: FaultServer, clock: FakeClock, request_):
     server.then(BUSY)
     with pytest.raises(TooManyRequestsError) as caught:
         request_(api)
@@ -75,14 +75,14 @@ def test_a_server_that_stays_busy_is_given_up(api: Api, server: FaultServer, clo
     assert len(server.requests) == len(clock.slept) + 1
 
 
-def test_a_wait_longer_than_the_bound_is_not_begun(api: Api, server: FaultServer, clock: FakeClock):
+def test_retry_after_above_the_limit_is_not_waited_for(api: Api, server: FaultServer, clock: FakeClock):
     server.then(refuses(429, "TooManyRequests", "later", Retry_After="3600"))
     with pytest.raises(TooManyRequestsError):
         get(api)
     assert clock.slept == []
 
 
-def test_too_many_requests_without_a_time_waits_longer_each_time(api: Api, server: FaultServer, clock: FakeClock):
+def test_429_without_retry_after_backs_off(api: Api, server: FaultServer, clock: FakeClock):
     server.then(refuses(429, "TooManyRequests", "later"))
     with pytest.raises(TooManyRequestsError):
         get(api)
@@ -91,21 +91,23 @@ def test_too_many_requests_without_a_time_waits_longer_each_time(api: Api, serve
 
 
 @pytest.mark.parametrize("status", [500, 503, 504])
-def test_a_read_is_sent_again_when_the_server_says_when(api: Api, server: FaultServer, clock: FakeClock, status: int):
+def test_read_is_retried_on_a_server_error_with_retry_after(
+    api: Api, server: FaultServer, clock: FakeClock, status: int
+):
     server.then(refuses(status, "", "starting", Retry_After="1"), OK)
     assert get(api)
     assert clock.slept == [1.0]
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504])
-def test_a_write_is_not_sent_again_after_a_server_error(api: Api, server: FaultServer, status: int):
+def test_write_is_not_retried_on_a_server_error(api: Api, server: FaultServer, status: int):
     server.then(refuses(status, "", "broken", Retry_After="1"))
     with pytest.raises(ServerError):
         patch(api)
     assert len(server.requests) == 1
 
 
-def test_a_server_error_without_a_time_is_told_at_once(api: Api, server: FaultServer):
+def test_server_error_without_retry_after_is_raised_at_once(api: Api, server: FaultServer):
     server.then(refuses(500, "InternalError", "etcd is on fire"))
     with pytest.raises(ServerError, match="etcd is on fire"):
         get(api)
@@ -113,13 +115,13 @@ def test_a_server_error_without_a_time_is_told_at_once(api: Api, server: FaultSe
 
 
 @pytest.mark.parametrize("fault", [cuts, cuts_within])
-def test_a_read_that_was_cut_is_sent_once_more(api: Api, server: FaultServer, fault):
+def test_interrupted_read_is_retried_once(api: Api, server: FaultServer, fault):
     server.then(fault, OK)
     assert get(api)
 
 
 @pytest.mark.parametrize("fault", [cuts, cuts_within])
-def test_a_read_that_is_cut_twice_is_unreachable(api: Api, server: FaultServer, fault):
+def test_read_interrupted_twice_is_unreachable(api: Api, server: FaultServer, fault):
     server.then(fault)
     with pytest.raises(UnreachableError) as caught:
         get(api)
@@ -130,7 +132,7 @@ def test_a_read_that_is_cut_twice_is_unreachable(api: Api, server: FaultServer, 
 
 @pytest.mark.parametrize("fault", [cuts, cuts_within, hangs(30)])
 @pytest.mark.parametrize("method", ["create", "patch", "replace", "apply", "delete", "call"])
-def test_a_write_without_an_answer_is_never_sent_again(impatient: Api, server: FaultServer, fault, method: str):
+def test_unanswered_write_is_never_retried(impatient: Api, server: FaultServer, fault, method: str):
     server.then(fault)
     arguments = {"delete": (), "call": ("restart",)}.get(method, ({"metadata": {"name": "a"}},))
     with pytest.raises(AmbiguousWriteError, match="may or may not have been made"):
@@ -145,7 +147,7 @@ def kept_sockets(api: Api) -> list[socket.socket]:
 
 
 @pytest.mark.parametrize("request_", [get, patch])
-def test_a_connection_that_the_server_has_ended_meanwhile_is_not_used_again(api: Api, server: FaultServer, request_):
+def test_connection_closed_by_the_server_is_not_reused(api: Api, server: FaultServer, request_):
     server.then(closes(OK))
     for _ in range(3):
         assert request_(api)
@@ -170,14 +172,12 @@ def forgotten(api: Api, server: FaultServer) -> Api:
     return api
 
 
-def test_a_read_is_not_sent_again_by_another_connection_that_was_kept(forgotten: Api, server: FaultServer):
+def test_read_is_retried_on_a_new_connection(forgotten: Api, server: FaultServer):
     assert get(forgotten)
     assert len(server.requests) == 2
 
 
-def test_a_write_by_a_forgotten_connection_is_unclear_and_the_next_one_goes_by_a_new_one(
-    forgotten: Api, server: FaultServer
-):
+def test_write_on_a_dropped_connection_is_ambiguous_and_the_next_uses_a_new_one(forgotten: Api, server: FaultServer):
     with pytest.raises(AmbiguousWriteError):
         patch(forgotten)
     assert len(server.requests) == 1
@@ -186,7 +186,7 @@ def test_a_write_by_a_forgotten_connection_is_unclear_and_the_next_one_goes_by_a
 
 
 @pytest.mark.parametrize("request_", [get, patch])
-def test_what_was_idle_for_long_is_not_used_again(
+def test_connection_idle_for_long_is_not_reused(
     forgotten: Api, server: FaultServer, monkeypatch: pytest.MonkeyPatch, request_
 ):
     monkeypatch.setattr("kubectl_yoshi.kube.connection.IDLE_SECONDS", 0.05)
@@ -195,7 +195,7 @@ def test_what_was_idle_for_long_is_not_used_again(
     assert len(server.requests) == 1
 
 
-def test_a_read_without_an_answer_is_timed_out(impatient: Api, server: FaultServer):
+def test_unanswered_read_times_out(impatient: Api, server: FaultServer):
     server.then(hangs(30))
     with pytest.raises(TimedOutError, match="--request-timeout"):
         get(impatient)
@@ -203,7 +203,7 @@ def test_a_read_without_an_answer_is_timed_out(impatient: Api, server: FaultServ
 
 
 @pytest.mark.parametrize("request_", [get, patch])
-def test_a_refused_connection_is_tried_once_more(request_, clock: FakeClock):
+def test_refused_connection_is_retried_once(request_, clock: FakeClock):
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         url = f"https://127.0.0.1:{nobody.getsockname()[1]}"
@@ -214,7 +214,7 @@ def test_a_refused_connection_is_tried_once_more(request_, clock: FakeClock):
     assert "VPN" in caught.value.hint
 
 
-def test_many_threads_renew_refused_credentials_once(api: Api, server: FaultServer):
+def test_refused_credentials_are_renewed_once_for_all_threads(api: Api, server: FaultServer):
     loads = []
 
     def again() -> object:
@@ -238,7 +238,7 @@ def test_many_threads_renew_refused_credentials_once(api: Api, server: FaultServ
     assert len(loads) == 1
 
 
-def test_unauthorized_is_told_at_once_where_the_credentials_cannot_be_renewed(api: Api, server: FaultServer):
+def test_unauthorized_with_fixed_credentials_is_raised_at_once(api: Api, server: FaultServer):
     server.then(refuses(401, "Unauthorized", "Unauthorized"))
     with pytest.raises(UnauthorizedError):
         get(api)
@@ -257,7 +257,7 @@ def test_unauthorized_is_told_at_once_where_the_credentials_cannot_be_renewed(ap
         says(404, "<html><title>nginx</title></html>"),
     ],
 )
-def test_what_is_no_answer_of_an_api_server_is_told_so(api: Api, server: FaultServer, answer):
+def test_response_of_another_server_is_reported(api: Api, server: FaultServer, answer):
     server.then(answer)
     with pytest.raises(ServerError) as caught:
         api.raw("/version")
@@ -265,12 +265,12 @@ def test_what_is_no_answer_of_an_api_server_is_told_so(api: Api, server: FaultSe
     assert len(server.requests) == 1
 
 
-def test_an_empty_answer_is_an_empty_object(api: Api, server: FaultServer):
+def test_empty_response_is_an_empty_object(api: Api, server: FaultServer):
     server.then(says(202))
     assert api.call(THING, "restart") == {}
 
 
-def test_warnings_are_handed_on_once_each(api: Api, server: FaultServer, warnings: list[str]):
+def test_each_api_warning_is_reported_once(api: Api, server: FaultServer, warnings: list[str]):
     header = '299 - "things v1 is deprecated", 299 - "unknown field \\"spec.x\\""'
     server.then(says(200, {}, Warning=header))
     get(api)
@@ -278,7 +278,7 @@ def test_warnings_are_handed_on_once_each(api: Api, server: FaultServer, warning
     assert warnings == ["things v1 is deprecated", 'unknown field "spec.x"']
 
 
-def test_an_aggregated_api_that_is_down_is_told_from_a_server_that_is(api: Api, server: FaultServer):
+def test_unavailable_aggregated_api_is_not_reported_as_an_unavailable_server(api: Api, server: FaultServer):
     server.then(says(503, "service unavailable"))
     with pytest.raises(ApiServiceUnavailableError):
         api.list(Resource("projectcalico.org", "v3", "ippools", "IPPool", namespaced=False))
@@ -287,7 +287,7 @@ def test_an_aggregated_api_that_is_down_is_told_from_a_server_that_is(api: Api, 
     assert not isinstance(caught.value, ApiServiceUnavailableError)
 
 
-def test_a_refusal_by_plain_text_is_told(api: Api, server: FaultServer):
+def test_plain_text_refusal_is_reported(api: Api, server: FaultServer):
     server.then(says(400, "VM is not running"))
     with pytest.raises(InvalidError, match="VM is not running"):
         api.call(THING, "restart")

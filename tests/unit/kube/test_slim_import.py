@@ -33,7 +33,7 @@ def run(program: str, **env: str) -> str:
     return done.stdout.strip()
 
 
-def test_opening_a_connection_loads_no_typed_models_and_no_async_client(server: FaultServer) -> None:
+def test_connection_imports_no_typed_models_and_no_async_client(server: FaultServer) -> None:
     server.then(says(200, {"gitVersion": "v1.36.0"}))
     heavy = "aiohttp pydantic requests oauthlib requests_oauthlib google.auth websocket kubernetes"
     loaded = run(
@@ -51,7 +51,7 @@ def test_opening_a_connection_loads_no_typed_models_and_no_async_client(server: 
     assert loaded == ""
 
 
-def test_the_whole_client_can_be_imported_afterwards() -> None:
+def test_whole_client_can_be_imported_afterwards() -> None:
     out = run(
         """
         from kubectl_yoshi.kube.slim_import import import_client_modules
@@ -67,7 +67,7 @@ def test_the_whole_client_can_be_imported_afterwards() -> None:
     assert out.split("\n") == ["http://x", "True True"]
 
 
-def test_a_client_that_is_imported_already_is_used_as_it_is() -> None:
+def test_imported_client_is_used() -> None:
     out = run(
         """
         import kubernetes
@@ -80,7 +80,7 @@ def test_a_client_that_is_imported_already_is_used_as_it_is() -> None:
     assert out == "False True"
 
 
-def test_a_client_of_another_layout_is_imported_whole() -> None:
+def test_client_of_another_layout_is_imported_whole() -> None:
     out = run(
         """
         import sys
@@ -95,7 +95,7 @@ def test_a_client_of_another_layout_is_imported_whole() -> None:
     assert out == "False True True"
 
 
-def test_an_oidc_token_that_has_run_out_is_renewed_and_kept(server: FaultServer, tmp_path: Path) -> None:
+def test_expired_oidc_token_is_renewed_and_stored(server: FaultServer, tmp_path: Path) -> None:
     def jwt(**claims: object) -> str:
         parts = [{"alg": "none"}, claims]
         encoded = [base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in parts]
@@ -147,5 +147,5 @@ def test_an_oidc_token_that_has_run_out_is_renewed_and_kept(server: FaultServer,
     "module",
     ["kube.client", "kube.discovery", "engine.read", "engine.apply", "engine.wait", "kube.errors", "kube.kubeconfig"],
 )
-def test_importing_a_module_of_kube_or_engine_does_not_import_the_client(module: str) -> None:
+def test_kube_and_engine_modules_do_not_import_the_client(module: str) -> None:
     assert run(f"import sys, kubectl_yoshi.{module}; print('urllib3' in sys.modules)") == "False"

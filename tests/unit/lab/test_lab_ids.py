@@ -18,14 +18,14 @@ from lab.lab_ids import (
 )
 
 
-def test_a_port_that_somebody_listens_on_is_not_free() -> None:
+def test_port_in_use_is_not_free() -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
         assert not is_free_port(listener.getsockname()[1])
 
 
-def test_a_slot_with_one_port_in_use_is_passed_over() -> None:
+def test_lab_id_with_a_port_in_use_is_skipped() -> None:
     first = find_free_lab_id([])
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", first.port("virt-api")))
@@ -33,23 +33,23 @@ def test_a_slot_with_one_port_in_use_is_passed_over() -> None:
         assert find_free_lab_id([]).number > first.number
 
 
-def test_a_slot_of_another_lab_is_passed_over_even_before_it_listens() -> None:
+def test_lab_id_of_another_lab_is_skipped_before_it_listens() -> None:
     first = find_free_lab_id([])
     assert find_free_lab_id([first.number]).number > first.number
 
 
-def test_no_two_slots_share_a_port_and_none_reaches_the_ephemeral_ports() -> None:
+def test_ports_of_lab_ids_are_unique_and_below_the_ephemeral_range() -> None:
     assert len(PORT_ORDER) <= PORTS_PER_LAB
     assert FIRST_PORT + PORTS_PER_LAB * (LAB_NUMBERS[-1] + 1) <= 30000
     ports = [LabId(number).port(program) for number in LAB_NUMBERS for program in PORT_ORDER]
     assert len(set(ports)) == len(ports)
 
 
-def test_names_fit_what_linux_allows_for_an_interface() -> None:
+def test_interface_names_fit_the_linux_limit() -> None:
     assert len(f"{LabId(LAB_NUMBERS[-1]).bridge}-node-1") <= 15
 
 
-def test_a_lab_that_is_being_taken_down_does_not_disturb_the_count(tmp_path: Path) -> None:
+def test_taken_lab_ids_ignore_labs_being_deleted(tmp_path: Path) -> None:
     for name, text in {"a": json.dumps({"slot": 3}), "b": "", "c": "{}"}.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / "lab.json").write_text(text)

@@ -58,7 +58,7 @@ def number(text: str) -> int:
 
 
 @given(cidrs(), st.data())
-def test_an_address_has_one_shelf_that_spans_it_and_at_most_256_others(cidr: str, data: st.DataObject) -> None:
+def test_address_has_one_shard_of_at_most_256_addresses(cidr: str, data: st.DataObject) -> None:
     net = network(cidr)
     first, last = net.cidr_addresses.spans[0]
     here = data.draw(st.integers(first, last))
@@ -71,7 +71,7 @@ def test_an_address_has_one_shelf_that_spans_it_and_at_most_256_others(cidr: str
     assert (shard_of(net, other) == shard) == (shard.span[0] <= other <= shard.span[1])
 
 
-def test_a_network_of_256_addresses_keeps_its_records_itself() -> None:
+def test_network_of_256_addresses_has_no_blocks() -> None:
     small = network("10.133.0.0/24")
     assert shard_of(small, number("10.133.0.77")).ref == small.ref
     assert shard_of(network("10.133.0.0/23"), number("10.133.1.77")).ref.name == "blue.10.133.1.0"
@@ -81,7 +81,7 @@ def test_a_network_of_256_addresses_keeps_its_records_itself() -> None:
 
 
 @given(NAMES | LONG_NAMES, cidrs((8, 23), (48, 119)), st.data())
-def test_a_blocks_name_is_one_that_kubernetes_takes(name: str, cidr: str, data: st.DataObject) -> None:
+def test_block_name_is_valid_in_kubernetes(name: str, cidr: str, data: st.DataObject) -> None:
     net = network(cidr, name)
     first, last = net.cidr_addresses.spans[0]
     shard = shard_of(net, data.draw(st.integers(first, last)))
@@ -94,12 +94,12 @@ def test_a_blocks_name_is_one_that_kubernetes_takes(name: str, cidr: str, data: 
 
 
 @given(LONG_NAMES, LONG_NAMES)
-def test_blocks_of_two_networks_never_share_a_name_however_long_the_networks_are(one: str, other: str) -> None:
+def test_block_names_of_two_networks_differ(one: str, other: str) -> None:
     assume(one != other)
     assert block_name(network("10.0.0.0/8", one), 0) != block_name(network("10.0.0.0/8", other), 0)
 
 
-def test_a_block_says_whose_it_is_and_goes_away_with_its_network() -> None:
+def test_block_refers_to_its_network_and_is_owned_by_it() -> None:
     net = network("10.133.0.0/16")
     block = build_block(net, shard_of(net, number("10.133.4.9")))
     assert block["spec"] == {"network": "blue", "networkUID": "uid-blue", "first": "10.133.4.0", "size": 256}
@@ -110,9 +110,7 @@ def test_a_block_says_whose_it_is_and_goes_away_with_its_network() -> None:
 
 
 @given(cidrs((14, 32), (110, 128)), st.data())
-def test_every_shelf_with_usable_addresses_comes_once_from_where_the_search_begins(
-    cidr: str, data: st.DataObject
-) -> None:
+def test_iter_shards_yields_every_usable_shard_once_from_the_start(cidr: str, data: st.DataObject) -> None:
     net = network(cidr)
     start = data.draw(st.integers(*net.cidr_addresses.spans[0]))
     shards = list(iter_shards(net, start))
@@ -128,7 +126,7 @@ def test_every_shelf_with_usable_addresses_comes_once_from_where_the_search_begi
         assert [shard.ref for shard in shards] == [net.ref]
 
 
-def test_shelves_outside_the_range_or_wholly_excluded_do_not_come() -> None:
+def test_iter_shards_skips_unusable_shards() -> None:
     net = network(
         "10.133.0.0/16", range_start="10.133.2.250", range_end="10.133.6.1", exclude=["10.133.4.0/24", "10.133.5.7"]
     )
@@ -140,7 +138,7 @@ def test_shelves_outside_the_range_or_wholly_excluded_do_not_come() -> None:
 @pytest.mark.parametrize(
     "cidr", ["10.133.0.0/22", "10.0.0.0/8", "0.0.0.0/0", "fd00:133::/112", "fd00:133::/64", "fd00::/48"]
 )
-def test_the_first_shelves_cost_the_same_whatever_the_size(cidr: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_iter_shards_is_lazy(cidr: str, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = 0
     original_shelf_of = allocations_module.shard_of
 
@@ -155,7 +153,7 @@ def test_the_first_shelves_cost_the_same_whatever_the_size(cidr: str, monkeypatc
     assert asked == 3
 
 
-def test_the_originals_record_is_a_vms_name_in_the_networks_namespace() -> None:
+def test_legacy_allocation_is_a_vm_name_in_the_network_namespace() -> None:
     record = parse_allocation("web-1", "prod")
     assert (record.kind, record.namespace, record.name, record.uid) == (VIRTUALMACHINE, "prod", "web-1", "")
     assert record.as_written == "web-1"
@@ -166,9 +164,7 @@ WORDS = st.text(max_size=5)
 
 
 @given(st.sampled_from([VIRTUALMACHINE, RESERVATION]), WORDS, WORDS, WORDS, WORDS, WORDS, WORDS)
-def test_a_record_is_read_as_it_was_written(
-    kind: str, namespace: str, name: str, uid: str, mac: str, since: str, note: str
-) -> None:
+def test_allocation_round_trip(kind: str, namespace: str, name: str, uid: str, mac: str, since: str, note: str) -> None:
     record = Allocation(kind, namespace, name, uid, mac, since, note)
     value = record.to_json()
     read = parse_allocation(value, "elsewhere")
@@ -177,7 +173,7 @@ def test_a_record_is_read_as_it_was_written(
     assert "" not in value.values()
 
 
-def test_what_a_reservation_is_for_is_told_in_its_words() -> None:
+def test_reservation_holder_has_its_note() -> None:
     assert Allocation(RESERVATION, "prod", "", note="the printer").holder == "reserved (the printer)"
     assert Allocation(RESERVATION, "prod", "").holder == "reserved"
     assert Allocation(RESERVATION, "prod", "joe").owner == ""
@@ -187,7 +183,7 @@ def opened(net: Network) -> Allocations:
     return Allocations(net, {shard_of(net, 0): net.raw})
 
 
-def test_keys_that_are_no_address_of_the_network_are_left_out() -> None:
+def test_invalid_address_keys_are_ignored() -> None:
     allocations = {
         "10.133.0.10": "web-1",
         "10.134.0.10": "web-2",
@@ -200,7 +196,7 @@ def test_keys_that_are_no_address_of_the_network_are_left_out() -> None:
     assert {key: record.name for key, record in records.items()} == {number("10.133.0.10"): "web-1"}
 
 
-def test_an_address_is_found_under_the_key_that_it_was_written_with() -> None:
+def test_address_is_found_under_its_stored_key() -> None:
     allocations = {"fd00:0:0::0A": {"kind": VIRTUALMACHINE, "name": "web-1"}, "fd00::b": "web-2"}
     ledger = opened(network("fd00::/120", allocations=allocations))
     assert {str(ledger.address(key)): record.name for key, record in ledger.records().items()} == {
@@ -213,7 +209,7 @@ def test_an_address_is_found_under_the_key_that_it_was_written_with() -> None:
 
 
 @given(st.sets(st.integers(0, 255)), st.integers(0, 255))
-def test_every_record_has_the_key_that_it_is_stored_under(members: set[int], other: int) -> None:
+def test_allocations_have_their_stored_keys(members: set[int], other: int) -> None:
     allocations = {f"10.133.0.{member}": f"vm-{member}" for member in members}
     ledger = opened(network("10.133.0.0/24", allocations=allocations))
     for key, record in ledger.records().items():
@@ -222,7 +218,7 @@ def test_every_record_has_the_key_that_it_is_stored_under(members: set[int], oth
     assert ledger.key_of(number("10.133.0.0") + other) == f"10.133.0.{other}"
 
 
-def test_a_network_without_cidr_holds_addresses_of_both_families() -> None:
+def test_network_without_a_cidr_accepts_both_families() -> None:
     cluster = parse_network(
         {
             "apiVersion": "plumber.k8s.pf9.io/v1",

@@ -57,7 +57,7 @@ def _sorted(value: Any) -> Any:
 
 
 @given(OBJECTS, PATHS, VALUES)
-def test_setting_gives_the_wanted_object_on_the_api_server(obj: Any, path: tuple[str, ...], value: Any) -> None:
+def test_set_in_produces_the_wanted_object(obj: Any, path: tuple[str, ...], value: Any) -> None:
     assume(can_hold(obj, path))
     before = copy.deepcopy(obj)
     ops = PatchBuilder().set_in(obj, path, value).ops
@@ -67,7 +67,7 @@ def test_setting_gives_the_wanted_object_on_the_api_server(obj: Any, path: tuple
 
 
 @given(OBJECTS, PATHS)
-def test_unsetting_takes_the_value_away_and_nothing_else(obj: Any, path: tuple[str, ...]) -> None:
+def test_unset_in_removes_only_the_value(obj: Any, path: tuple[str, ...]) -> None:
     ops = PatchBuilder().unset_in(obj, path).ops
     after = apply_patch(ops, obj)
     assert same(apply_json_patch(ops, obj), after)
@@ -79,9 +79,7 @@ def test_unsetting_takes_the_value_away_and_nothing_else(obj: Any, path: tuple[s
 
 
 @given(OBJECTS, PATHS, VALUES, VALUES)
-def test_a_value_that_changed_meanwhile_is_never_overwritten(
-    obj: Any, path: tuple[str, ...], value: Any, theirs: Any
-) -> None:
+def test_patch_fails_if_the_value_changed(obj: Any, path: tuple[str, ...], value: Any, theirs: Any) -> None:
     assume(can_hold(obj, path) and not same(at(obj, path), theirs) and at(obj, path) != theirs)
     meanwhile = put(obj, path, theirs)
     with pytest.raises(DoesNotFit):
@@ -92,7 +90,7 @@ def test_a_value_that_changed_meanwhile_is_never_overwritten(
 
 
 @given(OBJECTS, PATHS, VALUES, PATHS, VALUES)
-def test_what_others_changed_elsewhere_stays(
+def test_patch_preserves_other_changes(
     obj: Any, path: tuple[str, ...], value: Any, elsewhere: tuple[str, ...], theirs: Any
 ) -> None:
     common = min(len(path), len(elsewhere))
@@ -107,7 +105,7 @@ def test_what_others_changed_elsewhere_stays(
 
 
 @given(OBJECTS, PATHS, VALUES)
-def test_every_write_is_tested_first(obj: Any, path: tuple[str, ...], value: Any) -> None:
+def test_patch_tests_every_write_first(obj: Any, path: tuple[str, ...], value: Any) -> None:
     for patch in (PatchBuilder().set_in(obj, path, value), PatchBuilder().unset_in(obj, path)):
         tested = set()
         for op in patch.ops:
@@ -117,22 +115,22 @@ def test_every_write_is_tested_first(obj: Any, path: tuple[str, ...], value: Any
                 assert op["path"] in tested
 
 
-def test_setting_what_is_so_already_only_tests_it() -> None:
+def test_set_in_of_an_equal_value_only_tests_it() -> None:
     assert PatchBuilder().set_in({"a": {"b": 1}}, ("a", "b"), 1).ops == [{"op": "test", "path": "/a/b", "value": 1}]
 
 
-def test_a_key_with_a_slash_or_a_tilde_is_escaped() -> None:
+def test_json_pointer_escapes_slash_and_tilde() -> None:
     path = ("metadata", "annotations", "cni.projectcalico.org/ipAddrs", "~1")
     assert json_pointer(path) == "/metadata/annotations/cni.projectcalico.org~1ipAddrs/~01"
     assert json_pointer(()) == ""
 
 
 @given(st.lists(KEYS, min_size=1, max_size=3).map(tuple), VALUES)
-def test_a_pointer_leads_where_its_keys_say(path: tuple[str, ...], value: Any) -> None:
+def test_json_pointer_refers_to_its_path(path: tuple[str, ...], value: Any) -> None:
     assert at(apply_patch(PatchBuilder().set_in({}, path, value).ops, {}), path) == value
 
 
-def test_a_preview_inserts_into_and_removes_from_lists() -> None:
+def test_apply_json_patch_edits_lists() -> None:
     obj = {"finalizers": ["a", "b"]}
     assert apply_json_patch(PatchBuilder().add(("finalizers", "-"), "c").ops, obj) == {"finalizers": ["a", "b", "c"]}
     assert apply_json_patch(PatchBuilder().remove(("finalizers", "0")).ops, obj) == {"finalizers": ["b"]}
@@ -142,7 +140,7 @@ def test_a_preview_inserts_into_and_removes_from_lists() -> None:
     assert obj == {"finalizers": ["a", "b"]}
 
 
-def test_a_preview_of_an_object_that_is_not_there_yet_begins_with_nothing() -> None:
+def test_apply_json_patch_of_a_missing_object_starts_empty() -> None:
     assert apply_json_patch(PatchBuilder().add(("status", "used"), 1).ops, None) == {"status": {"used": 1}}
 
 
@@ -154,7 +152,7 @@ def names(plan: Plan) -> list[list[str]]:
     return [[change.ref.name for change in stage] for stage in plan.stages]
 
 
-def test_plans_come_one_after_the_other_or_side_by_side() -> None:
+def test_plans_are_joined_sequentially_or_in_parallel() -> None:
     one, other = sequential(change("a"), change("b")), sequential(change("c"))
     assert names(one + other) == [["a"], ["b"], ["c"]]
     assert names(one.parallel(other)) == [["a", "c"], ["b"]]
@@ -162,14 +160,14 @@ def test_plans_come_one_after_the_other_or_side_by_side() -> None:
     assert [found.ref.name for found in one] == ["a", "b"]
 
 
-def test_a_plan_without_changes_is_nothing_to_do_whatever_it_tells() -> None:
+def test_plan_without_changes_is_false() -> None:
     assert not Plan()
     assert not Plan(stages=((), ()), notes=("a note",), results={"a": "b"}, requeue=True)
     assert sequential(change("a"))
 
 
 @pytest.mark.parametrize("join", [Plan.__add__, Plan.parallel])
-def test_joined_plans_tell_what_both_told(join: Any) -> None:
+def test_joined_plans_have_the_notes_and_results_of_both(join: Any) -> None:
     no = PreconditionFailed("no")
     one = Plan(notes=("x", "y"), results={"a": "1"}, requeue=True)
     both = join(one, Plan(notes=("y", "z"), results={"b": "2"}, errors={"c": no}))
@@ -179,13 +177,13 @@ def test_joined_plans_tell_what_both_told(join: Any) -> None:
 @pytest.mark.parametrize(
     ("there", "wanted"), [(0, False), (1, True), (False, 0), ([0], [False]), ({"a": 1}, {"a": True})]
 )
-def test_a_number_is_not_taken_for_a_truth_value(there: object, wanted: object) -> None:
+def test_set_in_distinguishes_numbers_and_booleans(there: object, wanted: object) -> None:
     ops = PatchBuilder().set_in({"spec": there}, ("spec",), wanted).ops
     assert ops[-1] == {"op": "add", "path": "/spec", "value": wanted}
     assert type(ops[-1]["value"]) is type(wanted)
 
 
-def test_merged_patches_that_make_the_same_missing_maps_leave_each_others_keys() -> None:
+def test_merged_patches_creating_the_same_maps_keep_all_keys() -> None:
     obj: dict[str, Any] = {"spec": {}}
     path = ("spec", "metadata", "annotations")
     patches = [PatchBuilder().set_in(obj, (*path, key), "x").ops for key in ("a", "b", "a")]
@@ -194,7 +192,7 @@ def test_merged_patches_that_make_the_same_missing_maps_leave_each_others_keys()
     }
 
 
-def test_merged_patches_that_make_the_same_missing_list_leave_each_others_entries() -> None:
+def test_merged_patches_creating_the_same_list_keep_all_entries() -> None:
     obj: dict[str, Any] = {"kind": "BGPConfiguration"}
     entries: list[list[Any]] = [[1], [True], [1, "x"]]
     patches = [PatchBuilder().set_in(obj, ("spec", "list"), some).ops for some in entries]

@@ -23,32 +23,32 @@ HIDDEN = Query(OTHER)
 FACTS = Snapshot(results={A: (thing("a"),), B: (), HIDDEN: Unreadable("may not list others")})
 
 
-def test_asking_for_what_was_read_gives_it() -> None:
+def test_lookup_returns_read_objects() -> None:
     assert FACTS.lookup(A) == [thing("a")]
     assert FACTS.lookup(B) == []
     assert FACTS.lookup(B, A) == [thing("a")]
     assert FACTS.lookup() == []
 
 
-def test_asking_for_what_was_not_read_names_all_of_it_and_only_that() -> None:
+def test_lookup_of_unread_queries_names_exactly_those() -> None:
     c, d = Query(THING, "prod", "c"), Query(THING, "prod", "d")
     with pytest.raises(MissingQueriesError) as more:
         FACTS.lookup(A, c, HIDDEN, d)
     assert more.value.queries == (c, d)
 
 
-def test_a_read_with_another_selector_is_another_read() -> None:
+def test_query_with_another_selector_is_another_query() -> None:
     with pytest.raises(MissingQueriesError):
         FACTS.lookup(Query(THING, "prod", "a", label_selector="x=y"))
 
 
-def test_what_could_not_be_read_is_left_out_and_says_why() -> None:
+def test_lookup_omits_unreadable_results_with_their_reason() -> None:
     assert FACTS.lookup(HIDDEN, A) == [thing("a")]
     assert FACTS.unreadable_reason(A, HIDDEN) == "may not list others"
     assert FACTS.unreadable_reason(A, B) == ""
 
 
-def test_every_reason_is_told_once() -> None:
+def test_unreadable_reasons_are_unique() -> None:
     again = FACTS.with_results(
         {ALL: Unreadable("may not list things"), Query(OTHER, "dev"): Unreadable("may not list others")}
     )
@@ -56,7 +56,7 @@ def test_every_reason_is_told_once() -> None:
     assert FACTS.unreadable_reasons() == ["may not list others"]
 
 
-def test_all_objects_of_a_kind_are_told_once_whichever_read_brought_them() -> None:
+def test_list_objects_returns_each_object_once() -> None:
     snapshot = FACTS.with_results({ALL: (thing("a"), thing("c", "dev"))})
     assert sorted(obj["metadata"]["name"] for obj in snapshot.list_objects(THING)) == ["a", "c"]
     assert snapshot.list_objects(THING, "dev") == [thing("c", "dev")]
@@ -65,13 +65,13 @@ def test_all_objects_of_a_kind_are_told_once_whichever_read_brought_them() -> No
     assert snapshot.get_object(THING, "c", "prod") is None
 
 
-def test_new_answers_take_the_place_of_old_ones_and_leave_the_old_facts_alone() -> None:
+def test_with_results_replaces_results_in_a_new_snapshot() -> None:
     newer = FACTS.with_results({A: ()})
     assert newer.lookup(A) == []
     assert FACTS.lookup(A) == [thing("a")]
 
 
-def test_a_kind_is_served_only_in_the_versions_that_are() -> None:
+def test_served_apis_contain_only_served_versions() -> None:
     served = ServedApis({"things.try.example": THING, "nodes": NODE}, {"try.example": ("v1",), "": ("v1",)})
     assert THING in served
     assert NODE in served
@@ -80,7 +80,7 @@ def test_a_kind_is_served_only_in_the_versions_that_are() -> None:
 
 
 @pytest.mark.parametrize("namespace", ["prod", None])
-def test_a_snapshot_with_what_was_written_has_it_in_every_answer(namespace: str | None) -> None:
+def test_with_written_updates_every_result(namespace: str | None) -> None:
     old, other, new = thing("a"), thing("b"), {**thing("a"), "spec": {"running": True}}
     every, one, absent = Query(THING, namespace), Query(THING, "prod", "a"), Query(THING, "prod", "c")
     elsewhere = Query(THING, "shop")
@@ -100,6 +100,6 @@ def test_a_snapshot_with_what_was_written_has_it_in_every_answer(namespace: str 
         (Query(THING), Unreadable("forbidden")),
     ],
 )
-def test_what_was_written_may_or_may_not_belong_to_a_list(query: Query, answer: tuple[Json, ...] | Unreadable) -> None:
+def test_with_written_is_none_for_ambiguous_lists(query: Query, answer: tuple[Json, ...] | Unreadable) -> None:
     snapshot = Snapshot(results={query: answer})
     assert snapshot.with_written({THING.ref("a", "prod"): thing("a")}) is None

@@ -69,7 +69,7 @@ def guard(stream: TextIO) -> TextIO:
 
 
 @given(TEXTS)
-def test_no_text_passes_the_guard_with_what_a_terminal_obeys(text: str) -> None:
+def test_escaping_stream_passes_no_control_characters(text: str) -> None:
     out = io.StringIO()
     assert guard(out).write(text) == len(text)
     guard(out).writelines([text, text])
@@ -80,7 +80,7 @@ def test_no_text_passes_the_guard_with_what_a_terminal_obeys(text: str) -> None:
 
 
 @given(TEXTS)
-def test_only_what_is_obeyed_is_changed(text: str) -> None:
+def test_escaping_changes_only_control_characters(text: str) -> None:
     assert escape_controls(escape_controls(text)) == escape_controls(text)
     if not CONTROL_CHARACTERS.search(text):
         assert escape_controls(text) == text
@@ -96,12 +96,12 @@ def test_only_what_is_obeyed_is_changed(text: str) -> None:
         ("für 日本 \U0001f469\u200d\U0001f4bb\n\t", "für 日本 \U0001f469\u200d\U0001f4bb\n\t"),
     ],
 )
-def test_what_is_shown_instead(text: str, shown: str) -> None:
+def test_control_characters_are_shown_escaped(text: str, shown: str) -> None:
     assert escape_controls(text) == shown
 
 
 @given(TEXTS, TEXTS)
-def test_no_line_that_somebody_else_wrote_begins_where_a_message_does(message: str, done: str) -> None:
+def test_foreign_text_never_starts_a_line_like_a_message(message: str, done: str) -> None:
     err = io.StringIO()
 
     def fails() -> int:
@@ -119,7 +119,7 @@ def test_no_line_that_somebody_else_wrote_begins_where_a_message_does(message: s
 
 
 @given(TEXTS, TEXTS)
-def test_a_holder_and_a_change_are_one_line(name: str, note: str) -> None:
+def test_holders_and_changes_are_one_line(name: str, note: str) -> None:
     ref = NETWORKWIZARD.ref("blue", "prod")
     texts = [
         Allocation(RESERVATION, "prod", "", note=note).holder,
@@ -135,7 +135,7 @@ def test_a_holder_and_a_change_are_one_line(name: str, note: str) -> None:
 
 
 @given(st.lists(st.tuples(TEXTS, TEXTS), min_size=1, max_size=4), st.booleans())
-def test_tables_are_safe_without_the_guard_and_keep_their_colours(rows: list[tuple[str, str]], colour: bool) -> None:
+def test_tables_are_safe_and_keep_their_colours(rows: list[tuple[str, str]], colour: bool) -> None:
     out = io.StringIO()
     columns = [Column[tuple[str, str]]("A", lambda row: row[0]), Column("B", lambda row: row[1], state=True)]
     write_table([*rows, ("x", "bound")], columns, guard(out), colour=colour)
@@ -145,7 +145,7 @@ def test_tables_are_safe_without_the_guard_and_keep_their_colours(rows: list[tup
 
 
 @given(TEXTS)
-def test_progress_draws_its_line_and_nothing_else(text: str) -> None:
+def test_progress_is_safe(text: str) -> None:
     out = AsTerminal()
     with Progress("attaching", 0, guard(out)) as line:
         line.step(1, text)
@@ -154,7 +154,7 @@ def test_progress_draws_its_line_and_nothing_else(text: str) -> None:
 
 
 @given(st.dictionaries(TEXTS, TEXTS, max_size=3))
-def test_json_and_yaml_are_safe_and_read_back_as_they_were(value: dict[str, str]) -> None:
+def test_json_and_yaml_are_safe_and_round_trip(value: dict[str, str]) -> None:
     out = io.StringIO()
     write_json_list([value], guard(out))
     assert json.loads(out.getvalue())["items"] == [value]
@@ -168,16 +168,16 @@ def test_json_and_yaml_are_safe_and_read_back_as_they_were(value: dict[str, str]
         assert yaml.safe_load(text) == value
 
 
-def test_differences_are_safe_and_coloured() -> None:
+def test_diffs_are_safe_and_coloured() -> None:
     out = AsTerminal()
     ref = NETWORKWIZARD.ref("blue", "prod")
-    schedule = ObjectChange(ref, {"spec": {"a": EVIL}}, {"spec": {"a": EVIL * 2}})
-    assert write_diff([schedule], guard(out), {"FORCE_COLOR": "1"})
+    changed = ObjectChange(ref, {"spec": {"a": EVIL}}, {"spec": {"a": EVIL * 2}})
+    assert write_diff([changed], guard(out), {"FORCE_COLOR": "1"})
     assert is_safe(out.getvalue())
     assert "\x1b[32m" in out.getvalue()
 
 
-def test_what_a_program_reads_is_raw_in_a_pipe_and_guarded_on_a_terminal() -> None:
+def test_templates_are_raw_in_a_pipe_and_escaped_on_a_terminal() -> None:
     for stream, raw in ((io.StringIO(), True), (AsTerminal(), False)):
         output = parse_output("jsonpath={.items[0].note}")
         print_objects([{"note": EVIL}], guard(stream), output)
@@ -190,7 +190,7 @@ def test_what_a_program_reads_is_raw_in_a_pipe_and_guarded_on_a_terminal() -> No
     assert unwrap_stream(plain) is raw_unless_terminal(plain) is plain
 
 
-def test_a_completion_is_one_word_on_one_line() -> None:
+def test_completion_is_one_word_on_one_line() -> None:
     reply = format_reply([CompletionItem("web-1", help=EVIL), CompletionItem(f"web-2{EVIL}")])
     first, *rest = reply.splitlines()
     assert first.startswith("web-1\t^[]0;owned")
@@ -215,7 +215,7 @@ def test_a_completion_is_one_word_on_one_line() -> None:
         ["ips", "list", "-o", EVIL],
     ],
 )
-def test_what_is_wrong_with_an_argument_is_told_without_obeying_it(
+def test_usage_errors_escape_their_argument(
     words: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     config = {
@@ -236,14 +236,14 @@ def test_what_is_wrong_with_an_argument_is_told_without_obeying_it(
     assert err
 
 
-def test_the_streams_are_as_before_afterwards() -> None:
+def test_standard_streams_are_restored() -> None:
     before = sys.stdout, sys.stderr
     with pytest.raises(ValueError, match="x"), escape_std_streams():
         raise ValueError("x")
     assert (sys.stdout, sys.stderr) == before
 
 
-def test_whole_commands_show_what_notes_names_and_webhooks_say() -> None:
+def test_commands_escape_notes_names_and_webhook_messages() -> None:
     cluster = FakeCluster()
     cluster.network()
     cluster.vm("web-1")

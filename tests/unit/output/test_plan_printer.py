@@ -79,17 +79,17 @@ AT_REST = {**ROLE_BODY, "metadata": {"name": "r", "uid": "1", "resourceVersion":
         ),
     ],
 )
-def test_a_change_is_a_line_as_kubectl_would_write_it(change: Change, dry_run: str, line: str) -> None:
+def test_change_is_printed_like_kubectl(change: Change, dry_run: str, line: str) -> None:
     assert format_change(change, dry_run) == line
 
 
-def test_what_the_server_answers_decides_between_configured_and_unchanged() -> None:
+def test_server_response_decides_between_configured_and_unchanged() -> None:
     change = Change(Verb.APPLY, ROLE.ref("r"), "", body={**ROLE_BODY, "rules": [{}]}, before=AT_REST)
     answer = {**AT_REST, "metadata": {**AT_REST["metadata"], "resourceVersion": "6", "managedFields": []}}
     assert format_change(change, "none", answer).endswith(" unchanged")
 
 
-def test_people_get_the_lines_without_the_waits() -> None:
+def test_default_output_omits_waits() -> None:
     out = io.StringIO()
     show_plan(
         sequential(Change(Verb.DELETE, WEB, ""), Change(Verb.WAIT, WEB, "", wait_for="deleted")), out, OutputFormat()
@@ -97,7 +97,7 @@ def test_people_get_the_lines_without_the_waits() -> None:
     assert out.getvalue() == "virtualmachine.kubevirt.io/web-1 deleted (dry run)\n"
 
 
-def test_objects_are_shown_as_they_would_be_after_all_changes() -> None:
+def test_objects_are_shown_after_all_changes() -> None:
     plan = sequential(
         patch("/status", {"a": 1}), patch("/status/b", 2, subresource="status"), Change(Verb.DELETE, WEB, "")
     )
@@ -108,7 +108,7 @@ def test_objects_are_shown_as_they_would_be_after_all_changes() -> None:
     assert "managedFields" not in shown["metadata"]
 
 
-def test_several_objects_are_yaml_documents_and_a_json_list() -> None:
+def test_several_objects_are_yaml_documents_or_a_json_list() -> None:
     other = NETWORKWIZARD.ref("red", "prod")
     plan = sequential(Change(Verb.CREATE, BLUE, "", body=network()), Change(Verb.CREATE, other, "", body=network(x=1)))
     for_yaml, for_json, for_name = io.StringIO(), io.StringIO(), io.StringIO()
@@ -120,7 +120,7 @@ def test_several_objects_are_yaml_documents_and_a_json_list() -> None:
     assert for_name.getvalue() == "networkwizard.plumber.k8s.pf9.io/blue (dry run)\n" * 2
 
 
-def test_what_was_read_is_not_changed_by_showing_it() -> None:
+def test_object_changes_do_not_modify_their_input() -> None:
     before = network(status={"allocations": {}})
     copy = json.loads(json.dumps(before))
     object_changes(sequential(patch("/status/allocations/x", 1, before)))
@@ -139,11 +139,11 @@ def test_what_was_read_is_not_changed_by_showing_it() -> None:
         (Change(Verb.DELETE, BLUE, "", before={"spec": {}}), None),
     ],
 )
-def test_each_verb_has_its_way_with_an_object(change: Change, after: Json | None) -> None:
-    assert [schedule.after for schedule in object_changes(sequential(change))] == [after]
+def test_each_verb_determines_the_object_after_it(change: Change, after: Json | None) -> None:
+    assert [changed.after for changed in object_changes(sequential(change))] == [after]
 
 
-def test_a_diff_shows_what_changes_and_leaves_noise_out() -> None:
+def test_diff_shows_changes_without_server_fields() -> None:
     before = network(status={"created": True})
     after = {**before, "spec": {"cidr": "10.0.0.0/24", "exclude": ["10.0.0.1"]}}
     out = io.StringIO()
@@ -155,29 +155,29 @@ def test_a_diff_shows_what_changes_and_leaves_noise_out() -> None:
     assert "status" not in out.getvalue() and "managedFields" not in out.getvalue()
 
 
-def test_a_diff_shows_a_status_that_changes() -> None:
+def test_diff_shows_status_changes() -> None:
     out = io.StringIO()
     assert write_diff(object_changes(sequential(patch("/status", {"created": True}))), out, {})
     assert "+  created: true" in out.getvalue()
 
 
-def test_nothing_that_changes_is_no_difference() -> None:
+def test_diff_without_changes_is_empty() -> None:
     out = io.StringIO()
     assert not write_diff([ObjectChange(BLUE, network(), network()), *object_changes(Plan())], out, {})
     assert out.getvalue() == ""
 
 
-def test_made_and_deleted_objects_are_whole_sides() -> None:
+def test_diff_shows_created_and_deleted_objects_in_full() -> None:
     out = io.StringIO()
     write_diff([ObjectChange(BLUE, None, network()), ObjectChange(WEB, network(), None)], out, {})
     assert "+kind: NetworkWizard" in out.getvalue() and "-kind: NetworkWizard" in out.getvalue()
 
 
-def test_a_cluster_scoped_object_is_named_as_kubectl_names_it() -> None:
+def test_diff_file_name_of_a_cluster_scoped_object() -> None:
     assert diff_file_name(ROLE.ref("r")) == "rbac.authorization.k8s.io.v1.ClusterRole..r"
 
 
-def test_another_program_may_show_the_differences(tmp_path: Path) -> None:
+def test_external_diff_program_is_called(tmp_path: Path) -> None:
     program = tmp_path / "differ.py"
     program.write_text("import os, sys\nprint(*(sorted(os.listdir(folder)) for folder in sys.argv[1:]))\nsys.exit(1)\n")
     out = io.StringIO()
@@ -187,6 +187,6 @@ def test_another_program_may_show_the_differences(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("program", "words"), [("/does/not/exist", "cannot run"), ("false-2", "cannot run")])
-def test_a_diff_program_that_cannot_run_is_named(program: str, words: str) -> None:
+def test_external_diff_program_that_cannot_run_is_named(program: str, words: str) -> None:
     with pytest.raises(YoshiError, match=words):
         write_diff([ObjectChange(BLUE, None, network())], io.StringIO(), {"KUBECTL_EXTERNAL_DIFF": program})

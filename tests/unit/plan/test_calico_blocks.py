@@ -206,8 +206,6 @@ def test_server_dry_run_sends_one_block_write(cluster: FakeCluster) -> None:
 def test_diff_shows_the_block_without_the_released_addresses(cluster: FakeCluster) -> None:
     from kubectl_yoshi.output.plan_printer import object_changes
 
-    (schedule,) = [
-        schedule for schedule in object_changes(move(cluster, dry_run="client").plan) if schedule.ref == BLOCK
-    ]
-    assert set(dig(schedule.after, "spec", "allocations")) == {None}
-    assert len(dig(schedule.before, "spec", "attributes")) == len(NAMES)
+    (changed,) = [changed for changed in object_changes(move(cluster, dry_run="client").plan) if changed.ref == BLOCK]
+    assert set(dig(changed.after, "spec", "allocations")) == {None}
+    assert len(dig(changed.before, "spec", "attributes")) == len(NAMES)

@@ -143,7 +143,7 @@ def test_strings_of_the_package_use_standard_terms() -> None:
     ],
     ids=["docstrings and comments", "manifests", "documents"],
 )
-def test_the_documentation_uses_standard_terms(patterns: tuple[str, ...], texts: Callable[[str], Texts]) -> None:
+def test_documentation_uses_standard_terms(patterns: tuple[str, ...], texts: Callable[[str], Texts]) -> None:
     _check(sorted(file for pattern in patterns for file in ROOT.glob(pattern)), texts)
 
 
@@ -160,7 +160,7 @@ def test_the_documentation_uses_standard_terms(patterns: tuple[str, ...], texts:
         "Whoever reads this",
     ],
 )
-def test_words_that_are_not_used_are_found(text: str) -> None:
+def test_rejected_words_are_found(text: str) -> None:
     assert len(find_words(text)) == 1
 
 
@@ -190,7 +190,7 @@ def run():
 '''
 
 
-def test_literals_docstrings_and_comments_of_a_module_are_told_apart() -> None:
+def test_literals_docstrings_and_comments_are_distinguished() -> None:
     assert sorted(list_literals(SOURCE)) == [(2, "full"), (2, "network … is …"), (9, "a textof two parts")]
     assert sorted(list_docstrings_and_comments(SOURCE)) == [
         (1, "A docstring."),
