@@ -59,7 +59,7 @@ def generate_config_map_data(server: Mapping[str, Any]) -> dict[str, str]:
 
 
 def reconcile(api: Api, namespace: str, name: str) -> bool:
-    """What the controller does at each event of a DHCPServer; returns whether it starts the server's VM anew.
+    """Reconcile a DHCPServer as the controller does at each event; return whether it restarts the server's VM.
 
     A ConfigMap whose `data` is not what the controller generates is replaced: whatever else it had is gone then.
     """

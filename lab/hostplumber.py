@@ -47,7 +47,7 @@ def apply(switch: Switch, template: Mapping[str, Any]) -> None:
         bridge, nics = wanted["bridgeName"], wanted["nodeInterface"].split(",")
         switch.vsctl("--may-exist", "add-br", bridge, "--", "set", "bridge", bridge, "datapath_type=netdev")
         if len(nics) == 1:
-            # A NIC is taken off another bridge without a word, and `params` are not looked at.
+            # A NIC is removed another bridge without a word, and `params` are not looked at.
             switch.vsctl("--if-exists", "del-port", nics[0], "--", "add-port", bridge, nics[0])
         elif len(nics) == 2:  # of more Hostplumber says that they are too many, and does nothing
             _bond(switch, bridge, nics, wanted.get("params", {}))

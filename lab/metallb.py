@@ -19,7 +19,7 @@ NEEDED_KINDS = ("Namespace", "ServiceAccount", "Role", "ClusterRole", "RoleBindi
 
 
 def objects() -> list[Mapping[str, Any]]:
-    """What MetalLB's own manifest installs besides its CRDs and workloads: the namespace, the rights."""
+    """What MetalLB's own manifest installs besides its CRDs and workloads: the namespace, the permissions."""
     return [found for found in metallb_manifest() if found["kind"] in NEEDED_KINDS]
 
 

@@ -134,7 +134,7 @@ class Lab:
         kill_processes([self.program("kube-apiserver").pid], self.folder)
 
     def restart_api_server(self) -> None:
-        """Start the API server anew on its port, ended before if it runs; returns when it is ready."""
+        """Restart the API server on its port, and wait until it is ready."""
         self.kill_api_server()
         server = spawn(self.program("kube-apiserver").launch, self.folder)
         wait_ready(self.api, [server])

@@ -113,7 +113,7 @@ def bill_of_materials(found: Sequence[Distribution], where: Platform, epoch: int
 
 
 def _interpreter() -> list[dict[str, object]]:
-    """Python, and of the libraries that it brings those that tell their version, for whoever looks for known holes."""
+    """Return Python and its bundled libraries with a known version, so that vulnerabilities can be looked up."""
     openssl = ssl.OPENSSL_VERSION.split()[1]
     expat = pyexpat.EXPAT_VERSION.removeprefix("expat_")
     return [

@@ -14,7 +14,7 @@ BARE_SECONDS = 0.025
 def least_work(started: Callable[[], object], times: int = 7) -> float:
     """Seconds of processor time that the processes take which a function starts and waits for: the least of some runs.
 
-    On a machine that is slower by itself, as one is told by an interpreter that does nothing, measured beside it, so
+    On a machine that is slower by itself, as an interpreter that does nothing, measured beside it, shows, so
     many seconds fewer.
     """
     bare, least = zip(*((_work_of(_bare), _work_of(started)) for _ in range(times)), strict=True)

@@ -17,7 +17,7 @@ from lab.pki import Authority, make_authority, make_signing_key
 from lab.processes import Launch, ProgramRecord, spawn
 
 CLIENT_USER = "lab-client"
-"""A user that a lab has a client certificate for, pki/lab-client.crt, and no rights."""
+"""A user that a lab has a client certificate for, pki/lab-client.crt, and no permissions."""
 CONTEXT = "lab"
 """The context of a lab's kubeconfig."""
 READY_SECONDS = 300

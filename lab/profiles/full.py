@@ -102,7 +102,7 @@ def _scheduler_launch(core: Core) -> Launch:
 
 
 def _write_account_kubeconfig(core: Core, namespace: str, account: str) -> None:
-    """A kubeconfig with the rights of a service account, `<account>.kubeconfig` in the lab's folder."""
+    """A kubeconfig with the permissions of a service account, `<account>.kubeconfig` in the lab's folder."""
     request = {
         "apiVersion": "authentication.k8s.io/v1",
         "kind": "TokenRequest",

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 LEAST_RUNS = 5
 MOST_RUNS = 20
-"""Each run of some measurements has a network of its own, and the CIDRs are given out by twenties."""
+"""Each run of some measurements has a network of its own, and the CIDRs are assigned by twenties."""
 
 
 @dataclass(frozen=True)

@@ -40,8 +40,8 @@ class Scene:
         self._create(NAMESPACE, [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}])
 
     def network(self, namespace: str, name: str, cidr: str) -> Network:
-        """Makes a network and opens its ledger, without what a back-end wants beside it: `kubectl yoshi network create`
-        makes that too."""
+        """Create a network and initialize its allocations, without the objects of its backend, which
+        `kubectl yoshi network create` creates too."""
         spec = {"plugin": "calico", "cidr": cidr}
         meta = {"name": name, "namespace": namespace}
         body = {"apiVersion": NETWORKWIZARD.api_version, "kind": NETWORKWIZARD.kind, "metadata": meta, "spec": spec}

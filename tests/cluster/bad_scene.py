@@ -180,7 +180,7 @@ def _set_up(scene: Scene) -> None:
         wizard(here, "no-plugin"),
         wizard(here, "no-cidr", plugin="calico"),
     )
-    made = {"status": {"created": True}}  # as the original left networks
+    made = {"status": {"created": True}}  # as Platform9 yoshi left networks
     patch(cluster, "nw", "no-cidr", made, namespace=here, subresource="status")
     for kind, name in (("vm", "going"), ("nw", "leaving")):
         patch(cluster, kind, name, {"metadata": STAY}, namespace=here)

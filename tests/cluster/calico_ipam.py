@@ -1,4 +1,4 @@
-"""What Calico's programs keep in their books, IPAMBlocks and IPAMHandles, written by hand as they write it."""
+"""What Calico's programs keep in IPAM, IPAMBlocks and IPAMHandles, written by hand as they write it."""
 
 from __future__ import annotations
 

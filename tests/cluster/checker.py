@@ -3,10 +3,10 @@
 `look` reads, `violations` judges (a pure function, tested on hand-made violations in tests/unit/harness), `check` does
 both and fails.
 
-    I1  no address has two owners: in the ledgers, on the VMs, over networks that overlap
+    I1  no address has two owners: in the allocations, on the VMs, over networks that overlap
     I2  an address that a VM is made to have has a record with that VM's namespace, name and uid
     I3  a VM, by its uid, has at most one address of a network
-    I4  network, broadcast, gateway and excluded addresses, and those outside the range, are not handed out; outside the
+    I4  network, broadcast, gateway and excluded addresses, and those outside the range, are not assigned; outside the
         CIDR a public network holds addresses of its family that nobody else's is, once settled for a VM that names it
     I5  what a VMI or pod runs with is recorded; once settled, what is recorded is a VM's that exists and carries it
     I10 Calico's IPAMHandles count for each IPAMBlock as many addresses as it has with their name, or VMs cannot start
@@ -59,7 +59,7 @@ def check(cluster: Cluster, *namespaces: str, settled: bool = False, miscounted_
 
 @dataclass(frozen=True)
 class Entry:
-    """A record of a ledger.
+    """A record of the allocations.
 
     Attributes:
         network: the NetworkWizard.
@@ -267,7 +267,7 @@ def _forbidden(entries: list[Entry]) -> Iterator[tuple[Entry, str]]:
 
 
 def never_given(network: Json, address: Address) -> str:
-    """Why an address must never be handed out; "" if it may."""
+    """Why an address must never be assigned; "" if it may."""
     spec, cidr = network["spec"], cidr_of(network)
     if cidr is None:
         return ""
@@ -299,7 +299,7 @@ def never_given(network: Json, address: Address) -> str:
 def runs_unrecorded(
     networks: list[Json], entries: list[Entry], raw_state: RawState, namespaces: Collection[str]
 ) -> Iterator[str]:
-    """Addresses that something runs with though nobody, or somebody else, has them."""
+    """Addresses that something runs with though nobody, or another client, has them."""
     records = {(uid(entry.network), entry.address): entry.record for entry in entries}
     for namespace, name, address, where in running(raw_state, namespaces):
         for network in networks:
@@ -336,7 +336,7 @@ def left_over(
 def unknown_to_dhcp(
     networks: list[Json], entries: list[Entry], carried: list[CarriedAddress], raw_state: RawState, settled: bool
 ) -> Iterator[str]:
-    """Addresses that a VM carries and its network's DHCP server gives to somebody else; settled, needless files too."""
+    """Addresses that a VM carries and the DHCP server gives to another client; settled, needless files too."""
     files = {full_name(obj): obj.get("binaryData") or {} for obj in raw_state.others.get(CONFIGMAPS, ())}
     for network in networks:
         ovs, cidr = network["spec"].get("ovs") or {}, cidr_of(network)

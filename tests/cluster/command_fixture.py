@@ -60,7 +60,7 @@ TIME = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+(Z|\+00:00)")
 INVARIANT = re.compile(r"I\d+ ")
 MAC = re.compile(r"\b[0-9a-f]{2}(:[0-9a-f]{2}){5}\b")
 DHCP_RANGE = re.compile(r'dhcp-range=set:\d+(,10(\.\d+){3}){2}|"range_(start|end)": "10(\.\d+){3}"')
-"""Its ends may be addresses that VMs have, and are the same whoever has them."""
+"""Its ends may be addresses that VMs have, and are the same for any owner."""
 CHOSEN = re.compile(r"(?<=-)[0-9a-f]{8}\b|\b10\.96\.\d+\.\d+\b")
 """Digests in names, and what the API server chooses for a Service."""
 
@@ -80,11 +80,11 @@ class CommandFixture:
         number: tells it from others: its addresses are those of 10.<number>.0.0/16.
         namespace: its own, in which VMs web-1 to web-3 are made.
         good: the API server.
-        proxy: a server before it that fails as it is told.
+        proxy: a server before it that fails by rules.
         bad: the way by the proxy.
         by_proxy: the kubeconfig of that way, for processes of their own.
         folder: for files.
-        fixed: addresses that are told apart, since somebody asked for them by name.
+        fixed: addresses that are distinguished, since somebody asked for them by name.
         scene: what was made before a command that only looked, and is there still; None where that is not known.
         names: uid -> what it is called instead where runs are compared.
     """
@@ -141,7 +141,7 @@ class CommandFixture:
     # -- what there is -------------------------------------------------------------------------------------------
 
     def clear(self) -> None:
-        """Takes everything away and makes the VMs anew."""
+        """Takes everything away and recreates the VMs."""
         for obj in self.api.list(NETWORKWIZARD, self.namespace):
             self.names[obj["metadata"]["uid"]] = ""
             if obj["metadata"].get("finalizers"):
@@ -157,7 +157,7 @@ class CommandFixture:
             self.make_vm(name)
 
     def make_vm(self, name: str, **changes: Any) -> Json:
-        """A VM with things of other people's on it."""
+        """A VM with foreign fields on it."""
         foreign = {"labels": {"app": "web"}, "template_annotations": {"example.com/theirs": "stay"}}
         obj = vm(self.namespace, name, **{**foreign, **changes})
         return self.api.create(VM.ref(name, self.namespace), obj)
@@ -210,7 +210,7 @@ class CommandFixture:
         """Where an invariant does not hold, by these objects, or by those that there are.
 
         A run that failed may leave a VM a second record, which it does not carry, and one of Calico's handles between
-        its block's write and its own. Counters are no invariant: whoever writes next puts them right.
+        its block's write and its own. Counters are no invariant: the next writer fixes them.
         """
         found = violations(
             self.raw_state(self.objects() if objects is None else objects), [self.namespace], settled=settled

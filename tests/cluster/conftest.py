@@ -123,7 +123,7 @@ def native(request: pytest.FixtureRequest) -> Iterator[Cluster]:
 
 @pytest.fixture
 def calico(installed: Cluster, namespace: str) -> Iterator[Calico]:
-    """Calico's books, which end with the test."""
+    """Calico's IPAM, which end with the test."""
     books = Calico(installed, namespace)
     yield books
     for name in books.made:
@@ -132,7 +132,7 @@ def calico(installed: Cluster, namespace: str) -> Iterator[Calico]:
 
 @pytest.fixture(scope="module", params=["1.36", "1.31"])
 def server(request: pytest.FixtureRequest) -> Iterator[Server]:
-    """The oldest and the newest Kubernetes that the lab builds, with NetworkWizards taken over from the original."""
+    """The oldest and the newest Kubernetes that the lab builds, with NetworkWizards of Platform9 yoshi."""
     if request.config.getoption("cluster") != "lab":
         pytest.skip("replaces CRDs, and another cluster was chosen")
     yield from taken_over(request.param)
@@ -183,10 +183,10 @@ def red(layer2: layer2_scene.PublicScene, cidr: layer2_scene.Cidrs) -> str:
 
 @pytest.fixture
 def made_by(request: pytest.FixtureRequest, bridge: Callable[[], tuple[str, str]]) -> Callable[[], tuple[str, ...]]:
-    """Gives what `network create` is told besides the CIDR, for the back-end that the test is parametrised with:
+    """Gives the flags of `network create` besides the CIDR, for the backend that the test is parametrised with:
     those that put addresses on VMs' templates, "calico" (unless said) and "ovs".
 
-    Of layer 2 networks each call gives another VLAN of the same bridge.
+    Of Layer 2 networks each call gives another VLAN of the same bridge.
     """
     if getattr(request, "param", "calico") == "calico":
         return lambda: ()

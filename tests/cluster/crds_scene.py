@@ -1,4 +1,4 @@
-"""API servers whose NetworkWizards were the original yoshi's, before this program's CRDs took them over."""
+"""API servers whose NetworkWizards were Platform9 yoshi's, before this program's CRDs took them over."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ RECORD = {"kind": "VirtualMachine", "namespace": "default", "name": "web-1", "ui
 
 @dataclass(frozen=True)
 class Server:
-    """A lab whose NetworkWizards were taken over from the original yoshi.
+    """A lab whose NetworkWizards were taken over from Platform9 yoshi.
 
     Attributes:
         lab: the running lab.
-        before: the original's objects by name, as they were read before the takeover.
+        before: Platform9 yoshi's objects by name, as they were read before the takeover.
     """
 
     lab: lab.Lab
@@ -62,7 +62,7 @@ def taken_over(kubernetes: str) -> Iterator[Server]:
         api = running.api
         api.create_document(original_crd())
         wait_until(
-            "the original's CRD", lambda: ("plumber.k8s.pf9.io", "networkwizards") in api.list_served_resources()
+            "Platform9 yoshi's CRD", lambda: ("plumber.k8s.pf9.io", "networkwizards") in api.list_served_resources()
         )
         for name, (spec, status) in ORIGINAL_OBJECTS.items():
             api.post(NETWORKS, manifest(name, spec))
@@ -121,7 +121,7 @@ ORIGINAL_OBJECTS: dict[str, tuple[Any, Any]] = {
         },
         {"created": False, "reason": "BGPConfig not provided"},
     ),
-    # A base64 range is all that the original's CRD took; our rules refuse it.
+    # A base64 range is all that Platform9 yoshi's CRD took; our rules refuse it.
     "oldrange": ({"plugin": "calico", "cidr": "10.9.0.0/24", "range_start": "CgkACg=="}, {"allocations": {}}),
     "empty": (None, None),
 }

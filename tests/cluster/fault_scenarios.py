@@ -32,7 +32,7 @@ BGP = (
     " --peer {ip}.200.1 --my-asn 64512 --remote-asn 64514"
 )
 ELASTIC = "network create elastic --plugin public"
-"""Without a CIDR: whoever wants an address of it names it."""
+"""Without a CIDR: addresses of it are requested by name."""
 ELASTIC_BGP = (
     "network create elastic --plugin public --announce calico-bgp --peer {ip}.200.1 --my-asn 64512 --remote-asn 64514"
 )
@@ -98,7 +98,7 @@ def delete_vm(fixture: CommandFixture) -> None:
 
 
 def request_networks(fixture: CommandFixture) -> None:
-    """What `sync` makes true: a network of kubectl's, and VMs that ask for it."""
+    """What `sync` reconciles: a network of kubectl's, and VMs that ask for it."""
     ref = NETWORKWIZARD.ref("blue", fixture.namespace)
     spec = {"plugin": "calico", "cidr": f"{fixture.prefix}.0.0/28"}
     fixture.api.create(ref, {"apiVersion": "plumber.k8s.pf9.io/v1", "kind": "NetworkWizard", "metadata":
@@ -184,7 +184,7 @@ def write_csv(fixture: CommandFixture) -> None:
 
 
 def pin_unrecorded_address(fixture: CommandFixture) -> None:
-    """web-1 is made to have an address that the ledger does not know."""
+    """web-1 is made to have an address that the allocations does not know."""
     pin = {"cni.projectcalico.org/ipAddrs": json.dumps([f"{fixture.prefix}.0.7"])}
     fixture.api.patch(VM.ref("web-1", fixture.namespace), {"spec": {"template": {"metadata": {"annotations": pin}}}})
 
@@ -203,13 +203,13 @@ SCENARIOS = {
     "create public": Scenario(PUB),
     "create announced by Calico": Scenario(BGP),
     "create without a CIDR": Scenario(ELASTIC),
-    "create layer 2": Scenario(LAN),
+    "create Layer 2": Scenario(LAN),
     "delete small": Scenario("network delete blue", (BLUE,)),
     "delete large, in use": Scenario("network delete big --force --yes", ATTACHED_BIG),
     "delete public, in use": Scenario("network delete pub --force --yes", ATTACHED_PUB),
     "delete announced by Calico, in use": Scenario("network delete bgp --force --yes", ATTACHED_BGP),
     "delete without a CIDR, in use": Scenario("network delete elastic --force --yes", ATTACHED_ELASTIC, ("{ip}.10.5",)),
-    "delete layer 2, in use": Scenario("network delete lan --force --yes", ATTACHED_LAN),
+    "delete Layer 2, in use": Scenario("network delete lan --force --yes", ATTACHED_LAN),
     "attach one": Scenario("vm attach web-1 --network blue", (BLUE,)),
     "attach to an address": Scenario("vm attach web-1 --network blue --ip {ip}.0.5", (BLUE,), ("{ip}.0.5",)),
     "attach several": Scenario("vm attach -l app=web --network big", (BIG,)),
@@ -223,7 +223,7 @@ SCENARIOS = {
         "vm attach web-1 --public-network elastic --public-ip {ip}.10.5", (ELASTIC_BGP,), ("{ip}.10.5",)
     ),
     "attach both": Scenario("vm attach web-1 --network blue --public-network pub", (BLUE, PUB)),
-    "attach layer 2": Scenario("vm attach web-1 web-2 --network lan", (LAN,)),
+    "attach Layer 2": Scenario("vm attach web-1 web-2 --network lan", (LAN,)),
     "attach running ones": Scenario("vm attach web-1 web-2 --network blue --restart", (BLUE, start_vms)),
     "attach a running one elsewhere": Scenario(
         "vm attach web-1 --network big --replace --restart", (*ATTACHED_BLUE, BIG, start_vms)
@@ -240,7 +240,7 @@ SCENARIOS = {
     "detach public": Scenario("vm detach web-1 --public-network pub", ATTACHED_PUB),
     "detach announced by Calico": Scenario("vm detach web-1 --public-network bgp", ATTACHED_BGP),
     "detach without a CIDR": Scenario("vm detach web-1 --public-network elastic", ATTACHED_ELASTIC, ("{ip}.10.5",)),
-    "detach layer 2": Scenario("vm detach web-1 --network lan", ATTACHED_LAN),
+    "detach Layer 2": Scenario("vm detach web-1 --network lan", ATTACHED_LAN),
     "reserve": Scenario("ips reserve blue {ip}.0.7 {ip}.0.8 --note printer", (BLUE,)),
     "reserve in a large one": Scenario("ips reserve big {ip}.17.7 {ip}.19.8", (BIG,)),
     "reserve without a CIDR": Scenario("ips reserve elastic {ip}.10.7 --note printer", (ELASTIC,)),

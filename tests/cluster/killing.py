@@ -27,7 +27,7 @@ MOST = 100
 
 @dataclass(frozen=True)
 class ProxiedProgram:
-    """The program, by way of a proxy that writes down what is asked for and does as it is told."""
+    """The program, by way of a proxy that writes down what is asked for and follows its rules."""
 
     proxy: ScriptedFaultProxy
     yoshi: Yoshi

@@ -1,4 +1,4 @@
-"""What the tests of layer 2 networks have before them: a namespace, and a bridge that no other test has.
+"""What the tests of Layer 2 networks have before them: a namespace, and a bridge that no other test has.
 
 The API server has the custom resources of Multus and luigi (the real ones with LAB_CRDS), but not their programs:
 tests/e2e/test_ovs.py shows what becomes of them.
@@ -54,7 +54,7 @@ class Layer2Scene:
         return found
 
     def templates(self) -> list[Json]:
-        """Whoever's namespace they are in."""
+        """HostNetworkTemplates of the bridge, in all namespaces."""
         every = get(self.cluster, TEMPLATES)["items"]
         return [item for item in every if item["spec"]["ovsConfig"][0]["bridgeName"] == self.bridge]
 

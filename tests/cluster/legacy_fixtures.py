@@ -1,4 +1,4 @@
-"""What the original yoshi left: the examples of its README, unchanged, and its CRD."""
+"""What Platform9 yoshi left: the examples of its README, unchanged, and its CRD."""
 
 from __future__ import annotations
 
@@ -113,6 +113,6 @@ spec:
 
 
 def original_crd() -> bytes:
-    """The original's CRD: the real one where LAB_CRDS has it, else one of the same shape."""
+    """Platform9 yoshi's CRD: the real one where LAB_CRDS has it, else one of the same shape."""
     real = Path(os.environ.get("LAB_CRDS", "")) / "luigi" / "plumber.k8s.pf9.io_networkwizards.yaml"
     return real.read_bytes() if real.is_file() else ORIGINAL_CRD

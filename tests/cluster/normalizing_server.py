@@ -23,7 +23,7 @@ PATH = re.compile(
     r"(namespaces/[^/]+/)?(?P<plural>[^/?]+)(/(?P<name>[^/?]+))?(\?.*)?"
 )
 TRIES = 10
-"""How often a patch is applied anew because somebody else was faster."""
+"""How often a patch is applied again because another client was faster."""
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ class PublicScene:
         return find(self.cluster, f"{kind}.{self.group}", name)
 
     def calico(self, kind: str, name: str, spec: Json) -> Json:
-        """Somebody else's object."""
+        """A foreign object."""
         version = "v1" if self.group.startswith("crd.") else "v3"
         plain = {"apiVersion": f"{self.group}/{version}", "kind": kind, "metadata": {"name": name}, "spec": spec}
         return make(self.cluster, plain)[0]

@@ -1,6 +1,6 @@
 """What the API server holds, read raw, and who has which address by it: what checker.py judges.
 
-What carries a VM's address is the only thing that a back-end's tests have to teach it: see CARRIERS.
+What carries a VM's address is the only thing that a backend's tests have to teach it: see CARRIERS.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ def pinned_on_calico(vms: Iterable[Json], _others: Mapping[str, list[Json]]) -> 
 
 
 def on_a_service(vms: Iterable[Json], others: Mapping[str, list[Json]]) -> Iterator[CarriedAddress]:
-    """The Services that this program made for public addresses, each owned by its VM, and those of other people's
-    making that have an address which a VM of their selector asks for."""
+    """The Services that this program created for public addresses, each owned by its VM, and foreign ones with an
+    address that a VM of their selector requests."""
     by_uid = {vm["metadata"]["uid"]: vm for vm in vms}
     for service in others.get(SERVICES, ()):
         metadata = service["metadata"]
@@ -100,7 +100,7 @@ CARRIERS: list[tuple[Carrier, tuple[str, ...]]] = [
     (on_a_service, (SERVICES,)),
     (plugged_in, (CONFIGMAPS,)),
 ]
-"""How a VM carries an address, a row for each back-end, with the raw paths of what else must be read to see it."""
+"""How a VM carries an address, a row for each backend, with the raw paths of what else must be read to see it."""
 
 
 @dataclass(frozen=True)
@@ -128,10 +128,10 @@ class RawState:
 
 def read_raw_state(cluster: Cluster, namespaces: Collection[str]) -> RawState:
     """Reads what the networks and VMs of these namespaces are judged by: what belongs to one of them in these only,
-    and of the whole cluster what is judged across namespaces (networks, ledgers, Services, Calico's IPAM).
+    and of the whole cluster what is judged across namespaces (networks, allocations, Services, Calico's IPAM).
 
-    VMs are read before and after the ledger, so that a moment can be judged while others write: a VM whose
-    resourceVersion is the same both times carried its address all the while that the ledger was read.
+    VMs are read before and after the allocations, so that a moment can be judged while others write: a VM whose
+    resourceVersion is the same both times carried its address all the while that the allocations was read.
     """
 
     def every(path: str) -> list[Json]:
@@ -210,7 +210,7 @@ def cidr_of(network: Json) -> Cidr | None:
 
 
 def allocations(obj: Json) -> Mapping[str, Json]:
-    """Address -> record, of a network or block; the original's plain names as records."""
+    """Address -> record, of a network or block; Platform9 yoshi's plain names as records."""
     records = (obj.get("status") or {}).get("allocations") or {}
     namespace = obj["metadata"]["namespace"]
     return {

@@ -1,4 +1,4 @@
-"""A proxy before the real API server that fails as it is told: for faults in the middle of a command.
+"""A proxy before the real API server that fails by rules: for faults in the middle of a command.
 
 Requests go on to the cluster with the administrator's credentials, unless a rule says otherwise. What a rule does is
 one of the behaviours of tests/unit/kube/fault_server.py. Beside it, servers that cannot be reached at all.

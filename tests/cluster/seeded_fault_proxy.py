@@ -153,7 +153,7 @@ class FaultSchedule:
 
 
 def is_read(request: str) -> bool:
-    """Whether a request, as it is told, changes nothing."""
+    """Return whether a request, as described by `_describe`, changes nothing."""
     return request.startswith(("GET ", REVIEW))
 
 
@@ -235,8 +235,8 @@ class Proxy:
     Attributes:
         url: where it is.
         upstream: the API server.
-        fate: what becomes of requests; may be changed between two runs.
-        known: what is not the same in every run (namespaces, addresses) -> what requests are told with instead.
+        schedule: what becomes of requests; may be changed between two runs.
+        known: what is not the same in every run (namespaces, addresses) -> the placeholders in descriptions.
         kubevirt: who plays KubeVirt, where VMs run.
         shows: how objects are shown (see normalizing_server.py); as the API server does unless it is set.
         authorizer: who answers requests that are not to be handed on, since the user lacks a permission.

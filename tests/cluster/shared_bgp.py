@@ -1,4 +1,4 @@
-"""Calico's BGPConfiguration "default" as several seats share it: somebody else's entries in it, and each seat's own."""
+"""Calico's BGPConfiguration "default" as several seats share it: foreign entries in it, and each seat's own."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ THEIRS = {
     EXTERNAL_IPS: [{"cidr": "198.51.100.32/28"}],
     "nodeToNodeMeshEnabled": True,
 }
-"""What somebody else has written, who says nothing of an asNumber."""
+"""What another client has written, who says nothing of an asNumber."""
 DEFAULTS = ("logSeverityScreen", "serviceLoadBalancerAggregation")
 """What Calico's CRD adds."""
 
 
 def create_foreign_entries(api: Api) -> None:
-    """The configuration as somebody else has made it."""
+    """The configuration as another client has made it."""
     delete_foreign_entries(api)
     resource = RAW.bgp_configuration
     metadata = {"name": "default", "annotations": {"example.com/theirs": "stay"}}

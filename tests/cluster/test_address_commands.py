@@ -40,7 +40,7 @@ def test_ips_check_reports_discrepancies_and_exits_1(yoshi: Yoshi, installed: Cl
     yoshi.done("vm", "attach", "gone", "unpinned", "rightly", "--network", "blue")
     assert yoshi.done("ips", "check") == "3 addresses, all as recorded\n"
     installed.kubectl("delete", "vm", "gone", "-n", yoshi.namespace)
-    make_vms(installed, yoshi.namespace, "stranger", template_annotations={PIN: f'["{host(blue, 77)}"]'})
+    make_vms(installed, yoshi.namespace, "unknown", template_annotations={PIN: f'["{host(blue, 77)}"]'})
     make_vms(installed, yoshi.namespace, "thief", template_annotations={PIN: f'["{host(blue, 3)}"]'})
     age_records(installed, yoshi.namespace, "blue")
     installed.kubectl(

@@ -1,7 +1,7 @@
 """Every command as yoshi-viewer, yoshi-user and yoshi-admin, each bound in one namespace and bound everywhere.
 
-What may be done works; what may not says which right is missing, in five lines at most. What cannot be read is told in
-one line and shown as unknown, never as an error and never as absent.
+What is permitted works; an error names the missing permission, in five lines at most. What cannot be read is reported
+in one line and shown as unknown, never as an error and never as absent.
 """
 
 from __future__ import annotations
@@ -117,20 +117,20 @@ def kubeconfig_of(scene: Scene, account: str, folder: Path) -> Path:
     return file
 
 
-# -- who may do what -------------------------------------------------------------------------------------------------
+# -- permissions -------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Row:
-    """A command and who may run it.
+    """A command and the users who can run it.
 
     Attributes:
         words: the command line; {new} is a name that nobody has used, {csv} a file that gives db an address of blue.
         here: the least role, bound in the namespace, that may.
         everywhere: the same, bound everywhere.
-        missing: what the message of who may not says he lacks; where that is not the same for all, by the account
-            ("user everywhere") or by its place ("here").
-        hint: what it says to do about it, by place; where nothing is given, to ask for the right that is missing.
+        missing: the permission named by the error; if it differs, by the account ("user everywhere") or by its place
+            ("here").
+        hint: what it says to do about it, by place; by default, to ask for the missing permission.
         before: what the administrator does before, in {}, or LOSE_RECORDS.
         after: and after.
         code: the exit code where it works.

@@ -2,7 +2,7 @@
 
 One row a mistake: the command line, its exit code, words that name the trouble, words that show the way out. Every
 row is a process of its own on the real API server; a message has at most five lines and no traceback. Mistakes that are
-told before a request is sent: tests/unit/cli/test_usage_errors.py. Servers that are bad: test_bad_servers.py.
+reported before a request is sent: tests/unit/cli/test_usage_errors.py. Servers that are bad: test_bad_servers.py.
 """
 
 from __future__ import annotations

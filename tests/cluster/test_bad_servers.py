@@ -1,7 +1,7 @@
 """Flags and clusters that are bad, and faults in the middle of a command.
 
 flags                        contexts, users and credentials that are not there; a server that cannot be reached
-clusters without something   the rights, the CRDs, Calico
+clusters without something   the permissions, the CRDs, Calico
 faults in the middle         of a write: all of it or nothing of it, and the same command again completes it
 
 Kubeconfigs and servers that are bad by themselves: tests/unit/kube/test_bad_servers.py.
@@ -75,8 +75,8 @@ def test_connection_flag_with_a_wrong_value_is_reported(
 
 
 def test_untrusted_server_certificate_is_reported(here: Scene, tmp_path: Path, untouched: None) -> None:
-    stranger = make_authority(tmp_path, "stranger")
-    ran = here.yoshi.run(f"--certificate-authority={stranger.file}", *LIST)
+    other_authority = make_authority(tmp_path, "unknown")
+    ran = here.yoshi.run(f"--certificate-authority={other_authority.file}", *LIST)
     check_message(ran, 1, "the certificate of the API server https://", "is not trusted", "Check certificate-authority")
 
 

@@ -2,9 +2,9 @@
 
 attach, halted VM      another address is released: the block with its resourceVersion, then the handle
 attach, VM runs        refused, with the way out
-detach                 releases it in Calico, then on the template, then in the ledger
+detach                 releases it in Calico, then on the template, then in the allocations
 gc                     releases what a VM left that was stopped and then deleted; never what is anybody's who exists
-pods                   what Calico gave to a pod is neither given out nor released
+pods                   what Calico gave to a pod is neither assigned nor released
 """
 
 from __future__ import annotations

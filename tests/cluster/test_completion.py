@@ -212,7 +212,7 @@ def test_completion_uses_the_connection_flags_of_the_line(
     here = ("-n", namespace, "network", "list")
     kubeconfig = f"--kubeconfig={installed.kubeconfig}"
     assert home.complete(kubeconfig, *here, "bl", KUBECONFIG="/nowhere")[0].keys() == {"blue"}
-    assert home.complete(*here, "--as", "nobody", "bl") == ({}, 4)  # who may see nothing is offered nothing
+    assert home.complete(*here, "--as", "nobody", "bl") == ({}, 4)  # a user without permissions gets no completions
 
 
 def test_completion_of_names_needs_little_cpu_time(home: HomeFolder, namespace: str, blue: str) -> None:

@@ -9,7 +9,7 @@
     attach -l of 40 against 8 single ones   40 addresses, one each
     gc against attach                       nobody loses an address
 
-The last four are tried on a Layer 2 network too: the rules do not depend on the back-end.
+The last four are tried on a Layer 2 network too: the rules do not depend on the backend.
 
 Wherever it says so the processes are interpreters of their own; else they are forked, and meet more closely.
 
@@ -280,7 +280,7 @@ def test_concurrent_attach_and_detach_of_one_vm_leave_a_consistent_state(
         ends.add(pin_of(installed, yoshi.namespace, "web") != "")
         number += 1
         if beside := yoshi.done("ips", "gc", "--network", "blue", "--grace", "0s", "--yes").splitlines():
-            # An attachment that was overtaken writes its DHCP server's file late; records are given back by then.
+            # An attachment that was overtaken writes its DHCP server's file late; records are released by then.
             assert all("configmap/" in line or line == "nothing to collect" for line in beside), beside
         check(installed, yoshi.namespace, settled=True)
     told = reported_address(yoshi.run(*attach))
@@ -317,7 +317,7 @@ def test_attach_of_forty_vms_while_other_processes_attach_some_of_them(
 def test_gc_never_releases_the_address_of_an_attach_in_progress(
     yoshi: Yoshi, installed: Cluster, cidr: Cidrs, made_by: MadeBy, grace: str
 ) -> None:
-    """With --grace 0s a record may be taken while its attachment is under way; that attachment then mends it."""
+    """With --grace 0s a record may be taken while its attachment is under way; that attachment then fixes it."""
     network = cidr(28)
     yoshi.done("network", "create", "blue", "--cidr", network, *made_by())
     names = [f"web-{number}" for number in range(8)]

@@ -5,7 +5,7 @@
 - a range's order, against Python's ipaddress, for both families
 - every field has a description; the printer columns
 
-What the original yoshi had, and the ledger's patches: test_crds_status.py.
+What Platform9 yoshi had, and patches of allocations: test_crds_status.py.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ TAKEN = {
         **BGP,
         "public": {"announce": "calico-bgp", "via": "external-ips", "interfaces": ["eth0"], "nodeSelector": {"a": "b"}},
     },
-    "layer 2": {
+    "Layer 2": {
         **OVS,
         "gateway": "10.20.0.1",
         "ovs": {

@@ -1,8 +1,8 @@
 """What the CRDs take in a status on real API servers, the oldest and the newest that the lab builds.
 
-- a cluster that had the original yoshi's CRD and objects: nothing is lost, also not what breaks the new rules
-- the YAML of the original's README and samples, unchanged
-- the ledger's guarded patches: which `test` holds when, and with which status code it fails
+- a cluster that had Platform9 yoshi's CRD and objects: nothing is lost, also not what breaks the new rules
+- the YAML of Platform9 yoshi's README and samples, unchanged
+- guarded patches of allocations: which `test` holds when, and with which status code it fails
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tests.cluster.crds_scene import (
 )
 from tests.cluster.legacy_fixtures import README_PUBLIC
 
-# --- a cluster of the original yoshi ---
+# --- a cluster of Platform9 yoshi ---
 
 
 @pytest.mark.parametrize("name", ORIGINAL_OBJECTS)
@@ -99,11 +99,11 @@ def test_peers_as_text_or_list_survive_server_side_apply(server: Server) -> None
         assert made["spec"]["bgpConfig"]["peers"] == peers
 
 
-# --- the ledger's patches ---
+# --- patches of allocations ---
 
 
 def test_allocation_is_added_once_and_removed_only_by_its_owner(server: Server) -> None:
-    path = server.network("ledger", status={"allocations": {}})
+    path = server.network("allocations", status={"allocations": {}})
     take = (("test", "/status/allocations/10.1.0.9", None), ("add", "/status/allocations/10.1.0.9", RECORD))
     assert server.patch_status(path, *take)["allocations"] == {"10.1.0.9": RECORD}
     taken = server.refusal(path, *take)
@@ -146,12 +146,12 @@ def see_that_the_guard_holds(server: Server, path: str, guard: str, write: Any) 
 
 
 def test_patch_with_the_old_uid_fails_for_a_recreated_network(server: Server) -> None:
-    path = server.network("anew")
+    path = server.network("recreated")
     uid = server.api.get(path)["metadata"]["uid"]
-    server.lab.kubectl("delete", "networkwizard", "anew")
+    server.lab.kubectl("delete", "networkwizard", "recreated")
     gone = server.refusal(path, ("test", "/metadata/uid", uid), ("add", "/status", {}))
     assert " 404 " in gone
-    server.network("anew")
+    server.network("recreated")
     assert " 422 " in server.refusal(path, ("test", "/metadata/uid", uid), ("add", "/status", {}))
 
 

@@ -71,7 +71,7 @@ STARTED_AGAIN = "is started again unchanged"
 NOT_SEEN = "note: not seen:"
 HANDLE = "IPAMHandle "
 MOVES = ("attach elsewhere", "attach a running one elsewhere")
-"""Cases that give back an address in the end: where they were cut off before that, `ips gc` does, as for any VM that no
+"""Cases that release an address in the end: where they were cut off before that, `ips gc` does, as for any VM that no
 longer carries one."""
 CUT_OFFS = int(os.environ.get("YOSHI_CUT_OFFS", "3"))
 CUT_OFF_ONLY = os.environ.get("YOSHI_CUT_OFF_ONLY", "")
@@ -238,7 +238,7 @@ def test_every_command_disconnected_before_each_of_its_writes(
 
 
 def check_shared_bgp(fixtures: list[CommandFixture]) -> None:
-    """What somebody else wrote into Calico's configuration is there still, and nothing of ours when all is cleared."""
+    """What another client wrote into Calico's configuration is there still, and nothing of ours when all is cleared."""
     for fixture in fixtures:
         fixture.scene = None
         for network in fixture.api.list(NETWORKWIZARD, fixture.namespace):

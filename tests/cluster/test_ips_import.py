@@ -128,7 +128,7 @@ def test_import_from_a_file_reports_each_refused_line(
     check(installed, namespace)
 
 
-# -- from Calico's books ---------------------------------------------------------------------------------------------
+# -- from Calico's IPAM ---------------------------------------------------------------------------------------------
 
 
 def owner(namespace: str, pod: str, **more: str) -> Json:
@@ -177,11 +177,11 @@ def test_import_from_calico_ipam_includes_stopped_vms(
     assert pins(installed, namespace)["late"][0] not in books
 
 
-# -- from Services of other people's making --------------------------------------------------------------------------
+# -- from foreign Services --------------------------------------------------------------------------
 
 
 def balanced(cluster: Cluster, namespace: str, name: str, address: str, selector: Json, **spec: Any) -> None:
-    """Somebody's Service, to which MetalLB (or whoever is asked by its status) has given an address."""
+    """A foreign Service with an address assigned by MetalLB, or as its status says."""
     spec = {"type": "LoadBalancer", "selector": selector, "ports": [{"port": 80}], **spec}
     make(
         cluster,

@@ -79,32 +79,32 @@ MORE = {
     "attach public elsewhere": Scenario(
         "vm attach web-1 --public-network pub --public-ip {ip}.9.7 --replace", ATTACHED_PUB, ("{ip}.9.7",)
     ),
-    "attach layer 2 elsewhere": Scenario("vm attach web-1 --network lan --ip {ip}.20.77 --replace", ATTACHED_LAN,
+    "attach Layer 2 elsewhere": Scenario("vm attach web-1 --network lan --ip {ip}.20.77 --replace", ATTACHED_LAN,
                                      ("{ip}.20.77",)),
     "reserve on a public one": Scenario("ips reserve pub {ip}.9.7", (PUB,)),
     "reserve on one announced by Calico": Scenario("ips reserve bgp {ip}.8.7", (BGP,)),
-    "reserve on layer 2": Scenario("ips reserve lan {ip}.20.7", (LAN,)),
+    "reserve on Layer 2": Scenario("ips reserve lan {ip}.20.7", (LAN,)),
     "release of a large one": Scenario("ips release big {ip}.17.7", (BIG, "ips reserve big {ip}.17.7")),
     "release of a public one": Scenario("ips release pub {ip}.9.7", (PUB, "ips reserve pub {ip}.9.7")),
     "release of one announced by Calico": Scenario("ips release bgp {ip}.8.7", (BGP, "ips reserve bgp {ip}.8.7")),
-    "release of layer 2": Scenario("ips release lan {ip}.20.7", (LAN, "ips reserve lan {ip}.20.7")),
+    "release of Layer 2": Scenario("ips release lan {ip}.20.7", (LAN, "ips reserve lan {ip}.20.7")),
     "move without a CIDR": Scenario(f"ips move {ELASTIC_IP} --to web-2", ATTACHED_ELASTIC, (ELASTIC_IP,)),
     "gc of a large one": Scenario(GC, (*ATTACHED_BIG, delete_vm)),
     "gc of a public one": Scenario(GC, (*ATTACHED_PUB, delete_vm)),
     "gc of one announced by Calico": Scenario(GC, (*ATTACHED_BGP, delete_vm)),
     "gc without a CIDR": Scenario(GC, (*ATTACHED_ELASTIC, delete_vm)),
-    "gc of layer 2": Scenario(GC, (*ATTACHED_LAN, delete_vm)),
+    "gc of Layer 2": Scenario(GC, (*ATTACHED_LAN, delete_vm)),
     "rebuild of a public one": Scenario("ips rebuild --yes", (*ATTACHED_PUB, delete_allocations)),
     "rebuild of one announced by Calico": Scenario("ips rebuild --yes", (*ATTACHED_BGP, delete_allocations)),
     "rebuild without a CIDR": Scenario("ips rebuild --yes", (*ATTACHED_ELASTIC, delete_allocations)),
-    "rebuild of layer 2": Scenario("ips rebuild --yes", (*ATTACHED_LAN, delete_allocations)),
+    "rebuild of Layer 2": Scenario("ips rebuild --yes", (*ATTACHED_LAN, delete_allocations)),
 }  # fmt: skip
 """Commands for kinds of networks with which CASES has them not."""
 MATRIX = {name: scenario for name, scenario in {**SCENARIOS, **MORE}.items() if not scenario.looks}
 LEFT_TO_GC = {"attach elsewhere": (5,), "attach a running one elsewhere": (5, 6, 7, 8)}
-"""The writes of these that come when the VM's template is changed already. The last one gives back the address on
-network blue: killed before it, the same command finds the VM attached as asked for, and `ips gc` gives that address
-back, as of any VM that no longer carries one."""
+"""The writes of these that come when the VM's template is changed already. The last one releases the address on
+network blue: killed before it, the same command finds the VM attached as asked for, and `ips gc` releases that
+address, as of any VM that no longer carries one."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
-"""`install` on a cluster where the original yoshi was: its CRD is replaced, its records and networks stay.
+"""`install` on a cluster where Platform9 yoshi was: its CRD is replaced, its records and networks stay.
 
-The original's CRD is the real one where LAB_CRDS has it, else a copy of what of its schema matters.
+Platform9 yoshi's CRD is the real one where LAB_CRDS has it, else a copy of what of its schema matters.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MANY = 300
 
 @pytest.fixture
 def theirs(request: pytest.FixtureRequest) -> Iterator[Cluster]:
-    """A cluster of the test's own with the original's CRD."""
+    """A cluster of the test's own with Platform9 yoshi's CRD."""
     if request.config.getoption("cluster") != "lab":
         pytest.skip("replaces the CRD, so it needs a lab of its own")
     with lab.start() as running:
@@ -46,7 +46,7 @@ def yoshi(theirs: Cluster, forks: ForkServer) -> Yoshi:
 
 
 def network(cluster: Cluster, name: str, cidr: str, allocations: dict[str, str]) -> None:
-    """A network and its pool as the original left them."""
+    """A network and its pool as Platform9 yoshi left them."""
     metadata = {"name": name, "namespace": "default", "finalizers": [NETWORK_FINALIZER]}
     kind = {"apiVersion": "plumber.k8s.pf9.io/v1", "kind": "NetworkWizard"}
     pool = {"cidr": cidr, "vxlanMode": "Always", "ipipMode": "Never", "natOutgoing": True, "nodeSelector": "all()"}
@@ -60,7 +60,7 @@ def network(cluster: Cluster, name: str, cidr: str, allocations: dict[str, str])
 
 
 def machines(cluster: Cluster, network: str, **addresses: str) -> dict[str, str]:
-    """VMs as the original left them; gives their uids."""
+    """VMs as Platform9 yoshi left them; gives their uids."""
     objects = []
     for number, (name, address) in enumerate(addresses.items()):
         pins = {PIN: json.dumps([address]), MAC: f"02:00:00:00:{number // 256:02x}:{number % 256:02x}"}
@@ -82,7 +82,7 @@ def in_blocks(cluster: Cluster, name: str) -> Json:
 
 
 def must_be_the_originals(theirs: Cluster) -> None:
-    """The CRD of the lab has the fields of the original's that matter here."""
+    """The CRD of the lab has the fields of Platform9 yoshi's that matter here."""
     crd = get(theirs, "crd", "networkwizards.plumber.k8s.pf9.io")
     schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]
     copy = yaml.safe_load(ORIGINAL_CRD)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]
@@ -117,7 +117,7 @@ def test_install_converts_all_legacy_objects(theirs: Cluster, yoshi: Yoshi) -> N
         "10.2.0.1": uids["b"], "10.2.7.7": uids["c"],
     }  # fmt: skip
 
-    # It is a working cluster now: the original's pools serve, VMs keep their addresses, and everything can go.
+    # It is a working cluster now: Platform9 yoshi's pools serve, VMs keep their addresses, and everything can go.
     assert yoshi.done("sync").count("is ready") == 2
     assert "unchanged: 2 networks and 3 VMs" in yoshi.done("sync")
     again = yoshi.run("install")

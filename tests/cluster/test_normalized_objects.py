@@ -1,4 +1,4 @@
-"""Every changing command of every back-end, where the API server does not show objects as they were written.
+"""Every changing command of every backend, where the API server does not show objects as they were written.
 
 What it shows (tests/unit/normalization.py) is without what is false or empty, has defaults added, lists in another
 order and IPv6 in another form. Each command is run twice: the second run must say so and change nothing.
@@ -73,7 +73,7 @@ COURSE = (
 
 
 def delete_what_was_made(fixture: CommandFixture) -> None:
-    """One of the network's objects is gone: `sync` makes it anew."""
+    """One of the network's objects is gone: `sync` recreates it."""
     resource, obj = next(made_for(fixture))
     fixture.api.delete(resource.ref(name_of(obj), obj["metadata"].get("namespace")))
 
@@ -178,7 +178,7 @@ def test_second_run_of_every_command_changes_nothing_for_every_backend(fixtures:
         fixtures, [partial(lambda name, fixture: RepeatedCommand(name, fixture).run(), name) for name in KINDS]
     )
     raise_first(wrong)
-    there = fixtures[0].api.get(shared_bgp.REF)  # what somebody else has written there, in whatever order
+    there = fixtures[0].api.get(shared_bgp.REF)  # what another client has written there, in whatever order
     theirs = {**there, "spec": dict(shared_bgp.THEIRS)}
     assert normalized(there, "bgpconfigurations") == normalized(theirs, "bgpconfigurations")
     assert there["metadata"]["annotations"] == {"example.com/theirs": "stay"}

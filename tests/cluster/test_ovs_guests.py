@@ -1,9 +1,9 @@
-"""How guests of layer 2 networks are told their addresses, on a real API server.
+"""How guests of Layer 2 networks get their addresses, on a real API server.
 
 | by | is shown |
 |---|---|
-| DHCP | what is lent to others is not chosen, what is held is not lent; files that were thrown away come back |
-| cloud-init | network data on the VM, or in a Secret, by who may read it; else refused |
+| DHCP | what is leased to others is not chosen, what is held is not leased; files that were thrown away come back |
+| cloud-init | network data on the VM, or in a Secret, by users who can read it; else refused |
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tests.cluster.layer2_scene import LEASES, Cidrs, Layer2Scene, at
 def lend(layer2: Layer2Scene, address: str, mac: str) -> Json:
     """What luigi's DHCP server writes for a lease."""
     metadata = {"name": address, "namespace": "default"}
-    spec = {"macAddr": mac, "vlanId": "20", "leaseExpiry": "4000000000", "entityRef": "stranger"}
+    spec = {"macAddr": mac, "vlanId": "20", "leaseExpiry": "4000000000", "entityRef": "unknown"}
     api = {"apiVersion": "dhcp.plumber.k8s.pf9.io/v1alpha1", "kind": "IPAllocation"}
     return make(layer2.cluster, {**api, "metadata": metadata, "spec": spec})[0]
 
@@ -36,7 +36,7 @@ def test_leased_addresses_are_not_assigned_and_reserved_ones_not_leased(layer2: 
         said = layer2.yoshi.refused("vm", "attach", "web", "--network", "red", "--ip", at(red, 3))
         assert f"ipallocation/{at(red, 3)} in namespace default uses it" in said
         assert f"attached to red: {at(red, 4)}" in layer2.yoshi.done("vm", "attach", "web", "--network", "red")
-        # Its own lease is no obstacle: the guest had the address before anybody wrote it down.
+        # Its own lease is no conflict: the guest had the address before anybody wrote it down.
         lent_to_itself = lend(layer2, at(red, 9), layer2.nics()[-1]["macAddress"])
         leases.append(lent_to_itself)
         layer2.yoshi.done("vm", "attach", "web", "--network", "red", "--ip", at(red, 9), "--replace")

@@ -1,10 +1,10 @@
-"""VMs on layer 2 networks on a real API server.
+"""VMs on Layer 2 networks on a real API server.
 
 | what | is shown |
 |---|---|
 | attach, detach | interface, MAC, record, file of the DHCP server; nothing else of the VM; what is refused |
-| several networks | each an address; sync makes a list with commas true |
-| who may do what | a tenant attaches with the rights of his namespace |
+| several networks | each an address; sync reconciles a list with commas |
+| permissions | a tenant attaches with the permissions of his namespace |
 | at once | as many addresses as there are; the rest is in test_concurrency.py and test_kill_matrix.py |
 """
 
@@ -134,11 +134,11 @@ def test_sync_attaches_to_all_networks_of_a_comma_separated_annotation(
     assert resource_versions(layer2.cluster, layer2.namespace, *KINDS) == before
 
 
-# -- who may do what -------------------------------------------------------------------------------------------------
+# -- permissions -------------------------------------------------------------------------------------------------
 
 
 def test_tenant_attaches_and_detaches_with_permissions_in_one_namespace(layer2: Layer2Scene, red: str) -> None:
-    """Leases are in another namespace: he is told that they could not be looked at."""
+    """Leases are in another namespace: a note says that they could not be read."""
     make_vms(layer2.cluster, layer2.namespace, "web")
     who = f"{layer2.namespace}-tenant"
     layer2.cluster.kubectl(
@@ -158,7 +158,7 @@ def test_tenant_attaches_and_detaches_with_permissions_in_one_namespace(layer2: 
 
 
 def test_eight_processes_attach_exactly_as_many_vms_as_there_are_addresses(layer2: Layer2Scene, cidr: Cidrs) -> None:
-    """Of a /29 the DHCP server has one address, and strangers need none that is free."""
+    """Of a /29 the DHCP server has one address, and unknown clients need none that is free."""
     layer2.create("small", cidr(29), "--vlan", "20")
     names = [f"web-{number}" for number in range(8)]
     make_vms(layer2.cluster, layer2.namespace, *names)

@@ -1,7 +1,7 @@
 """Every command that changes something, by a user who lacks one permission, whichever it is: it is done, or nothing was
 changed.
 
-First each case is run by a user who may do everything, to see which permissions it needs; then once for each of these,
+First each case is run by a user with all permissions, to see which permissions it needs; then once for each of these,
 without it (tests/cluster/denials.py). A command is done, too, where an address stays recorded and a note says so.
 
 YOSHI_PERMISSIONS_ONLY    only cases whose name has this in it
@@ -112,7 +112,7 @@ class Cell:
 
 
 def run_case(name: str, scenario: Scenario, log: list[Cell], fixture: CommandFixture) -> None:
-    """A command by who may do everything, then without each permission that it needed."""
+    """A command by a user with all permissions, then without each permission that it needed."""
     scenario.prepare(fixture)
     with denying(fixture.proxy, None) as everything:
         ran = run(fixture, scenario.command)

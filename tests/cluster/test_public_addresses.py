@@ -26,7 +26,7 @@ Json = dict[str, Any]
 
 
 def consistent(public_scene: PublicScene, network: str) -> dict[str, str]:
-    """Address -> VM by the ledger, after it was compared with Services and with Calico's list."""
+    """Address -> VM by the allocations, after it was compared with Services and with Calico's list."""
     records = {address: record["name"] for address, record in public_scene.records(network).items()}
     carried = {}
     for service in public_scene.services():
@@ -154,7 +154,7 @@ def test_move_into_a_namespace_at_its_quota_leaves_the_address_with_its_vm(publi
 
 
 def holders(public_scene: PublicScene, other: str) -> dict[str, tuple[str, str]]:
-    """Address -> namespace and name of its VM, by the ledger; each has just one Service, owned by that VM."""
+    """Address -> namespace and name of its VM, by the allocations; each has just one Service, owned by that VM."""
     found: dict[str, tuple[str, str]] = {}
     for obj in get(public_scene.cluster, "networkwizards,addressblocks", namespace=public_scene.namespace)["items"]:
         for address, record in (obj["status"].get("allocations") or {}).items():
@@ -331,7 +331,7 @@ def test_plugin_public_must_be_given_explicitly(public: PublicScene) -> None:
     assert "--plugin public" in said
 
 
-# -- rights, unknown fields, both at once ----------------------------------------------------------------------------
+# -- permissions, unknown fields, both at once -----------------------------------------------------------------------
 
 
 def test_attach_assigns_a_private_and_a_public_address_by_one_command(public: PublicScene) -> None:

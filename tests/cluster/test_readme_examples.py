@@ -1,4 +1,4 @@
-"""The five examples of the original yoshi's README, unchanged, made true by `sync -A`; a second one changes nothing.
+"""The five examples of Platform9 yoshi's README, unchanged, reconciled by `sync -A`; a second one changes nothing.
 
 The network that the last one names is not among them; its name is lower case, as an object's must be. It is in another
 namespace, since a VM that names an address and no network must find one public network only in its own.

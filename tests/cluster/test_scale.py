@@ -5,7 +5,7 @@ choosing                   the lowest free address; writers that meet spread; wh
 hundreds by one command    one patch per block, VMs side by side, a bar on a terminal only, a line per failure
 Ctrl-C in the middle       the same command finishes what it left
 a server that is busy      a share of API priority and fairness, however small, is kept to
-how large                  full objects are far from etcd's limit; what etcd refuses is told
+how large                  full objects are far from etcd's limit; what etcd refuses is reported
 how long lists are read    in pages
 """
 
@@ -392,8 +392,8 @@ def test_concurrency_adapts_to_priority_and_fairness_limits(
 ) -> None:
     """The API server itself refuses: soon no more is asked for at once than it takes.
 
-    Whoever holds back is refused once for each request that is taken, at most, however the threads are run; whoever
-    does not, as often as there are others.
+    With a limiter each accepted request is refused at most once, however the threads run; without one, as often as
+    there are other requests.
     """
     count = 120
     yoshi.done("network", "create", "big", "--cidr", cidr(20))

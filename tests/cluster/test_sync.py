@@ -181,7 +181,7 @@ def test_sync_watch_reconciles_new_objects(
 
         make_vms(cluster, namespace, "web-2")
         make_vms(cluster, namespace, "web-3", annotations={NETWORK_NAME: "green"})
-        wait_for(lambda: events_of(cluster, namespace, "web-3"), "it is told")
+        wait_for(lambda: events_of(cluster, namespace, "web-3"), "web-3 has an Event")
         cluster.kubectl("-n", namespace, "annotate", "vm", "web-2", f"{NETWORK_NAME}=blue")
         wait_for(lambda: pin(cluster, namespace, "web-2"), "the changed VM has an address")
         make(cluster, network(namespace, "green", cidr(24)))
@@ -190,7 +190,7 @@ def test_sync_watch_reconciles_new_objects(
         cluster.kubectl("-n", namespace, "delete", "networkwizard", "green")
         stays = f"ippool/{namespace}.green is kept: VM {namespace}/web-3 is pinned to "
         wait_for(lambda: watcher.complained(stays), "what a VM needs to start stays")
-        wait_for(lambda: watcher.err.read_text().count("error: VM ") >= 2, "who was on it is told")
+        wait_for(lambda: watcher.err.read_text().count("error: VM ") >= 2, "the VMs of the network are reported")
         assert all(line[:4].isdigit() and line[19] == "Z" for line in watcher.out.read_text().splitlines())
         assert watcher.ended(signal.SIGTERM) == 0
     assert watcher.out.read_text().endswith(" ended\n")

@@ -1,6 +1,6 @@
-"""Two versions of this program at once on one network's ledger, side by side as processes on a real API server.
+"""Two versions of this program at once on one network's allocations, side by side as processes on a real API server.
 
-    an older one, and records of the original   the invariants; nobody has an address twice
+    an older one, and legacy allocations        the invariants; nobody has an address twice
     a newer one, whose CRDs keep its fields     the same, and its fields survive whatever this version writes
     one that records in a way of its own        this version refuses, and wrote nothing that the newer one did not see
 
@@ -34,7 +34,7 @@ ROUNDS = int(os.environ.get("YOSHI_VERSION_ROUNDS", "10"))
 SIDE_BY_SIDE = 6
 VMS = tuple(f"vm-{number}" for number in range(10))
 ORIGINALS = VMS[:3]
-"""VMs whose records the original has written."""
+"""VMs with allocations of Platform9 yoshi."""
 UNDERSTOOD = ("is full", "already has", "is not free", "was faster", "others", "no address", "not found", "stays")
 REQUIRES = "plumber.k8s.pf9.io/requires"
 OURS = ("networkwizards", "addressblocks")
@@ -48,7 +48,7 @@ class VersionsFixture:
     yoshi: Yoshi
     namespace: str
 
-    def ledgers(self) -> dict[str, Json]:
+    def allocation_objects(self) -> dict[str, Json]:
         """ "kind/name" -> the object, of every network and block."""
         found = [obj for kind in OURS for obj in get(self.cluster, kind, namespace=self.namespace)["items"]]
         return {f"{obj['kind']}/{obj['metadata']['name']}": obj for obj in found}
@@ -56,7 +56,7 @@ class VersionsFixture:
     def records(self) -> dict[str, Json]:
         """Address -> record."""
         found: dict[str, Json] = {}
-        for obj in self.ledgers().values():
+        for obj in self.allocation_objects().values():
             found |= (obj.get("status") or {}).get("allocations") or {}
         return found
 
@@ -117,7 +117,7 @@ def patch(fixture: VersionsFixture, kind: str, name: str, body: Json, *more: str
 
 
 def write_legacy_records(fixture: VersionsFixture) -> None:
-    """The original's records: an address, and a VM's name."""
+    """Platform9 yoshi's records: an address, and a VM's name."""
     cidr = get(fixture.cluster, "networkwizard", "small", namespace=fixture.namespace)["spec"]["cidr"]
     first = ipaddress.ip_network(cidr).network_address
     records = {str(first + 5 + number): name for number, name in enumerate(ORIGINALS)}
@@ -160,7 +160,7 @@ def test_invariants_hold_with_two_versions_running_concurrently(fixture: Version
     fixture.yoshi.done("vm", "attach", *VMS, "--network", "small", "--replace")
     fixture.yoshi.done("ips", "gc", "--grace", "0s", "--yes")
     check(fixture.cluster, fixture.namespace, settled=True)
-    assert all(isinstance(record, dict) for record in fixture.records().values()), "the original's are not rewritten"
+    assert all(isinstance(record, dict) for record in fixture.records().values()), "Platform9 yoshi's are not rewritten"
     assert sorted(record["name"] for record in fixture.records().values()) == sorted(VMS)
     if other == NEWER:
         assert get(fixture.cluster, "networkwizard", "small", namespace=fixture.namespace)["status"]["audit"] == AUDIT
@@ -172,7 +172,7 @@ def test_invariants_hold_with_two_versions_running_concurrently(fixture: Version
 def theirs(fixture: VersionsFixture) -> dict[str, object]:
     """What there is of the newer version's: its fields in records, statuses and specs."""
     found: dict[str, object] = {}
-    for name, obj in fixture.ledgers().items():
+    for name, obj in fixture.allocation_objects().items():
         found[f"{name}: spec"] = obj["spec"].get("future")
         found[f"{name}: status"] = (obj.get("status") or {}).get("audit")
     found |= {address: record.get("lease") for address, record in fixture.records().items()}
@@ -221,7 +221,7 @@ def test_install_over_a_newer_version_is_refused(fixture: VersionsFixture) -> No
 def test_network_requiring_a_newer_version_is_refused_and_unchanged(fixture: VersionsFixture, network: str) -> None:
     fixture.yoshi.done("vm", "attach", "vm-0", "--network", network, version=NEWER)
     patch(fixture, "networkwizard", network, {"metadata": {"annotations": {REQUIRES: "99.0.0"}}})
-    before = fixture.ledgers()
+    before = fixture.allocation_objects()
     (address,) = fixture.records()
     for command in (
         ("vm", "attach", "vm-1", "--network", network),
@@ -241,7 +241,7 @@ def test_network_requiring_a_newer_version_is_refused_and_unchanged(fixture: Ver
         ran = fixture.yoshi.run(*command)
         assert "requires kubectl yoshi 99.0.0 or later" in ran.err, str(ran)
     assert network in fixture.yoshi.done("network", "list")
-    assert {name: fixture.ledgers()[name]["status"] for name in before} == {
+    assert {name: fixture.allocation_objects()[name]["status"] for name in before} == {
         name: obj["status"] for name, obj in before.items()
     }
 

@@ -1,4 +1,4 @@
-"""`vm attach`, `detach` and `list`: everything else of a VM stays as it was; made anew; moved; many at once."""
+"""`vm attach`, `detach` and `list`: everything else of a VM stays as it was; recreated; moved; many at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tests of commands look at on VMs and networks of Calico: pins, wishes, pools."""
+"""What the tests of commands look at on VMs and networks of Calico: pins, requested networks, pools."""
 
 from __future__ import annotations
 

@@ -165,6 +165,6 @@ def test_kubectl_completion_calls_the_installed_plugin(installed: HomeFolder, na
     assert f"{completer} created" in said
     assert "\ncreate\tCreate a network" in installed.run("kubectl", "__complete", "yoshi", "network", "cre")
     assert f"\n{namespace}" in installed.run("kubectl", "__complete", "yoshi", "-n", namespace[:-2])
-    # Whoever installed krew as its guide says has krew among its plugins. In this home there is none besides yoshi, and
+    # krew installed by its guide has krew among its plugins. In this home there is none besides yoshi, and
     # krew takes a file in its bin without any plugin for what a version before 0.3 has left.
     completer.unlink()

@@ -4,7 +4,7 @@
 |---|---|
 | KubeVirt's webhooks and virt-controller | VMs are taken; the pod asks Multus for the MAC; plugged in and out live |
 | Open vSwitch, by the HostNetworkTemplate | two VLANs over one bridge, which goes with the last network |
-| dnsmasq with the ConfigMap as it is, udhcpc | each its recorded address, strangers others |
+| dnsmasq with the ConfigMap as it is, udhcpc | each its recorded address, unknown clients others |
 
 Hostplumber, the ovs CNI and luigi's controller are played by lab/hostplumber.py, lab/ovs.py and lab/dhcp.py, Multus and
 virt-handler, in what an API server sees of them, by virt_handler.py.
@@ -116,7 +116,7 @@ class OvsLab:
         return {one["name"]: one for one in self.get("vmi", name)["status"]["interfaces"]}
 
     def left(self) -> list[str]:
-        """What there is of any layer 2 network."""
+        """What there is of any Layer 2 network."""
         kinds = "hostnetworktemplates.plumber.k8s.pf9.io,dhcpservers,network-attachment-definitions,networkwizards"
         found = self.kubectl("get", kinds, "-o", "name").split()
         config_maps = self.kubectl("get", "configmaps", "-o", "name").split()
@@ -250,7 +250,7 @@ def test_interface_is_unplugged_from_a_running_vm_by_live_migration(
 
 
 def stays_with_web(ovs_lab: OvsLab, record: Json) -> None:
-    """A guest that may use it still keeps its address, whoever wants it, or wants it collected."""
+    """A guest that may still use its address keeps it, from other VMs and from gc."""
     ovs_lab.yoshi.done("vm", "detach", "web", "--network", "red", "--live")
     ovs_lab.yoshi.done("ips", "gc", "--grace", "0s", "--yes")
     said = ovs_lab.yoshi.refused("vm", "attach", "db", "--network", "red", "--ip", record["address"])

@@ -166,7 +166,7 @@ def test_node_of_the_vm_answers_arp_until_detach(public_lab: PublicLab) -> None:
         wait_for(lambda address=address, mac=mac: public_lab.answers(address) == mac)  # type: ignore[misc]
         wait_for(
             lambda words=(address, "metallb-l2", f" {node.name} "): public_lab.lists(*words),
-            "it is told who announces it",
+            "it is known which node announces it",
         )  # type: ignore[misc]
         public_lab.yoshi.done("vm", "detach", name, "--public-network", "lan")
         wait_for(lambda address=address: not public_lab.answers(address, 1))  # type: ignore[misc]

@@ -379,7 +379,7 @@ def test_ipam_addresses_are_held_by_the_backend() -> None:
         ({"blue": {"cidr": "10.0.0.0/9", "blockSize": 24}}, "10-9-9-64-26"),
         ({}, "10-9-9-64-26"),
     ],
-    ids=["as the spec says", "another size", "the usual size", "the original's pool", "somebody's pool", "no pool"],
+    ids=["as the spec says", "another size", "the usual size", "Platform9 yoshi's pool", "somebody's pool", "no pool"],
 )
 def test_only_the_ipam_block_of_the_address_is_read(pools: dict[str, Json], block: str) -> None:
     asked: list[Query] = []

@@ -1,4 +1,4 @@
-"""What the DHCP server of a Layer 2 network is told: the very text, and that it never hands out what is not free."""
+"""The configuration of the DHCP server of a Layer 2 network: its text, and that it never leases what is not free."""
 
 from __future__ import annotations
 

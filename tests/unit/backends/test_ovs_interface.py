@@ -20,7 +20,7 @@ MAC = "02:00:00:00:00:05"
 @pytest.mark.I6
 @pytest.mark.parametrize("changed", [NETWORKS, INTERFACES])
 def test_attach_interface_fails_if_interfaces_or_networks_changed(changed: tuple[str, ...]) -> None:
-    """I6: somebody else may have added one of the same name, or for the same network, meanwhile."""
+    """I6: another client may have added one of the same name, or for the same network, meanwhile."""
     spec = {"plugin": "ovs", "cidr": "10.20.0.0/24", "ovs": {"bridge": "br-ext", "nic": "eth1"}}
     network = parse_network({"metadata": {"name": "lab", "namespace": "prod", "uid": "uid-lab"}, "spec": spec})
     devices = {"interfaces": [{"name": "default", "masquerade": {}}]}

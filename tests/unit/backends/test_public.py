@@ -1,4 +1,4 @@
-"""Public addresses, the pure part: names, wishes, patches of shared lists, who announces.
+"""Public addresses, the pure part: names, requests, patches of shared lists, who announces.
 
 Whole objects and everything with a conflict in it: tests/cluster/test_public.py.
 """
@@ -117,7 +117,7 @@ def test_instance_id_of_a_long_name_matches_kubevirt() -> None:
     assert len(made) == 63
 
 
-# -- wishes ----------------------------------------------------------------------------------------------------------
+# -- requests ----------------------------------------------------------------------------------------------------------
 
 
 def test_legacy_readme_annotations_are_parsed() -> None:

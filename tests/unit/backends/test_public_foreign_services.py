@@ -1,4 +1,4 @@
-"""Services of other people's making: which VM each is for, and what it shows of its addresses.
+"""foreign Services: which VM each is for, and what it shows of its addresses.
 
 With a whole cluster around it: tests/cluster/test_ips_import.py.
 """

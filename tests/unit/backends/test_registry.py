@@ -1,4 +1,4 @@
-"""The back-ends' table, and that nothing above it asks which one of them it has before it."""
+"""The backends' table, and that nothing above it asks which one of them it has before it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from kubectl_yoshi.backends.registry import BACKENDS
 
 PACKAGE = Path(kubectl_yoshi.__file__).parent
 SOURCES = {"CALICO", "HOST_ROUTE_PLUGIN"}
-"""What has a back-end's name and asks for none: a place where `ips import --from` looks, and and whose ledgers may
+"""What has a backend's name and asks for none: a place where `ips import --from` looks, and and whose allocations may
 hold addresses outside the CIDR, as the CRD's rules know whose networks may be without one."""
 
 

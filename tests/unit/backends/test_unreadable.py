@@ -1,4 +1,4 @@
-"""`network describe` where nothing of a back-end may be read: unknown, never absent."""
+"""`network describe` where nothing of a backend may be read: unknown, never absent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How it is told what became of many VMs."""
+"""Printing of the results and errors of many VMs."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from tests.unit.plan.fake_cluster import FakeCluster
 
 
 def remedies(said: CliResult) -> list[list[str]]:
-    """The words of each command of ours in what was said."""
+    """Return the words of each `kubectl yoshi` command in the output."""
     return [shlex.split(line) for line in re.findall(r"`kubectl yoshi ([^`]*)`", said.err)]
 
 

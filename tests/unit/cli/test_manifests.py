@@ -1,4 +1,4 @@
-"""-f: what is read from files, folders and stdin, and what is said of files that are not right."""
+"""-f: what is read from files, folders and stdin, and what is printed of files that are not right."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Of several refusals every one is told, and what was done beside them."""
+"""Several refusals: each is printed, and what was done for the others."""
 
 from __future__ import annotations
 

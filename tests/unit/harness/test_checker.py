@@ -158,7 +158,7 @@ VIOLATIONS: dict[str, tuple[str, Harm]] = {
     "the record has another uid": ("I2", lambda s: _record(s, "10.9.0.5").update(uid="uid-of-an-earlier-web")),
     "the record has another name": ("I2", lambda s: _record(s, "10.8.3.7").update(name="db-2")),
     "the record has another namespace": ("I2", lambda s: _record(s, "10.8.3.7").update(namespace="test")),
-    "the record is the original's": (
+    "the record is Platform9 yoshi's": (
         "I2",
         lambda s: s.networks[0]["status"]["allocations"].update({"10.9.0.5": "web"}),
     ),
@@ -233,7 +233,7 @@ VIOLATIONS: dict[str, tuple[str, Harm]] = {
         ),
     ),
     "a record's VM is gone": ("I5", lambda s: (s.vms.pop(0), None)),
-    "a record's VM was made anew": ("I5", lambda s: s.vms.__setitem__(0, machine("web", uid="uid-of-a-new-web"))),
+    "a record's VM was recreated": ("I5", lambda s: s.vms.__setitem__(0, machine("web", uid="uid-of-a-new-web"))),
     "a record's VM does not carry the address": ("I5", lambda s: hold(s.networks[0], "10.9.0.9", record(s.vms[2]))),
     "a block would outlive its network": ("I8", lambda s: s.blocks[0]["metadata"].update(ownerReferences=[])),
     "a handle counts what its block does not contain": (
@@ -273,7 +273,7 @@ MAC = "02:00:00:00:00:05"
 
 @pytest.fixture
 def plugged() -> RawState:
-    """A layer 2 network with a DHCP server; web has an interface on it, and its address is the server's to give."""
+    """A Layer 2 network with a DHCP server; web has an interface on it, and its address is the server's to give."""
     lab, web = network("lab", plugin="ovs"), machine("web")
     web["spec"]["template"] = {
         "metadata": {"annotations": {"ip.plumber.k8s.pf9.io/data": "10.9.0.5"}},

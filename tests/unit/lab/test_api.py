@@ -25,7 +25,7 @@ GROUPS = {
 
 
 class Server:
-    """Answers as it is told; `clients` are the addresses that requests came from."""
+    """Answers by its behaviour; `clients` are the addresses that requests came from."""
 
     def __init__(self) -> None:
         self.behaviour: Behaviour = says(200, {})

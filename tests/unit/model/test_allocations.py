@@ -1,4 +1,4 @@
-"""The ledger: where an address's record lives, and what a record is."""
+"""The allocations: where an address's record lives, and what a record is."""
 
 from __future__ import annotations
 

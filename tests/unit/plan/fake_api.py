@@ -1,7 +1,7 @@
 """An API server in memory, as far as plans can tell: what `engine.loop.run` needs of an Api.
 
 It applies JSON patches to the newest object and refuses them whole, honours preconditions and resourceVersions, keeps
-status and the rest apart, gives out uids, deletes what the deleted owned, and answers errors with the very words of a
+status and the rest apart, assigns uids, deletes what the deleted owned, and answers errors with the very words of a
 real one, so that they are mapped by `kube.errors`. Anything may happen `before` a request: another writer, a fault.
 """
 
@@ -63,7 +63,7 @@ class FakeApi:
         uid: gives the uid of the n-th object that is made.
         unknown_fields: fields of a spec that a strict creation is refused for.
         shows: gives what clients are shown of an object, from it and its kind's plural; JSON patches go by that.
-        reviews: whether the user is told before what he may not do; False as where no authorizer can say.
+        reviews: whether access reviews name forbidden requests; False as without an authorizer.
         tried: how often each (verb, plural) was asked for, whatever became of it.
     """
 

@@ -399,7 +399,7 @@ class FakeCluster:
         self.api.put(RAW.handle, there)
 
     def interrupt_release(self, address: str, name: str = "web-1") -> None:
-        """Calico's books where a release of a VM's address was cut off after its block: the handle still counts it."""
+        """Calico's IPAM where a release of a VM's address was cut off after its block: the handle still counts it."""
         if address not in self._held():
             self.hold(address, handle_name("prod", name))
         block = RAW.block.ref(block_name(self._block_of(address)))

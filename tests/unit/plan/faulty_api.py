@@ -189,7 +189,7 @@ def _refusal(fault: str, verb: str, ref: ObjectRef) -> YoshiError:
 
 
 class ScriptedApiFaults(ApiFaultSchedule):
-    """A fate that is told beforehand: by request ("patch virtualmachine/web-1"), what becomes of it, time after time.
+    """Faults given beforehand: by request ("patch virtualmachine/web-1"), what becomes of it, time after time.
 
     The last word of a request is for all the times to come; "" is well.
     """

@@ -5,7 +5,7 @@ a block is full                        one table of counts is read, and the stat
 an address of a lower block released   it is the next one given; not while it cools down
 the status is wrong, or not writable   everything works, from another block or by one table more
 somebody was faster                    random in the block, and for a minute in one of the next few
-a VM made anew                         gets its address where the back-end still knows it, in whichever block
+a VM recreated                         gets its address where the backend still knows it, in whichever block
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Attaching, run to its end on a small cluster: what is on the VM, what is recorded, and what is said."""
+"""Attaching, run to its end on a small cluster: what is on the VM, what is recorded, and what is printed."""
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ def test_network_being_deleted_assigns_no_address(cluster: FakeCluster) -> None:
 
 @pytest.mark.parametrize("cidr", ["10.133.0.0/24", "10.133.0.0/20"])
 def test_attached_vm_is_not_refused_while_its_network_is_being_deleted(cidr: str) -> None:
-    """The mark may come between the last write of an attachment and its last look, and be taken off again."""
+    """The mark may come between the last write of an attachment and its last look, and be removed again."""
     cluster = FakeCluster()
     cluster.network(cidr=cidr)
     vm = cluster.vm()
@@ -512,11 +512,11 @@ def test_address_is_released_if_the_vm_is_deleted_concurrently(cluster: FakeClus
 def test_vm_recreated_concurrently_gets_one_address(cluster: FakeCluster) -> None:
     cluster.vm()
 
-    def made_anew() -> None:
+    def recreate() -> None:
         cluster.delete_vm()
         cluster.vm()
 
-    once_before(cluster, "patch", "VirtualMachine", made_anew)
+    once_before(cluster, "patch", "VirtualMachine", recreate)
     done = cluster.attach()
     assert done.results == {"prod/web-1": cluster.pin()}
     assert cluster.records()[cluster.pin()].uid == cluster.now().uid
@@ -526,11 +526,11 @@ def test_vm_recreated_concurrently_gets_one_address(cluster: FakeCluster) -> Non
 def test_network_recreated_concurrently_assigns_the_address(cluster: FakeCluster) -> None:
     cluster.vm()
 
-    def made_anew() -> None:
+    def recreate() -> None:
         cluster.delete_network()
         cluster.network(cidr="10.155.0.0/24")
 
-    once_before(cluster, "patch", "NetworkWizard", made_anew)
+    once_before(cluster, "patch", "NetworkWizard", recreate)
     assert cluster.attach().results == {"prod/web-1": cluster.pin()}
     assert cluster.pin().startswith("10.155.0.")
     cluster.check()
@@ -607,7 +607,7 @@ def test_killed_attach_on_a_large_network_is_completed_by_a_second_run() -> None
     cluster.check()
 
 
-# -- a VM made anew under its name ----------------------------------------------------------------------------------
+# -- a VM recreated under its name ----------------------------------------------------------------------------------
 
 
 def test_recreated_vm_gets_its_old_address_if_it_is_free(cluster: FakeCluster) -> None:

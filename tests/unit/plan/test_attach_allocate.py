@@ -143,7 +143,7 @@ def test_find_free_address_in_a_slash_8_with_100000_allocations_takes_few_steps(
 
 
 class AllocationTables:
-    """Shelves, and which of them were opened."""
+    """Address blocks, and which of them were read."""
 
     def __init__(self, net: Network, held: Intervals = NOBODY) -> None:
         self.network, self.held = net, held

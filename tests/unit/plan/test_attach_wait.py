@@ -1,11 +1,11 @@
-"""Waiting until VMs run with the addresses that they were given: on whom, how long, and what is told meanwhile.
+"""Waiting until VMs run with their assigned addresses: for which VMs, how long, and what is printed meanwhile.
 
 | a VM | is waited for |
 |---|---|
 | that runs, or is to run by its run strategy | until it runs with the address: not while it starts, or stops |
 | that is halted, or stopped where people start it | no; but where this run has started it |
 | on a Layer 2 network, of whose guest nothing is heard | until its instance has the interface |
-| that is deleted, or of which nothing may be read | no, and that is said |
+| that is deleted, or of which nothing may be read | no, with an error |
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from tests.unit.plan.test_layer2 import layer2
 WEB = VM.ref("web-1", "prod")
 INSTANCE = VMI.ref("web-1", "prod")
 AT_ONCE = [(1, "")]
-"""What is told where there is nothing to wait for."""
+"""The output where there is nothing to wait for."""
 
 
 def wait(
     cluster: FakeCluster, done: RunResult, network: str = "blue", timeout: float | None = None
 ) -> list[tuple[int, str]]:
-    """As `vm attach --wait` does; gives what was told of it."""
+    """Wait as `vm attach --wait` does; return its output."""
     started = {change.owner for change, _ in done.executed if starts_vm(change)}
     ask = partial(find_pending_vms, ("prod", network), done.results, started, BACKENDS)
     told: list[tuple[int, str]] = []

@@ -22,7 +22,7 @@ ADMINS: Json = {"nodeToNodeMeshEnabled": True}
 
 
 def cluster_with_bgp(**more: object) -> FakeCluster:
-    """A cluster whose BGPConfiguration somebody else has made, with VMs a and b."""
+    """A cluster whose BGPConfiguration another client has made, with VMs a and b."""
     cluster = FakeCluster()
     cluster.api.served = served((*SERVED, *ANNOUNCED))
     cluster.api.put(RAW.bgp_configuration, {"metadata": {"name": "default"}, "spec": {**ADMINS, **more}})
@@ -149,7 +149,7 @@ def entries(cluster: FakeCluster) -> list[Json]:
 
 
 def test_entry_that_moved_in_its_list_is_removed_and_no_other() -> None:
-    """I6: its place was read before somebody else removed an entry in front of it."""
+    """I6: its place was read before another client removed an entry in front of it."""
     first, last = OTHERS
     cluster = cluster_with_bgp(asNumber=64512, serviceLoadBalancerIPs=[first])
     assert not make_public(cluster, "pub", "203.0.113.0/24", "calico-bgp").errors

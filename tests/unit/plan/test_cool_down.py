@@ -1,8 +1,8 @@
-"""spec.coolDown: what was given back is not handed out to others for a while, and to who had it at once.
+"""spec.coolDown: what was released is not assigned to others for a while, and to who had it at once.
 
 chosen automatically    attach of one and of many, reserve --count    never a cooling one; full says for how long
 asked for               by who had it, by another VM, reserved         given, refused with the time left, given
-made anew               under its name, at once or later               its old address, if it is free
+recreated               under its name, at once or later               its old address, if it is free
 """
 
 from __future__ import annotations

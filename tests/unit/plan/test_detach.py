@@ -1,4 +1,4 @@
-"""Detaching, and giving back: the template first, then the record, and only what nothing uses (I5)."""
+"""Detaching, and releasing: the template first, then the record, and only what nothing uses (I5)."""
 
 from __future__ import annotations
 
@@ -454,7 +454,7 @@ def test_reserve_without_permission_is_an_error(cluster: FakeCluster) -> None:
 def test_attach_continuing_during_a_detach_leaves_no_unrecorded_address(
     cluster: FakeCluster, network: str, killed: bool
 ) -> None:
-    """The VM wishes for the network only, so taking the wish off touches nothing that the attachment writes."""
+    """The VM requests the network only, so removing the request touches nothing that the attachment writes."""
     layer2(cluster)
     cluster.vm()
     annotation_key = {BACKENDS["calico"].annotation_key: network}

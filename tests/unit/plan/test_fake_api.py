@@ -1,4 +1,4 @@
-"""The fake API server is no more lenient than a real one."""
+"""The fake API server is as strict as a real one."""
 
 from __future__ import annotations
 

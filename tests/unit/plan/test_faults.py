@@ -1,4 +1,4 @@
-"""Every verb under faults, in thousands of random courses: what holds, what is said, and that it can be completed.
+"""Every verb under faults, in thousands of random courses: what holds, what is printed, and that it can be completed.
 
     at any moment               I1, I2, I4; a VM carries one address of a network at most (I3)
     a run says that it is done  it is so

@@ -299,7 +299,7 @@ def test_gc_keeps_an_orphaned_pool_if_blocks_or_networks_are_unreadable(cluster:
     cluster.api.drop(BLUE)
 
     def look(verb: str, ref: Any) -> None:
-        """The right to list networks of one namespace, but not of all."""
+        """Permission to list networks of one namespace, but not of all."""
         if verb == "list" and ref.resource == NETWORKWIZARD and ref.namespace:
             cluster.api.allow_everything()
         elif verb == "list":
@@ -348,7 +348,7 @@ def test_gc_of_a_namespace_ignores_orphaned_objects_of_others(cluster: FakeClust
 
 
 def test_gc_releases_several_allocations_of_one_vm_together(cluster: FakeCluster) -> None:
-    """Runs that were killed may leave one on each network; the VM is told once that its attachments have ended."""
+    """Runs that were killed may leave one on each network; the fence is written to the VM once."""
     cluster.network("red", "10.134.0.0/24")
     cluster.vm()
     cluster.attach()

@@ -1,8 +1,8 @@
 """Who had an address before, and until when: written by the patch that ends it, bounded, and not lost with the record.
 
-detached, collected, released, moved to another VM, made anew    a tenure, the latest first
-taken back by the very run that wrote it                         none: nobody had it
-given back by several at once                                    all of them
+detached, collected, released, moved to another VM, recreated    a tenure, the latest first
+rolled back by the very run that wrote it                         none: nobody had it
+released by several at once                                    all of them
 """
 
 from __future__ import annotations

@@ -3,9 +3,9 @@
 | where it is seen | what becomes of it |
 |---|---|
 | a VM runs with it | a record, the pin, the MAC address that it runs with; no restart |
-| an annotation of OVN-Kubernetes, Calico's books | the same |
+| an annotation of OVN-Kubernetes, Calico's IPAM | the same |
 | recorded so already | nothing |
-| another VM's, reserved, never given out, outside, said of two VMs | refused, with the reason, the others adopted |
+| another VM's, reserved, never assigned, outside, said of two VMs | refused, with the reason, the others adopted |
 """
 
 from __future__ import annotations

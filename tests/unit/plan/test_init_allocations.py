@@ -1,13 +1,13 @@
-"""A network without a status gives out no address before those who have one of it are recorded.
+"""A network without a status assigns no address before those who have one of it are recorded.
 
-| the ledger is lost, and then            | what happens                                                         |
+| the allocations are lost, and then      | what happens                                                         |
 |-----------------------------------------|----------------------------------------------------------------------|
 | vm attach, ips reserve, move, import    | refused, nothing written, whatever is previewed                      |
-| sync, network create, ips rebuild       | who carries an address is recorded, then the ledger is open          |
-| a rebuild that finds nobody             | the ledger is open                                                   |
-| whoever opens it may not see all VMs    | it stays closed; a network that this very run has made is opened     |
-| a run is killed before the end          | closed until the same command completes it                           |
-| another network overlaps it             | it stays closed, and nobody new gets an address of it                |
+| sync, network create, ips rebuild       | addresses on VMs are recorded, then the network is initialized       |
+| a rebuild that finds nobody             | the network is initialized                                           |
+| the user cannot list all VMs            | not initialized, except a network that this very run has created     |
+| a run is killed before the end          | not initialized until the same command completes it                  |
+| another network overlaps it             | not initialized, and no new VM gets an address of it                 |
 """
 
 from __future__ import annotations
@@ -172,7 +172,7 @@ def test_sync_reports_a_duplicate_address_and_one_vm_keeps_it() -> None:
     assert cluster.records()[MINE].holder == "prod/web-1"
 
 
-# -- who may not see everything --------------------------------------------------------------------------------------
+# -- without permission to list all VMs --------------------------------------------------------------------------------
 
 
 def only_own_namespace(cluster: FakeCluster) -> None:

@@ -1,4 +1,4 @@
-"""What an address is said to be, and what is said to be wrong.
+"""The state of an address, and the findings about it.
 
 record   VM                          runs                     state
 -------  --------------------------  -----------------------  --------------

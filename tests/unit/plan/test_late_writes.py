@@ -1,8 +1,8 @@
-"""A write of an attachment that arrives late, after somebody has taken back what it rests on.
+"""A write of an attachment that arrives late, after somebody has rolled back what it rests on.
 
 The record is written, then the VM. Between the two, or after the process was killed and its last request is still on
-its way, the record may be given back; the VM's write must be refused then, or the VM would carry an address that
-somebody else is given next (invariants I1, I2).
+its way, the record may be released; the VM's write must be refused then, or the VM would carry an address that
+another client is given next (invariants I1, I2).
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def attach_again_and_detach(cluster: FakeCluster) -> None:
     cluster.detach()
 
 
-def make_anew(cluster: FakeCluster) -> None:
+def recreate(cluster: FakeCluster) -> None:
     cluster.delete_vm()
     cluster.vm()
     cluster.collect()
@@ -54,7 +54,7 @@ MEANWHILE: dict[str, Callable[[FakeCluster], object]] = {
     "its record is released by hand": lambda cluster: cluster.release("10.133.0.1"),
     "the network is deleted by force": lambda cluster: cluster.delete_network(force=True),
     "it is attached again, and detached": attach_again_and_detach,
-    "it is being recreated": make_anew,
+    "it is being recreated": recreate,
     "it is deleted": lambda cluster: (cluster.delete_vm(), cluster.detach()),
 }
 
@@ -77,7 +77,7 @@ def test_late_vm_write_is_refused_after_its_allocation_was_released(what: str, c
 
 
 def test_late_replacement_is_refused_after_the_new_allocation_was_released(cluster: FakeCluster) -> None:
-    """Another run, which sees what the VM carries, gives back the address that it was about to get."""
+    """Another run, which sees what the VM carries, releases the address that it was about to get."""
     annotated_vm(cluster)
     cluster.attach(ip="10.133.0.1")
     late = begin_attaching(cluster, "10.133.0.2", replace=True)
@@ -90,7 +90,7 @@ def test_late_replacement_is_refused_after_the_new_allocation_was_released(clust
 
 @pytest.mark.parametrize("what", ["it is detached", "its record is collected", "its record is released by hand"])
 def test_fence_left_by_a_killed_run_does_not_allow_a_late_write(cluster: FakeCluster, what: str) -> None:
-    """Whoever gives the record back only takes the mark off, and the attachment writes to the VM right before that."""
+    """A run that removes the allocation only removes the fence; the attach writes to the VM right before that."""
     annotated_vm(cluster)
     cluster.api.change(
         VM.ref("web-1", "prod"), lambda obj: obj["metadata"]["annotations"].update({FENCE_ANNOTATION: "true"})

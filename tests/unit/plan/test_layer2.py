@@ -589,7 +589,7 @@ def overtaken(cluster: FakeCluster, *meanwhile: Callable[[], Any]) -> RunResult:
 
 
 def test_overtaken_attach_rolls_back_its_dhcp_file() -> None:
-    """Others gave its record back before the file was there, and gave the VM another address."""
+    """Others removed its allocation before the file was there, and gave the VM another address."""
     cluster = FakeCluster()
     layer2(cluster)
     cluster.vm()
@@ -676,7 +676,7 @@ def test_cloud_init_network_data_is_added_and_removed() -> None:
         }
     }
     assert not cluster.attach(network=LAB, nic=Nic(cloud_init=True)).executed
-    assert not cluster.attach(network=LAB).notes  # it is told already
+    assert not cluster.attach(network=LAB).notes  # it was printed already
     cluster.detach(network=LAB)
     assert yaml.safe_load(init(cluster)["cloudInitNoCloud"]["networkData"]) == {"version": 2, "ethernets": {}}
     assert init(cluster)["cloudInitNoCloud"]["userData"] == "#cloud-config"
@@ -848,7 +848,7 @@ def plug_in_live(cluster: FakeCluster, address: str = "") -> None:
 
 
 def restarted(cluster: FakeCluster) -> None:
-    """The VM is restarted: its VMI is made anew from the template."""
+    """The VM is restarted: its VMI is recreated from the template."""
     cluster.asked[("prod", "web-1")] = ["restart"]
     cluster.time_passes()
 

@@ -3,7 +3,7 @@
 | while | an edited bridge |
 |---|---|
 | VMs have addresses | stays as it was; the network says why, and which VMs |
-| none has | is made anew, and the one before goes |
+| none has | is recreated, and the one before goes |
 """
 
 from __future__ import annotations

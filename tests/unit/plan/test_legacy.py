@@ -1,11 +1,11 @@
-"""Taking over from the original yoshi, and living with what it wrote until then.
+"""Taking over from Platform9 yoshi, and living with what it wrote until then.
 
-| What the original left                   | What becomes of it                                                     |
-|------------------------------------------|------------------------------------------------------------------------|
-| address: vm-name, the VM is there        | a record; of a large network in its block first, then off the status   |
-| address: vm-name, there is no such VM    | stays as it is, held; `ips gc` gives it back                           |
-| the same, of a large network, not moved  | held: nobody else gets it, its VM keeps it, detach and gc strike it    |
-| its finalizers                           | go, since nobody is left who would take them off                       |
+| What Platform9 yoshi left               | What becomes of it                                                   |
+|-----------------------------------------|----------------------------------------------------------------------|
+| address: vm-name, the VM is there       | a record; of a large network in its block first, then off the status |
+| address: vm-name, there is no such VM   | stays as it is, held; `ips gc` releases it                           |
+| the same, of a large network, not moved | held: nobody else gets it, its VM keeps it, detach and gc strike it  |
+| its finalizers                          | go, since nobody is left who would remove them                       |
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def cluster() -> FakeCluster:
 
 
 def original(cluster: FakeCluster, cidr: str, allocations: dict[str, Any], **metadata: Any) -> None:
-    """A network as the original yoshi left it, with its pool."""
+    """A network as Platform9 yoshi left it, with its pool."""
     cluster.make_network("blue", cidr)
 
     def as_it_was(obj: Json) -> None:
@@ -250,7 +250,7 @@ def test_legacy_finalizers_are_removed_and_others_kept(cluster: FakeCluster) -> 
     cluster.api.change(cluster.vm().ref, hold)
     original(cluster, SMALL, {"10.133.0.7": "web-1"}, finalizers=[NETWORK_FINALIZER])
     take_over(cluster)
-    assert VM_FINALIZER in cluster.now().raw["metadata"]["finalizers"], "only install takes them off"
+    assert VM_FINALIZER in cluster.now().raw["metadata"]["finalizers"], "only install removes them"
     done = take_over(cluster, finalizers=True)
     assert not done.errors
     assert cluster.now().raw["metadata"]["finalizers"] == ["a/first", "b/last"]

@@ -1,13 +1,13 @@
 """Writes that the API server answers and does not keep: a run stops, and names the object and the field.
 
-| what                                              | what the run says                                           |
-|---------------------------------------------------|-------------------------------------------------------------|
-| a field is dropped from what is created           | which; the network is taken back                            |
-| the same of a network that is there (sync)        | which; its status says so; other networks are brought up    |
-| a controller sets a field back                    | that it is set back                                         |
-| an object is deleted as often as it is created    | the same                                                    |
-| a race that ends                                  | nothing                                                     |
-| waits, deletions, calls, refused writes           | nothing                                                     |
+| what                                           | what the run says                                        |
+|------------------------------------------------|----------------------------------------------------------|
+| a field is dropped from what is created        | which; the network is rolled back                        |
+| the same of a network that is there (sync)     | which; its status says so; other networks are brought up |
+| a controller sets a field back                 | that it is set back                                      |
+| an object is deleted as often as it is created | the same                                                 |
+| a race that ends                               | nothing                                                  |
+| waits, deletions, calls, refused writes        | nothing                                                  |
 """
 
 from __future__ import annotations
@@ -252,7 +252,7 @@ TOLD: YoshiError = ConflictError("somebody was faster")
         pytest.param(PLAN, answered(PLAN), sequential(patch_of(value=False)), id="another value"),
         pytest.param(PLAN, answered(PLAN), sequential(patch_of("prod.red")), id="another object"),
         pytest.param(PLAN, answered(PLAN), PLAN + sequential(patch_of("prod.red")), id="more of it"),
-        pytest.param(PLAN, answered(PLAN), sequential(patch_of(version="8")), id="somebody else has written"),
+        pytest.param(PLAN, answered(PLAN), sequential(patch_of(version="8")), id="another client has written"),
         pytest.param(PLAN, ApplyResult(failed=((patch_of(), TOLD),)), PLAN, id="it was refused"),
         pytest.param(PLAN, ApplyResult(skipped=(patch_of(),)), PLAN, id="it was not sent"),
         pytest.param(PLAN, ApplyResult(((patch_of(), None),)), PLAN, id="it was so already"),

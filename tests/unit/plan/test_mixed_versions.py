@@ -115,7 +115,7 @@ def test_block_with_unknown_content_is_not_deleted(cluster: FakeCluster) -> None
     assert block["status"]["allocations"] == {}
 
 
-# -- a ledger that only a newer version understands -------------------------------------------------------------------
+# -- allocations that only a newer version understands ---------------------------------------------------------------
 
 
 def require(cluster: FakeCluster, version: str, network: str = "blue") -> None:

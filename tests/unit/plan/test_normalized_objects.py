@@ -2,7 +2,7 @@
 
 | shown                                        | what of it is tried here                                       |
 |----------------------------------------------|----------------------------------------------------------------|
-| without what is false or empty               | every command of every back-end: the second run changes nothing |
+| without what is false or empty               | every command of every backend: the second run changes nothing |
 | with defaults, lists reordered, other IPv6   | the same                                                        |
 | never with what was written                  | test_lost_writes.py                                             |
 """
@@ -35,15 +35,15 @@ NETWORKS: dict[str, tuple[str, Json]] = {
     "calico without NAT": ("10.133.0.0/24", {"plugin": "calico", "calico": {"natOutgoing": False}}),
     "calico for migration": ("10.133.0.0/24", {"plugin": "calico", "calico": {"liveMigration": True}}),
     "calico IPv6": ("fd00:133::/120", {"plugin": "calico"}),
-    "layer 2": (
+    "Layer 2": (
         "10.20.0.0/24",
         {"plugin": "ovs", "ovs": {"bridge": "br-ext", "nic": "eth1", "vlan": 20, "mtu": 1400}},
     ),
-    "layer 2 untagged on some nodes": (
+    "Layer 2 untagged on some nodes": (
         "10.20.0.0/24",
         {"plugin": "ovs", "ovs": {"bridge": "br-ext", "nic": "eth2,eth1", "nodeSelector": {"b": "1", "a": "2"}}},
     ),
-    "layer 2 IPv6": (
+    "Layer 2 IPv6": (
         "fd00:20::/120",
         {"plugin": "ovs", "ovs": {"bridge": "br-ext", "nic": "eth1", "dhcp": {"enabled": False}}},
     ),

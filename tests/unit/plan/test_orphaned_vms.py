@@ -1,10 +1,10 @@
-"""VMs on networks that were deleted with kubectl: told, and taken off by `vm detach`; their pool stays till then.
+"""VMs on networks that were deleted with kubectl: told, and removed by `vm detach`; their pool stays till then.
 
-| what is left on the VM             | what is taken off                                              |
-|------------------------------------|----------------------------------------------------------------|
-| an address and a MAC of Calico's   | both, and the network's name                                   |
-| an interface of a Layer 2 network  | that, and the network's name; what it has of others stays      |
-| a name, and an address of another  | the name                                                       |
+| what is left on the VM            | what is removed                                           |
+|-----------------------------------|-----------------------------------------------------------|
+| an address and a MAC of Calico's  | both, and the network's name                              |
+| an interface of a Layer 2 network | that, and the network's name; what it has of others stays |
+| a name, and an address of another | the name                                                  |
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""What a public network that is no more has left on VMs: told, and taken off by `vm detach`.
+"""What a public network that was deleted has left on VMs: told, and removed by `vm detach`.
 
-| left                                   | goes with                                                           |
-|----------------------------------------|---------------------------------------------------------------------|
-| the wish of a move that was killed     | the network's name, whatever else the VM asks for                   |
-| an address that may be another's       | the last network that it may be of: gone as well, or without a CIDR |
+| left                                  | goes with                                                           |
+|---------------------------------------|---------------------------------------------------------------------|
+| the request of a move that was killed | the network's name, whatever else the VM asks for                   |
+| an address that may be another's      | the last network that it may be of: gone as well, or without a CIDR |
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
 |--------------------------------------|----------------------------------------------------------------------|
 | a VM, by name                        | a record in the network's own status, a Service, announced by itself |
 | a VM that wants any address          | one of the CIDR, also where it had one outside before                |
-| a VM made anew under its name        | the same address                                                     |
+| a VM recreated under its name        | the same address                                                     |
 | for a private network                | refused                                                              |
 | for an address of the other family   | refused                                                              |
 

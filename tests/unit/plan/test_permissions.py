@@ -149,7 +149,7 @@ def test_no_block_is_created_if_patching_it_is_forbidden() -> None:
 
 
 def test_attach_sends_no_access_review(cluster: FakeCluster) -> None:
-    """A record whose VM may not be written to is removed again: nothing gets slower for those who may do everything."""
+    """A record whose VM may not be written to is removed again: nothing gets slower for users with all permissions."""
     cluster.vm()
     asked: list[Any] = []
     is_allowed = cluster.api.is_allowed

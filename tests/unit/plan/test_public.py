@@ -1,15 +1,15 @@
-"""Public addresses, which are beside their VM, when something is refused or somebody else is at work.
+"""Public addresses, which are beside their VM, when something is refused or another client is at work.
 
-| What happens                                                 | What is left                                     |
-|--------------------------------------------------------------|--------------------------------------------------|
-| an attachment is refused                                     | nothing of it                                    |
-| a change of the ports is refused                             | the address, its record and its Service          |
-| a change of the address is refused                           | the former one, and nothing of the new one       |
-| a VM gets another address from a faster run                  | that one                                         |
-| a move is refused                                            | the address where it was                         |
-| a move while the holder is being attached                    | one VM with the address                          |
-| a move while another run detaches, or moves elsewhere        | no wish of who does not get it                   |
-| a move into a namespace that has all that it may             | everything as it was                             |
+| What happens                                          | What is left                               |
+|-------------------------------------------------------|--------------------------------------------|
+| an attachment is refused                              | nothing of it                              |
+| a change of the ports is refused                      | the address, its record and its Service    |
+| a change of the address is refused                    | the former one, and nothing of the new one |
+| a VM gets another address from a faster run           | that one                                   |
+| a move is refused                                     | the address where it was                   |
+| a move while the holder is being attached             | one VM with the address                    |
+| a move while another run detaches, or moves elsewhere | no request of who does not get it          |
+| a move into a namespace that has all that it may      | everything as it was                       |
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def requested_public_ip(cluster: FakeCluster, name: str) -> str:
 
 
 def refusing(cluster: FakeCluster, which: Callable[[str, ObjectRef, str], bool]) -> FakeCluster:
-    """The same cluster for somebody who may not do some writes: verb, object and subresource tell which."""
+    """The same cluster for a user who cannot do some writes: verb, object and subresource tell which."""
     other = cluster.second_client(1)
     other.api.before.clear()
     for verb in ("create", "patch", "delete"):
@@ -442,7 +442,7 @@ def test_late_attach_of_the_former_owner_is_refused_after_a_move(
 def test_attach_of_the_former_owner_during_a_move_leaves_no_service(
     cluster: FakeCluster,
 ) -> None:
-    """It has written the wish, which the move takes off, and makes its Service when the move is complete."""
+    """It has written the request, which the move removes, and makes its Service when the move is complete."""
     slower = cluster.second_client(1)
     slower.api.before.clear()
     there: list[list[str]] = []
@@ -483,8 +483,8 @@ def test_service_created_after_the_detach_is_deleted() -> None:
 
 
 REFUSED = {
-    "the wish of the other VM": lambda verb, ref, _: verb == "patch" and ref == VM.ref("b", "prod"),
-    "the wish of the VM": lambda verb, ref, _: verb == "patch" and ref == VM.ref("a", "prod"),
+    "the request of the other VM": lambda verb, ref, _: verb == "patch" and ref == VM.ref("b", "prod"),
+    "the request of the VM": lambda verb, ref, _: verb == "patch" and ref == VM.ref("a", "prod"),
     "the VM's Service": lambda verb, ref, _: verb == "delete" and ref.resource == SERVICE,
     "the record": lambda verb, ref, subresource: subresource == "status" and ref.resource != SERVICE,
     "the other VM's Service": lambda verb, ref, _: verb == "create" and ref.resource == SERVICE,

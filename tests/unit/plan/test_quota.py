@@ -1,7 +1,7 @@
 """spec.maxAddressesPerNamespace: no path gives the VMs of a namespace more addresses than that.
 
 one after the other, many at once, by one command     small network, large network; also what `ips import` adopts
-who has an address keeps it                           attached again, another address, made anew, quota lowered
+who has an address keeps it                           attached again, another address, recreated, quota lowered
 what does not count                                   reservations, other namespaces, other networks
 what is not refused                                   rebuild, which says so
 """
@@ -104,7 +104,7 @@ def test_attached_vm_is_not_refused_at_the_quota(cidr: str) -> None:
     assert cluster.holders() == {"10.133.0.9": "prod/web-1"}
     cluster.delete_vm()
     cluster.vm()
-    assert not cluster.attach().errors  # made anew
+    assert not cluster.attach().errors  # recreated
     assert set(cluster.holders().values()) == {"prod/web-1"}
 
 
@@ -148,7 +148,7 @@ def test_concurrent_attaches_fill_the_quota_exactly(cidr: str, seed: int) -> Non
 
 
 def adopt(cluster: FakeCluster, *names: str) -> RunResult:
-    """`ips import` of what these VMs are told to have: web-7 has the address with 7 at its end."""
+    """Import these addresses with `ips import`: web-7 has the address with 7 at its end."""
     given = tuple(
         ExistingAddress(("prod", name), parse_address(f"10.133.0.{name.partition('-')[2]}")) for name in names
     )

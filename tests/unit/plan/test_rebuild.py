@@ -1,12 +1,12 @@
-"""Ledgers that are lost or stale are written anew from what exists; what contradicts itself is told.
+"""Allocations that are lost or stale are written again from what exists; what contradicts itself is reported.
 
 | what is left | what becomes of it |
 |---|---|
 | no status, no blocks, VMs with new uids | a record for each VM that carries or runs with an address |
-| a network with a new uid, its blocks with the old one | the blocks are made anew, their reservations stay |
+| a network with a new uid, its blocks with the old one | the blocks are recreated, their reservations stay |
 | a record of another VM than the one that uses the address | it changes hands, the loser's attachments end |
-| two VMs with one address | who runs, the record's uid, the back-end's books, the record's name, the older one |
-| a wish and an address that Calico keeps, no pin | a record, so that the VM gets that address again |
+| two VMs with one address | who runs, the record's uid, the backend's allocations, the record's name, the older one |
+| a request and an address that Calico keeps, no pin | a record, so that the VM gets that address again |
 | reservations, records that nothing uses | stay |
 """
 
@@ -53,7 +53,7 @@ def lose_status(cluster: FakeCluster) -> None:
         cluster.api.drop(ADDRESSBLOCK.ref(name_of(block), "prod"))
 
 
-def made_anew(cluster: FakeCluster, *names: str) -> None:
+def recreate(cluster: FakeCluster, *names: str) -> None:
     """VMs as a restore leaves them: the same, with new uids."""
     for name in names:
         obj = cluster.api.get(VM.ref(name, "prod"))
@@ -96,7 +96,7 @@ def test_rebuild_updates_uids_and_keeps_since(cidr: str) -> None:
     cluster.vm("a")
     cluster.attach("a")
     ((address, before),) = cluster.records().items()
-    made_anew(cluster, "a")
+    recreate(cluster, "a")
     rebuild(cluster)
     after = cluster.records()[address]
     assert after.uid == cluster.now("a").uid != before.uid

@@ -1,4 +1,4 @@
-"""The ledger's patches, on an API server that obeys them: no address has two owners, no record is lost (I1)."""
+"""Patches of allocations, on an API server that obeys them: no address has two owners, no record is lost (I1)."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def made(api: FakeApi, obj: Json) -> Network:
 
 
 def opened(api: FakeApi, network: Network, *addresses: str) -> Allocations:
-    """The ledger as it is now, as far as these addresses' shelves go."""
+    """The allocations as it is now, as far as these addresses' blocks go."""
     network = parse_network(api.get(network.ref))
     shards = {shard_of(network, number(address)) for address in addresses}
     results = {shard_query(shard): tuple(filter(None, [api.look(shard.ref)])) for shard in shards}
@@ -299,7 +299,7 @@ class Writers(RuleBasedStateMachine):
 
     @rule(name=who, places=st.sets(where, min_size=1, max_size=3))
     def plan_to_take(self, name: str, places: set[int]) -> None:
-        """What is free as far as this writer knows, or its own in the original's form."""
+        """What is free as far as this writer knows, or its own in Platform9 yoshi's form."""
         view = self.views[name]
         wanted = [self.addresses[place] for place in sorted(places)]
         held = {str(view.address(here)): found.as_written for here, found in view.records().items()}
@@ -348,7 +348,7 @@ class Writers(RuleBasedStateMachine):
     @invariant()
     def the_ledger_is_what_the_writers_were_told(self) -> None:
         there = stored(self.api)
-        # A record in the original's form is given back in two steps, of which the first may be its last.
+        # A record in Platform9 yoshi's form is released in two steps, of which the first may be its last.
         left = {a: holder for a, holder in there.items() if a not in self.model and self.before.get(a) == holder}
         assert {a: holder for a, holder in there.items() if a not in left} == self.model
 
@@ -371,7 +371,7 @@ class WritersInBlocks(Writers):
 
 
 class WritersAfterTheOriginal(WritersInBlocks):
-    """The same where the original yoshi has written records into the network's own status."""
+    """The same where Platform9 yoshi has written records into the network's own status."""
 
     before = {"10.133.0.255": "a", "10.133.1.0": "a", "10.133.1.1": "b"}  # noqa: RUF012
 

@@ -1,4 +1,4 @@
-"""`sync` as a whole: what the annotations of VMs and the NetworkWizards ask for, made true in a small cluster.
+"""`sync` as a whole: what the annotations of VMs and the NetworkWizards ask for, reconciled in a small cluster.
 
 | What there is                                  | What a pass does                                        |
 |------------------------------------------------|---------------------------------------------------------|
@@ -82,7 +82,7 @@ def events(cluster: FakeCluster) -> list[Json]:
     return cluster.api.every(EVENT)
 
 
-# -- what is asked for is made true ----------------------------------------------------------------------------------
+# -- what is asked for is reconciled ----------------------------------------------------------------------------------
 
 
 def test_sync_creates_the_network_and_attaches_the_vm(cluster: FakeCluster) -> None:
@@ -257,7 +257,7 @@ def test_failed_network_has_a_status_reason_and_attaches_no_vm(cluster: FakeClus
     assert cluster.pin("web-2") == "10.134.0.1"
     cluster.api.writes.clear()
     passed(cluster)
-    assert not cluster.api.writes, "it is said once"
+    assert not cluster.api.writes, "the reason is written once"
 
 
 def test_attached_vm_is_not_affected_by_a_failing_network(cluster: FakeCluster) -> None:
@@ -454,7 +454,7 @@ def test_vm_restarted_by_another_run_is_skipped_for_a_while(seconds: int) -> Non
     else:
         assert not report.sync_plan.deferred
         assert cluster.pin() == "10.133.0.1"
-        assert START_AGAIN_ANNOTATION not in cluster.now().annotations, "whoever wrote it is gone, and the VM runs"
+        assert START_AGAIN_ANNOTATION not in cluster.now().annotations, "its run has ended, and the VM runs"
 
 
 def test_running_vm_with_another_ipam_address_needs_restart(

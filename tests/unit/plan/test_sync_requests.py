@@ -36,7 +36,7 @@ def network(name: str, cidr: str = "", plugin: str = "public", namespace: str = 
 
 
 def understood(asking: Vm, *networks: Json) -> list[tuple[str, str]]:
-    """Each wish as its network's whole name and the address that it names ("" for none)."""
+    """Each request as its network's whole name and the address that it names ("" for none)."""
     results: dict[Query, Any] = {Query(NETWORKWIZARD): networks}
     for obj in networks:
         meta = obj["metadata"]

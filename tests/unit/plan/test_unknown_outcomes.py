@@ -1,4 +1,4 @@
-"""Writes whose answer never comes: what is made of them, what is said, and what is taken back.
+"""Writes whose answer never comes: what is made of them, what is printed, and what is rolled back.
 
 Each case was a mistake that courses of random faults have found (test_faults.py).
 """
@@ -88,7 +88,7 @@ def test_unanswered_reservation_is_not_reported_as_unchanged(cluster: FakeCluste
 
 
 def test_reservations_of_the_same_moment_are_distinguishable(cluster: FakeCluster) -> None:
-    """Else whoever got no answer takes the other's for its own."""
+    """Else a run without an answer would take the other's for its own."""
     cluster.reserve(count=1)
     cluster.reserve(count=1)
     one, other = cluster.records().values()
@@ -243,7 +243,7 @@ def test_rolled_back_object_is_not_reported_as_created(cluster: FakeCluster) -> 
 
 
 def test_removed_list_entry_counts_as_done() -> None:
-    """Nobody can see by its place whether it is gone; a change that was answered is told all the same."""
+    """Nobody can see by its place whether it is gone; a change that was answered is reported nevertheless."""
     ref = VM.ref("web-1", "prod")
     change = Change(Verb.PATCH, ref, "unplug it", [{"op": "remove", "path": "/spec/networks/0"}])
     for networks in ([], [{"name": "other"}]):
@@ -256,7 +256,7 @@ def test_removed_list_entry_counts_as_done() -> None:
     "fault", [UnreachableError("cut"), TimedOutError("slow"), AmbiguousWriteError("cut within")], ids=repr
 )
 def test_failed_counter_update_does_not_fail_the_run(cluster: FakeCluster, fault: Exception) -> None:
-    """Counters are put right by whoever writes last, and by the next one if he cannot."""
+    """The last writer fixes the counters, or the next one if that fails."""
     cluster.vm()
     blue = NETWORKWIZARD.ref("blue", "prod")
     patches: list[ObjectRef] = []

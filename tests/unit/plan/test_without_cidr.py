@@ -1,5 +1,5 @@
-"""Public networks take any address outside their CIDR, or have none: none that is another network's (I1), whoever
-comes first.
+"""Public networks assign any address outside their CIDR, or have none, but none of another network (I1), in any
+order.
 
 | The address is                           | What happens                                          |
 |------------------------------------------|-------------------------------------------------------|

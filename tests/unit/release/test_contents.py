@@ -86,7 +86,7 @@ def test_sbom_is_valid_by_the_cyclonedx_schema(tmp_path: Path, license_: str, va
     assert (wrong is None) is valid, wrong
 
 
-@pytest.mark.parametrize("license_", ["Summary: none", "License: all rights\n  and none"])
+@pytest.mark.parametrize("license_", ["Summary: none", "License: proprietary\n  and none"])
 def test_package_without_a_one_line_license_is_refused(tmp_path: Path, license_: str) -> None:
     with pytest.raises(ReleaseError, match=r"some-thing does not say its license"):
         bill_of_materials([made(tmp_path, files={}, license_=license_)], ON_ARM, 0)

@@ -47,7 +47,7 @@ def test_every_entry_is_followed_by_an_explanation() -> None:
     lines = PAGE.read_text(encoding="utf-8").splitlines()
     for line, below in zip(lines, [*lines[1:], ""], strict=True):
         if messages_of_page(line):
-            assert below.startswith("  "), f"nothing is said about {line.strip()}"
+            assert below.startswith("  "), f"no explanation of {line.strip()}"
 
 
 @pytest.fixture
