@@ -1,6 +1,6 @@
 """A namespace with VMs where one command after the other is run, in this process, and compared with what it should be.
 
-Starting a process costs more than a command; a thread has a seat of its own, so that many run side by side. `state`
+Starting a process costs more than a command; a thread has a fixture of its own, so that many run side by side. `state`
 says what there is without what differs from run to run: uids, versions, times, and which address it was.
 """
 
@@ -45,7 +45,7 @@ NAMESPACED = (NETWORKWIZARD, ADDRESSBLOCK, VM, VMI, SERVICE, NAD, CONFIGMAP, DHC
 METALLB = "metallb-system"
 ELSEWHERE = ((RAW.pool, ""), (metallb.POOL, METALLB), (metallb.L2_ADVERTISEMENT, METALLB), (RAW.bgp_peer, ""),
              (RAW.block, ""), (RAW.handle, ""))  # fmt: skip
-"""What is outside the seat's namespace, and bears its namespace or addresses in its name."""
+"""What is outside the fixture's namespace, and bears its namespace or addresses in its name."""
 
 AGE = re.compile(r"\b\d+[smhd]\b")
 ANY_ADDRESS = re.compile(r"<ip>\.\d+\.\d+|<[^<>]*address of [^<>]*>")
@@ -85,7 +85,7 @@ class CommandFixture:
         by_proxy: the kubeconfig of that way, for processes of their own.
         folder: for files.
         fixed: addresses that are distinguished, since somebody asked for them by name.
-        scene: what was made before a command that only looked, and is there still; None where that is not known.
+        prepared: what was made before a command that only looked, and is there still; None where that is not known.
         names: uid -> what it is called instead where runs are compared.
     """
 
@@ -106,7 +106,7 @@ class CommandFixture:
         return Api(self.good, clock=HastyClock())
 
     def words(self, text: str) -> str:
-        """A command line with this seat's names put in: {ns}, {ip} for "10.<number>", {n} for the number, {tmp}."""
+        """A command line with this fixture's names put in: {ns}, {ip} for "10.<number>", {n} for the number, {tmp}."""
         named = {"{ns}": self.namespace, "{ip}": self.prefix, "{n}": str(self.number), "{tmp}": str(self.folder)}
         for word, instead in named.items():
             text = text.replace(word, instead)
@@ -120,7 +120,7 @@ class CommandFixture:
     # -- commands ------------------------------------------------------------------------------------------------
 
     def run(self, text: str, schedule: FaultSchedule | None = None) -> CommandResult:
-        """A command, by the good way, or with that fate. Where VMs run, nothing that is done passes KubeVirt by."""
+        """A command, by the good way, or with these faults. Where VMs run, nothing that is done passes KubeVirt by."""
         words = shlex.split(self.words(text))
         if schedule is None and self.proxy.kubevirt:
             schedule = FaultSchedule()
@@ -240,7 +240,7 @@ class CommandFixture:
     def said(self, ran: CommandResult) -> list[str]:
         """The lines that a command printed, sorted, without what differs from run to run, ages and addresses too.
 
-        Those on other seats' things are left out: what they leave behind, anybody's `ips gc` and `sync` take away.
+        Those on other fixtures' things are left out: what they leave behind, anybody's `ips gc` and `sync` take away.
         """
         text = self.alike(ran.out, {address: address for address in self.fixed})
         text = text.replace('"<mac>"', "<mac>")  # YAML has those in quotes that look like a number
@@ -261,7 +261,7 @@ class CommandFixture:
         }
 
     def alike(self, text: str, holders: Mapping[str, str]) -> str:
-        """A text without what differs from seat to seat and from run to run."""
+        """A text without what differs from fixture to fixture and from run to run."""
         text = TIME.sub("<time>", MAC.sub("<mac>", text))
         text = DHCP_RANGE.sub(lambda m: m[0].replace(f"{self.prefix}.", "<ip>."), text)
         for uid, name in self.names.items():
@@ -354,7 +354,7 @@ def open_fixtures(cluster: Cluster, numbers: Sequence[int], folder: Path) -> Ite
 def side_by_side(
     fixtures: Sequence[CommandFixture], jobs: Sequence[Callable[[CommandFixture], None]]
 ) -> list[BaseException]:
-    """Does each job on a seat that is free; gives what went wrong."""
+    """Does each job on a fixture that is free; gives what went wrong."""
     left = iter(jobs)
     wrong: list[BaseException] = []
 

@@ -1,4 +1,4 @@
-"""What the fault tests run: commands, and what there is before each. Every command of the program has a course here.
+"""What the fault tests run: commands, and what there is before each. Every command of the program has a scenario here.
 
 tests/unit/harness/test_fault_scenarios.py checks that by the program's own table of commands, except for those that
 have nothing to do with a cluster.
@@ -46,11 +46,11 @@ class Scenario:
 
     Attributes:
         command: what is run under faults.
-        before: commands, or functions of the seat.
+        before: commands, or functions of the fixture.
         fixed: addresses that are asked for by name.
         looks: it changes nothing.
         code: its exit code where nothing goes wrong.
-        alone: it changes what is in other seats as well, which must not be in the middle of the same.
+        alone: it changes what is in other fixtures as well, which must not be in the middle of the same.
     """
 
     command: str

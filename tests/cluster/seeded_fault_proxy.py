@@ -114,8 +114,8 @@ class FaultSchedule:
         write, read: the chance of each write and read to go wrong.
 
     Attributes:
-        told: what went wrong, in order.
-        met: the kinds of it, each with how often.
+        log: what went wrong, in order.
+        counts: the kinds of it, each with how often.
     """
 
     def __init__(self, seed: str = "", write: float = 0.0, read: float = 0.0) -> None:

@@ -1,4 +1,4 @@
-"""Calico's BGPConfiguration "default" as several seats share it: foreign entries in it, and each seat's own."""
+"""Calico's BGPConfiguration "default" as several fixtures share it: foreign entries in it, and each fixture's own."""
 
 from __future__ import annotations
 
@@ -61,13 +61,13 @@ def find(api: Api) -> Json | None:
 
 
 def part_of(there: Json | None, prefix: str, uids: Collection[str]) -> Json | None:
-    """What is in it for one seat, as an object, its lists by their CIDRs, as their order means nothing; None where
+    """What is in it for one fixture, as an object, its lists by their CIDRs, as their order means nothing; None where
     nothing is.
 
     Args:
         there: the configuration.
-        prefix: of the seat's addresses, "10.60.".
-        uids: of the seat's networks.
+        prefix: of the fixture's addresses, "10.60.".
+        uids: of the fixture's networks.
     """
     if there is None:
         return None
@@ -89,7 +89,7 @@ def part_of(there: Json | None, prefix: str, uids: Collection[str]) -> Json | No
 
 
 def clear(api: Api, prefix: str, uids: Collection[str]) -> None:
-    """Takes one seat's part out, while others write."""
+    """Takes one fixture's part out, while others write."""
     while True:
         there = find(api)
         if there is None or part_of(there, prefix, uids) is None:

@@ -8,8 +8,8 @@ then without faults. As processes that are killed: test_kill_matrix.py.
     once more                   changes nothing (I7)
     it only looks               it says the same as where nothing went wrong, or that it failed; nothing was changed
 
-YOSHI_FAULT_SEEDS   how many courses (the matrix and STORMY more); the first ones are the matrix, see `matrix`
-YOSHI_FAULT_ONLY    only these courses: their numbers, with commas; what a failure prints
+YOSHI_FAULT_SEEDS   how many fault runs (the matrix and STORMY more); the first ones are the matrix, see `matrix`
+YOSHI_FAULT_ONLY    only these fault runs: their numbers, with commas; what a failure prints
 YOSHI_CUT_OFFS      before how many writes of each case it is cut off (3): the first, the last, and between
 YOSHI_CUT_OFF_ONLY  only this case is cut off, "attach one", or before one of its writes, "attach one, 2"
 """
@@ -78,11 +78,11 @@ CUT_OFF_ONLY = os.environ.get("YOSHI_CUT_OFF_ONLY", "")
 ONLY = [int(number) for number in os.environ.get("YOSHI_FAULT_ONLY", "").split(",") if number]
 FIXTURE_NUMBERS = range(60, 68)
 STORMY = 40
-"""How many courses with one fault anywhere, or a storm, follow the matrix."""
+"""How many fault runs with one fault anywhere, or a storm, follow the matrix."""
 STORMS = [(0.1, 0.01), (0.3, 0.03), (0.6, 0.05), (0.5, 0.0), (0.0, 0.2)]
 TURNS = 4
 ALONE = threading.Lock()
-"""Of courses that change what is in other seats as well."""
+"""Of scenarios that change what is in other fixtures as well."""
 NAMES = list(SCENARIOS)
 THOROUGH = ("network create", "vm attach")
 """Commands that meet every fault and not only one of each class: they choose what others must not have."""
@@ -151,9 +151,9 @@ def fixtures(installed: Cluster, tmp_path_factory: pytest.TempPathFactory) -> It
 def prepare(fixture: CommandFixture, scenario: Scenario) -> None:
     """What there is before a case; left as it is where the last one had the same, and only looked."""
     fixture.fixed = [fixture.words(address) for address in scenario.fixed]
-    if fixture.scene is None or fixture.scene != scenario.before:
+    if fixture.prepared is None or fixture.scene != scenario.before:
         scenario.prepare(fixture)
-    fixture.scene = scenario.before if scenario.looks else None
+    fixture.prepared = scenario.before if scenario.looks else None
 
 
 @pytest.fixture(scope="module")
@@ -181,7 +181,7 @@ def fault_free(fixtures: list[CommandFixture]) -> dict[str, FaultFreeRun]:
 
 
 def schedule_of(number: int, fault_free: Mapping[str, FaultFreeRun], turn: int = 0) -> tuple[str, FaultSchedule]:
-    """A course's case and fate: first those of the matrix, then one fault anywhere, or a storm.
+    """A fault run's scenario and fault schedule: first those of the matrix, then one fault anywhere, or a storm.
 
     Of one fault, each turn is at another request, as some are not sent every time.
     """
@@ -240,7 +240,7 @@ def test_every_command_disconnected_before_each_of_its_writes(
 def check_shared_bgp(fixtures: list[CommandFixture]) -> None:
     """What another client wrote into Calico's configuration is there still, and nothing of ours when all is cleared."""
     for fixture in fixtures:
-        fixture.scene = None
+        fixture.prepared = None
         for network in fixture.api.list(NETWORKWIZARD, fixture.namespace):
             fixture.run(f"network delete {name_of(network)} --force --yes")
         fixture.clear()
@@ -257,7 +257,7 @@ def check_all_faults_occurred(counts: Mapping[str, Counter[str]]) -> None:
 def run_numbered_fault(
     number: int, fault_free: dict[str, FaultFreeRun], counts: Mapping[str, Counter[str]], fixture: CommandFixture
 ) -> None:
-    """One course, from what there is before it to its end; again with another request where its fault was not met."""
+    """Run one fault run from its preparation to its end; repeat it with another request if its fault did not occur."""
     for turn in range(TURNS):
         schedule = run_turn(number, turn, fault_free, fixture)
         counts[SCENARIOS[schedule_of(number, fault_free)[0]].name].update(schedule.counts)
@@ -266,7 +266,7 @@ def run_numbered_fault(
 
 
 def run_turn(number: int, turn: int, fault_free: dict[str, FaultFreeRun], fixture: CommandFixture) -> FaultSchedule:
-    """One course; gives what went wrong on its way."""
+    """One fault run; gives what went wrong on its way."""
     name, schedule = schedule_of(number, fault_free, turn)
     log = [f"course {number} (YOSHI_FAULT_ONLY={number}): {name}"]
     run_fault(FaultRun(number, SCENARIOS[name], schedule, fault_free[name], fixture, log))
@@ -274,17 +274,17 @@ def run_turn(number: int, turn: int, fault_free: dict[str, FaultFreeRun], fixtur
 
 
 def run_fault(fault_run: FaultRun) -> None:
-    """One course, alone where it must be; an AssertionError says what happened."""
+    """One fault run, alone where it must be; an AssertionError says what happened."""
     try:
         with ALONE if fault_run.scenario.alone else nullcontext():
             fault_run.run()
     except AssertionError as error:
-        fault_run.fixture.scene = None
+        fault_run.fixture.prepared = None
         raise AssertionError("\n".join([*fault_run.log, str(error)])) from error
 
 
 AFTER_LAST_READ: list[int] = []
-"""Courses in which a late call to KubeVirt came after the run's last read: only the invariants hold for these."""
+"""Fault runs in which a late call to KubeVirt came after the run's last read: only the invariants hold for these."""
 
 
 @dataclass
@@ -293,8 +293,8 @@ class FaultRun:
 
     Attributes:
         number: tells it from others, and is the seed of what is random in it.
-        usual: what the case comes to where nothing goes wrong.
-        told: what happened, for who reads of a failure.
+        expected: what the scenario comes to where nothing goes wrong.
+        log: what happened, for the failure message.
         started_again: a VM was stopped in vain, and was started again.
     """
 
@@ -307,7 +307,7 @@ class FaultRun:
     started_again: bool = False
 
     def run(self) -> None:
-        """Runs the command under its fate, and then without."""
+        """Runs the command under its faults, and then without."""
         prepare(self.fixture, self.scenario)
         objects = self.fixture.objects()
         before, known = self.fixture.state(objects), self.fixture.violations(objects=objects)

@@ -4,8 +4,8 @@ they change the whole cluster, so it is their own.
 As in test_faults.py: a run that says that it is done has done it, one that failed tells what it did or may have done,
 the same command without faults completes it, and once more it changes nothing.
 
-YOSHI_FAULT_INSTALL_COURSES   how many courses (CLASSED): first one of each class, then those of the other faults
-YOSHI_FAULT_INSTALL_ONLY      only these courses, their numbers with commas; what a failure prints
+YOSHI_FAULT_INSTALL_COURSES   how many fault runs (CLASSED): first one of each class, then those of the other faults
+YOSHI_FAULT_INSTALL_ONLY      only these fault runs, their numbers with commas; what a failure prints
 YOSHI_KILLS                   before how many writes each is killed (3): see killing.py
 """
 
@@ -71,7 +71,7 @@ CLASSED = [
     for writing, classes in ((True, WRITE_CLASSES), (False, READ_CLASSES))
     for faults in classes
 ]
-"""A course for each class; the faults of a class take turns."""
+"""A fault run for each class; the faults of a class take turns."""
 FAULT_RUNS = [*CLASSED, *(course for course in EVERY if course not in CLASSED)]
 WANTED = ONLY or range(int(os.environ.get("YOSHI_FAULT_INSTALL_COURSES", len(CLASSED))))
 ATTEMPTS = 4

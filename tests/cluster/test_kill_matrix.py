@@ -66,7 +66,7 @@ pytestmark = [
 FIXTURE_NUMBERS = range(40, 44)
 ONLY = os.environ.get("YOSHI_KILLS_ONLY", "")
 ALONE = threading.Lock()
-"""Of cases that write to what all seats have together: how many writes that takes depends on the others."""
+"""Of cases that write to what all fixtures have together: how many writes that takes depends on the others."""
 APPLIED = re.compile(r"/(customresourcedefinitions|clusterroles)/")
 """What `install` applies each time: the API server compares, and changes nothing that is so already."""
 
@@ -131,7 +131,7 @@ def fixtures(installed: Cluster, tmp_path_factory: pytest.TempPathFactory) -> It
 
 @pytest.fixture(scope="module")
 def programs(fixtures: list[CommandFixture]) -> Iterator[dict[int, Yoshi]]:
-    """The program as processes of each seat's own, by the seat's proxy."""
+    """The program as processes of each fixture's own, by the fixture's proxy."""
     with ExitStack() as stack:
         parents = {fixture.number: stack.enter_context(fork_server()) for fixture in fixtures}
         yield {
@@ -160,13 +160,13 @@ def test_every_command_killed_before_each_of_its_writes(
 
 
 def is_shared(scenario: Scenario) -> bool:
-    """Whether it writes to what all seats have together."""
+    """Whether it writes to what all fixtures have together."""
     return scenario.alone or any(step in (BGP, ELASTIC_BGP) for step in (scenario.command, *scenario.before))
 
 
 @dataclass
 class Killing:
-    """A case at a seat."""
+    """A case at a fixture."""
 
     name: str
     scenario: Scenario

@@ -92,7 +92,7 @@ PUBLIC_ONLY = "ips move"
 
 
 def made_for(fixture: CommandFixture) -> Iterator[tuple[Resource, Json]]:
-    """What was made for a seat's networks."""
+    """What was made for a fixture's networks."""
     for resource in MADE:
         for obj in fixture.api.list(resource):
             if fixture.namespace in str(obj):
@@ -113,7 +113,7 @@ class RepeatedCommand:
 
     Attributes:
         name: the kind.
-        seat: where they are run.
+        fixture: where they are run.
         made: what creating the network has made, "kind name".
     """
 
@@ -166,7 +166,7 @@ class RepeatedCommand:
         assert_state(self.versions(), versions, f"{self.name}: once more has changed something: {ran}")
 
     def versions(self) -> dict[str, str]:
-        """ "kind name" -> resourceVersion, of everything that is this seat's."""
+        """ "kind name" -> resourceVersion, of everything that is this fixture's."""
         found = self.fixture.versions()
         for resource, obj in made_for(self.fixture):
             found[f"{resource.kind} {name_of(obj)}"] = obj["metadata"]["resourceVersion"]

@@ -1,4 +1,4 @@
-"""Every command of the program has a course under faults, and the courses' faults follow from their seeds alone."""
+"""Every command of the program has a scenario under faults, and the scenarios' faults follow from their seeds alone."""
 
 from __future__ import annotations
 

@@ -56,8 +56,8 @@ class ApiFaultSchedule:
 
     Attributes:
         write, read: the chance of each write and read to go wrong.
-        told: what went wrong, in order.
-        strange: what late writes of earlier commands have changed since `begin`.
+        log: what went wrong, in order.
+        changed_late: what late writes of earlier commands have changed since `begin`.
         late: writes that are still on their way, with how many requests they still wait for.
     """
 
@@ -115,7 +115,7 @@ def _arrive(send: Callable[[], object]) -> None:
 
 
 class FaultyApi:
-    """An Api whose requests meet a fate."""
+    """An Api whose requests meet faults."""
 
     def __init__(self, api: FakeApi, schedule: ApiFaultSchedule) -> None:
         self._api = api

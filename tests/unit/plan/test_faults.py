@@ -1,4 +1,4 @@
-"""Every verb under faults, in thousands of random courses: what holds, what is printed, and that it can be completed.
+"""Every verb under faults, in thousands of random runs: what holds, what is printed, and that it can be completed.
 
     at any moment               I1, I2, I4; a VM carries one address of a network at most (I3)
     a run says that it is done  it is so
@@ -6,7 +6,7 @@
     the same without faults     completes it; once more changes nothing (I7)
     detach, gc, delete          leave nothing (I8)
 
-YOSHI_FAULT_COURSES   how many courses (200)
+YOSHI_FAULT_COURSES   how many fault runs (200)
 """
 
 from __future__ import annotations

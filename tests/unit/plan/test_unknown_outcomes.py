@@ -1,6 +1,6 @@
 """Writes whose answer never comes: what is made of them, what is printed, and what is rolled back.
 
-Each case was a mistake that courses of random faults have found (test_faults.py).
+Each case was a mistake that random faults have found (test_faults.py).
 """
 
 from __future__ import annotations
