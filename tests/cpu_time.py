@@ -12,7 +12,7 @@ BARE_SECONDS = 0.025
 
 
 def least_work(started: Callable[[], object], times: int = 7) -> float:
-    """Seconds of processor time that the processes take which a function starts and waits for: the least of some runs.
+    """Return the least CPU seconds of the processes that a function starts and waits for, over some runs.
 
     On a machine that is slower by itself, as an interpreter that does nothing, measured beside it, shows, so
     many seconds fewer.

@@ -10,7 +10,7 @@ SECONDS = 120.0
 
 
 def wait_for(happened: Callable[[], object], what: str = "what is waited for", seconds: float = SECONDS) -> None:
-    """Asks again and again until it has happened.
+    """Poll until a condition holds.
 
     Raises:
         AssertionError: it did not within this many seconds.

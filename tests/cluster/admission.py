@@ -23,7 +23,7 @@ NAME = "gate.tests.yoshi"
 
 @dataclass
 class Admission:
-    """Every change of a VM's is admitted, when the gate lets it.
+    """A webhook that admits changes of VMs when its gate lets them pass.
 
     Attributes:
         gate: may be another one for each command; None where all go on.
@@ -44,7 +44,7 @@ class Admission:
 
 @contextmanager
 def admission(cluster: Cluster, folder: Path, namespace: str, vm: str) -> Iterator[Admission]:
-    """The webhook, while the block lasts.
+    """Open the webhook.
 
     Args:
         folder: for its certificates.
@@ -59,7 +59,7 @@ def admission(cluster: Cluster, folder: Path, namespace: str, vm: str) -> Iterat
         make(cluster, _configuration(url, base64.b64encode(authority.pem).decode()))
 
         def is_asked() -> bool:
-            """The API server hears of its webhooks a moment after they were made."""
+            """Return whether the API server calls the webhook, which it does a moment after its creation."""
             cluster.kubectl("-n", namespace, "label", "vm", vm, "gate=tried", "--dry-run=server")
             return found.asked > 0
 

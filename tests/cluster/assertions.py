@@ -27,7 +27,7 @@ def raise_first(wrong: list[BaseException]) -> None:
 
 
 def check_success(ran: CommandResult) -> None:
-    """It is done; what is deleted already is not there to be deleted, as `kubectl delete` has it."""
+    """Check that a command succeeded; deleting a deleted network fails, as `kubectl delete` does."""
     if ran.args[:2] == ("network", "delete") and ran.code == 1:
         assert "not found" in ran.err
     else:
@@ -35,12 +35,12 @@ def check_success(ran: CommandResult) -> None:
 
 
 def is_failure(ran: CommandResult) -> bool:
-    """Whether it says that something went wrong, as a find of `ips check` is not."""
+    """Return whether a command printed an error; findings of `ips check` are none."""
     return any(line.startswith("error: ") for line in ran.err.splitlines())
 
 
 def check_message(ran: CommandResult, code: int = 0, failed: int = 1) -> None:
-    """A failure as people deserve it.
+    """Check the exit code and the error message of a command.
 
     Args:
         code: the exit code where nothing goes wrong.
@@ -54,7 +54,7 @@ def check_message(ran: CommandResult, code: int = 0, failed: int = 1) -> None:
 
 
 def check_reported(ran: CommandResult, before: dict[str, str], after: dict[str, str]) -> None:
-    """A run that failed tells what it has done.
+    """Check that a failed command reports what it has changed.
 
     A VM that it names as refused is as it was, unless the line says more. A VM that is changed, and a network that is
     made or deleted, are named by a line that tells what was done, unless a line is unsure of more than one VM; all else
@@ -82,18 +82,18 @@ def check_reported(ran: CommandResult, before: dict[str, str], after: dict[str, 
 
 
 def is_refusal(line: str, name: str) -> bool:
-    """Whether a line says that a VM has not got what was wanted: an error, or a row of `ips import`."""
+    """Return whether a line is the refusal of a VM: an error, or a row of `ips import`."""
     return (line.startswith("error: ") and f"/{name}: " in line) or (f"/{name} " in line and " refused " in line)
 
 
 def assert_state(now: dict[str, str], wanted: dict[str, str], trouble: str) -> None:
-    """Fails with what differs: - as wanted, + as it is."""
+    """Fail with the differences: - expected, + actual."""
     if now != wanted:
         raise AssertionError(f"{trouble}:\n{differences(wanted, now)}")
 
 
 def assert_output(said: list[str], wanted: list[str], more: bool = False) -> None:
-    """Fails where a command does not print what it prints where nothing goes wrong; or, with `more`, all of that."""
+    """Fail if a command does not print its fault-free output or, with `more`, all lines of it."""
     if more:
         said = sorted({*said} & {*wanted})
     assert_state(
@@ -102,7 +102,7 @@ def assert_output(said: list[str], wanted: list[str], more: bool = False) -> Non
 
 
 def differences(before: dict[str, str], after: dict[str, str]) -> str:
-    """What differs, a line of each object."""
+    """Return the differences, a line for each object."""
     lines = []
     for key in sorted({*before, *after}):
         one, other = before.get(key, "nothing").splitlines(), after.get(key, "nothing").splitlines()
@@ -114,7 +114,7 @@ def differences(before: dict[str, str], after: dict[str, str]) -> str:
 
 
 def table_of(faults: Mapping[str, Counter[str]]) -> str:
-    """How often each command met each fault: "read", "write"."""
+    """Return a table of how often each command met each fault: "read", "write"."""
     lines = [f"{'read/write':16}{''.join(f'{fault:>13}' for fault in WRITE_FAULTS)}"]
     for command, counts in sorted(faults.items()):
         cells = [f"{counts[f'read {fault}']}/{counts[f'write {fault}']}" for fault in WRITE_FAULTS]

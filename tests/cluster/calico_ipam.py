@@ -13,14 +13,14 @@ BLOCKS, HANDLES = (f"{kind}.crd.projectcalico.org" for kind in ("ipamblocks", "i
 
 @dataclass
 class Calico:
-    """Calico's bookkeeping as far as a test has made it."""
+    """IPAM objects of Calico that a test has created."""
 
     cluster: Cluster
     namespace: str
     made: list[str] = field(default_factory=list)
 
     def hold(self, *addresses: str, handle: str = "", vm: str = "", owner: Json | None = None) -> str:
-        """Gives addresses to a handle (a VM's if `vm` is given); what Calico's CNI plugin writes on ADD and after DEL.
+        """Assign addresses to a handle (a VM's if `vm` is given), as Calico's CNI plugin does on ADD and after DEL.
 
         Returns:
             The handle's name.
@@ -69,7 +69,7 @@ class Calico:
         return find(self.cluster, BLOCKS, name)
 
     def holders(self) -> dict[str, str]:
-        """Address -> handle, of every block that this test has made; a block that does not add up is a failure."""
+        """Return address -> handle of every block of this test; fail if a block is inconsistent."""
         found: dict[str, str] = {}
         for name in [made.partition("/")[2] for made in self.made if made.startswith(BLOCKS)]:
             block = self.block(name)
@@ -84,7 +84,7 @@ class Calico:
         return found
 
     def handles(self) -> set[str]:
-        """The handles of this namespace's VMs."""
+        """Return the handles of this namespace's VMs."""
         names = {found["metadata"]["name"] for found in get(self.cluster, HANDLES)["items"]}
         return {name for name in names if f".vmi.{self.namespace}." in name}
 

@@ -66,7 +66,7 @@ CHOSEN = re.compile(r"(?<=-)[0-9a-f]{8}\b|\b10\.96\.\d+\.\d+\b")
 
 
 class HastyClock(Clock):
-    """Waits, but not for long."""
+    """A clock that waits a fraction of each sleep."""
 
     def sleep(self, seconds: float) -> None:
         super().sleep(seconds * HASTE)
@@ -74,7 +74,7 @@ class HastyClock(Clock):
 
 @dataclass
 class CommandFixture:
-    """Where commands are run. Use one from one thread.
+    """A namespace in which commands are run. Use one from one thread.
 
     Attributes:
         number: tells it from others: its addresses are those of 10.<number>.0.0/16.
@@ -102,11 +102,11 @@ class CommandFixture:
 
     @cached_property
     def api(self) -> Api:
-        """What a test looks and writes with."""
+        """Return the client that tests read and write with."""
         return Api(self.good, clock=HastyClock())
 
     def words(self, text: str) -> str:
-        """A command line with this fixture's names put in: {ns}, {ip} for "10.<number>", {n} for the number, {tmp}."""
+        """Return a command line with this fixture's names: {ns}, {ip} for "10.<number>", {n} for the number, {tmp}."""
         named = {"{ns}": self.namespace, "{ip}": self.prefix, "{n}": str(self.number), "{tmp}": str(self.folder)}
         for word, instead in named.items():
             text = text.replace(word, instead)
@@ -114,13 +114,13 @@ class CommandFixture:
 
     @property
     def prefix(self) -> str:
-        """The first half of its addresses."""
+        """Return the first half of its addresses."""
         return f"10.{self.number}"
 
     # -- commands ------------------------------------------------------------------------------------------------
 
     def run(self, text: str, schedule: FaultSchedule | None = None) -> CommandResult:
-        """A command, by the good way, or with these faults. Where VMs run, nothing that is done passes KubeVirt by."""
+        """Run a command directly, or under these faults. Where VMs run, requests go through the fake KubeVirt."""
         words = shlex.split(self.words(text))
         if schedule is None and self.proxy.kubevirt:
             schedule = FaultSchedule()
@@ -133,7 +133,7 @@ class CommandFixture:
         return run_in_process(words, Api(self.bad, clock=HastyClock()), self.namespace)
 
     def done(self, text: str) -> CommandResult:
-        """A command that must succeed."""
+        """Run a command that must succeed."""
         ran = self.run(text)
         assert ran.code == 0, str(ran)
         return ran
@@ -141,7 +141,7 @@ class CommandFixture:
     # -- what there is -------------------------------------------------------------------------------------------
 
     def clear(self) -> None:
-        """Takes everything away and recreates the VMs."""
+        """Delete everything and recreate the VMs."""
         for obj in self.api.list(NETWORKWIZARD, self.namespace):
             self.names[obj["metadata"]["uid"]] = ""
             if obj["metadata"].get("finalizers"):
@@ -157,13 +157,13 @@ class CommandFixture:
             self.make_vm(name)
 
     def make_vm(self, name: str, **changes: Any) -> Json:
-        """A VM with foreign fields on it."""
+        """Create a VM with foreign fields."""
         foreign = {"labels": {"app": "web"}, "template_annotations": {"example.com/theirs": "stay"}}
         obj = vm(self.namespace, name, **{**foreign, **changes})
         return self.api.create(VM.ref(name, self.namespace), obj)
 
     def play_kubevirt(self) -> Kubevirt:
-        """From here on VMs run as their run strategy says, until all is cleared."""
+        """Start the fake KubeVirt: until the next `clear`, VMs run as their run strategy says."""
         self.proxy.kubevirt = Kubevirt(self.api)
         return self.proxy.kubevirt
 
@@ -181,7 +181,7 @@ class CommandFixture:
         assert response.status < 300 or response.status == 404, response.data
 
     def objects(self) -> list[Json]:
-        """Everything that commands make or change here."""
+        """Return all objects that commands create or change here."""
         found = [obj for resource in NAMESPACED for obj in self.api.list(resource, self.namespace)]
         found += [obj for _, _, obj in self._elsewhere()]
         networks = {obj["metadata"]["uid"] for obj in found if obj["kind"] == NETWORKWIZARD.kind}
@@ -189,7 +189,7 @@ class CommandFixture:
         return [obj for obj in [*found, *([part] if part else [])] if name_of(obj) != "kube-root-ca.crt"]
 
     def raw_state(self, objects: Sequence[Json]) -> RawState:
-        """What invariants are judged by."""
+        """Return the state that the invariants are checked on."""
 
         def of(resource: Resource) -> list[Json]:
             return [obj for obj in objects if obj["kind"] == resource.kind]
@@ -207,7 +207,7 @@ class CommandFixture:
         )
 
     def violations(self, *, settled: bool = False, objects: Sequence[Json] | None = None) -> list[str]:
-        """Where an invariant does not hold, by these objects, or by those that there are.
+        """Return the violated invariants of these objects, by default of the current ones.
 
         A run that failed may leave a VM a second record, which it does not carry, and one of Calico's handles between
         its block's write and its own. Counters are no invariant: the next writer fixes them.
@@ -220,12 +220,12 @@ class CommandFixture:
         return [one for one in found if settled or not one.startswith("I3") or "carries" in one]
 
     def check(self, known: Sequence[str] = (), *, settled: bool = False, objects: Sequence[Json] | None = None) -> None:
-        """Fails where an invariant does not hold, but for what was known before."""
+        """Fail if an invariant is violated that was not violated before."""
         found = [one for one in self.violations(settled=settled, objects=objects) if one not in known]
         assert not found, "\n".join(found)
 
     def state(self, objects: Sequence[Json] | None = None) -> dict[str, str]:
-        """ "Kind name" -> all of it, but for what no two runs have in common."""
+        """Return "Kind name" -> its content, without what differs between runs."""
         objects = self.objects() if objects is None else objects
         for obj in objects:
             self.names[obj["metadata"]["uid"]] = f"<uid of {obj['kind']} {name_of(obj)}>"
@@ -238,7 +238,7 @@ class CommandFixture:
         return dict(sorted(found.items()))
 
     def said(self, ran: CommandResult) -> list[str]:
-        """The lines that a command printed, sorted, without what differs from run to run, ages and addresses too.
+        """Return the sorted lines that a command printed, without ages, addresses and what else differs between runs.
 
         Those on other fixtures' things are left out: what they leave behind, anybody's `ips gc` and `sync` take away.
         """
@@ -248,7 +248,7 @@ class CommandFixture:
         return sorted(" ".join(line.split()) for line in lines if not OTHERS.search(line))
 
     def versions(self, objects: Sequence[Json] | None = None) -> dict[str, str]:
-        """ "Kind name" -> resourceVersion, or all of it where it is a part of what others write to as well.
+        """Return "Kind name" -> resourceVersion, or the content of an object that others write to as well.
 
         What Kubernetes takes away because its owner is gone, whenever it comes to that, is left out.
         """
@@ -261,7 +261,7 @@ class CommandFixture:
         }
 
     def alike(self, text: str, holders: Mapping[str, str]) -> str:
-        """A text without what differs from fixture to fixture and from run to run."""
+        """Return a text without what differs between fixtures and runs."""
         text = TIME.sub("<time>", MAC.sub("<mac>", text))
         text = DHCP_RANGE.sub(lambda m: m[0].replace(f"{self.prefix}.", "<ip>."), text)
         for uid, name in self.names.items():
@@ -273,7 +273,7 @@ class CommandFixture:
         return CHOSEN.sub("<any>", text).replace(f"br{self.number}", "<bridge>").replace(f"eth{self.number}", "<nic>")
 
     def _holders(self, objects: Sequence[Json]) -> dict[str, str]:
-        """Address -> who has it, of those that nobody asked for by name."""
+        """Return address -> owner, for addresses that were not requested by name."""
         found = {}
         for obj in objects:
             network = (obj.get("spec") or {}).get("network") or name_of(obj)
@@ -285,7 +285,7 @@ class CommandFixture:
 
 
 def _one_of_many(blocks: Sequence[Json]) -> Iterator[Json]:
-    """The AddressBlocks of each network as one object: which ones they are depends on chance."""
+    """Yield the AddressBlocks of each network as one object: which ones they are depends on chance."""
     for network in sorted({block["spec"]["network"] for block in blocks}):
         mine = [block for block in blocks if block["spec"]["network"] == network]
         statuses = [block["status"] for block in mine if (block.get("status") or {}).get("allocations")]
@@ -314,7 +314,7 @@ def _lasting(obj: Json) -> Json:
 def open_fixtures_with_foreign_bgp(
     cluster: Cluster, numbers: Sequence[int], folder: Path
 ) -> Iterator[list[CommandFixture]]:
-    """Seats on a cluster with MetalLB's namespace, whose BGPConfiguration has entries of others; they end with it."""
+    """Open fixtures on a cluster with MetalLB's namespace and foreign entries in its BGPConfiguration."""
     ensure(cluster, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": METALLB}})
     with open_fixtures(cluster, numbers, folder) as found:
         shared_bgp.create_foreign_entries(found[0].api)
@@ -326,7 +326,7 @@ def open_fixtures_with_foreign_bgp(
 
 @contextmanager
 def open_fixtures(cluster: Cluster, numbers: Sequence[int], folder: Path) -> Iterator[list[CommandFixture]]:
-    """Seats side by side on one cluster.
+    """Open several fixtures on one cluster.
 
     The proxies have the administrator's credentials, and who asks them needs none.
     """
@@ -354,7 +354,7 @@ def open_fixtures(cluster: Cluster, numbers: Sequence[int], folder: Path) -> Ite
 def side_by_side(
     fixtures: Sequence[CommandFixture], jobs: Sequence[Callable[[CommandFixture], None]]
 ) -> list[BaseException]:
-    """Does each job on a fixture that is free; gives what went wrong."""
+    """Run each job on a free fixture; return the errors."""
     left = iter(jobs)
     wrong: list[BaseException] = []
 
@@ -371,7 +371,7 @@ def side_by_side(
 
 
 def run_in_process(words: Sequence[str], api: Api, namespace: str) -> CommandResult:
-    """The program in this process and thread."""
+    """Run the program in this process and thread."""
     out, err = io.StringIO(), io.StringIO()
     session = Session({"namespace": namespace}, out=out, err=err, api=api)
     session.is_diff = words[0] == "diff"  # which tells a session that is still to be made

@@ -43,7 +43,7 @@ _bridges = itertools.count(1)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The slowest modules of this folder before all else, which stays in its order."""
+    """Sort the slowest modules of this folder first, and keep the order of the others."""
     here = Path(__file__).parent
     places = {here / f"{name}.py": place for place, name in enumerate(SLOWEST_FIRST)}
     items.sort(key=lambda item: places.get(item.path, len(places)))
@@ -51,7 +51,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def forks() -> Iterator[ForkServer]:
-    """The warm parent of the test's processes."""
+    """The fork server of the test's processes."""
     with fork_server() as server:
         yield server
 
@@ -96,7 +96,7 @@ def cidr(request: pytest.FixtureRequest) -> Callable[[int], str]:
 
 
 def _delete_pools(cluster: Cluster, within: ipaddress.IPv4Network) -> None:
-    """Deletes what the test left that had this /16 before: a pool does not go with its network's namespace."""
+    """Delete what an earlier test with this /16 left: a pool does not go with its network's namespace."""
     for pool in get(cluster, POOLS)["items"]:
         name, network = pool["metadata"]["name"], ipaddress.ip_network(pool["spec"]["cidr"])
         if name.startswith("yoshi-test-") and network.overlaps(within):
@@ -123,7 +123,7 @@ def native(request: pytest.FixtureRequest) -> Iterator[Cluster]:
 
 @pytest.fixture
 def calico(installed: Cluster, namespace: str) -> Iterator[Calico]:
-    """Calico's IPAM, which end with the test."""
+    """Calico's IPAM objects, deleted after the test."""
     books = Calico(installed, namespace)
     yield books
     for name in books.made:
@@ -140,7 +140,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
 
 @pytest.fixture(params=["crd.projectcalico.org", "projectcalico.org"])
 def public_scene(request: pytest.FixtureRequest, forks: ForkServer) -> Iterator[PublicScene]:
-    """A world of each of Calico's API groups."""
+    """A public scene for each of Calico's API groups."""
     cluster = request.getfixturevalue("installed" if request.param.startswith("crd.") else "native")
     with cluster.namespace() as namespace:
         yield from open_public_scene(cluster, forks, namespace, request.param)
@@ -148,7 +148,7 @@ def public_scene(request: pytest.FixtureRequest, forks: ForkServer) -> Iterator[
 
 @pytest.fixture
 def public(installed: Cluster, forks: ForkServer, namespace: str) -> Iterator[PublicScene]:
-    """A world for what does not depend on the API group."""
+    """A public scene for what does not depend on the API group."""
     yield from open_public_scene(installed, forks, namespace, "crd.projectcalico.org")
 
 

@@ -25,7 +25,7 @@ RECORD = {"kind": "VirtualMachine", "namespace": "default", "name": "web-1", "ui
 
 @dataclass(frozen=True)
 class Server:
-    """A lab whose NetworkWizards were taken over from Platform9 yoshi.
+    """A lab whose NetworkWizards were created by Platform9 yoshi.
 
     Attributes:
         lab: the running lab.
@@ -40,7 +40,7 @@ class Server:
         return self.lab.api
 
     def network(self, name: str, spec: Any = None, status: Any = None) -> str:
-        """Create a network; returns its path."""
+        """Create a network; return its path."""
         self.api.post(NETWORKS, manifest(name, {"plugin": "calico", "cidr": "10.1.0.0/24"} if spec is None else spec))
         if status is not None:
             self.api.patch(f"{NETWORKS}/{name}/status", {"status": status})
@@ -50,14 +50,14 @@ class Server:
         return self.api.patch(f"{path}/status", [as_op(*op) for op in ops], JSON_PATCH)["status"]
 
     def refusal(self, path: str, *ops: tuple[Any, ...]) -> str:
-        """What the API server says to a patch of the status that it must refuse."""
+        """Return the error of a status patch that must be refused."""
         with pytest.raises(lab.LabError) as refused:
             self.patch_status(path, *ops)
         return str(refused.value)
 
 
 def taken_over(kubernetes: str) -> Iterator[Server]:
-    """A server of that version, for as long as it is needed."""
+    """Start a server of that version."""
     with lab.start(kubernetes=kubernetes, calico="none") as running:
         api = running.api
         api.create_document(original_crd())
@@ -84,7 +84,7 @@ def ours() -> list[Any]:
 
 
 def is_ours(api: Api) -> bool:
-    """Whether the server has begun to serve our schemas."""
+    """Return whether the server serves our schemas."""
     try:
         api.post(f"{NETWORKS}?dryRun=All", manifest("probe", {"cidr": "none"}))
     except lab.LabError:
@@ -102,7 +102,7 @@ def as_op(op: str, path: str, *value: Any) -> dict[str, Any]:
 
 
 def cells(server: Server, collection: str, name: str) -> list[Any]:
-    """The row that `kubectl get` prints of an object."""
+    """Return the row that `kubectl get` prints of an object."""
     table = server.api.get(collection, accept="application/json;as=Table;g=meta.k8s.io;v=v1")
     [row] = [row["cells"] for row in table["rows"] if row["cells"][0] == name]
     return list(row)

@@ -20,7 +20,7 @@ BLOCK_LENGTH = 26
 
 
 class WithCalico(Kubevirt):
-    """KubeVirt on a cluster with Calico."""
+    """A fake KubeVirt on a cluster with Calico."""
 
     def assigned(self, vm: Json) -> list[str]:
         """See Kubevirt: CNI ADD."""
@@ -36,12 +36,12 @@ class WithCalico(Kubevirt):
 
 
 def handle_of(namespace: str, name: str) -> str:
-    """The handle of a VM."""
+    """Return the handle name of a VM."""
     return f"k8s-pod-network.vmi.{namespace}.{name}"
 
 
 def held(api: Api, handle: str, blocks: Mapping[str, int]) -> list[str]:
-    """The addresses that a handle has in the blocks that it counts addresses of."""
+    """Return the addresses of a handle in the blocks that it counts."""
     found = []
     for cidr in blocks:
         block = find(api, RAW.block.ref(block_name(cidr)))
@@ -53,7 +53,7 @@ def held(api: Api, handle: str, blocks: Mapping[str, int]) -> list[str]:
 
 
 def assign(api: Api, handle: str, *addresses: str) -> None:
-    """Counts addresses in a handle, then writes them into their blocks."""
+    """Count addresses in a handle, then write them to their blocks."""
     cidrs = [str(ip_network(f"{address}/{BLOCK_LENGTH}", strict=False)) for address in addresses]
     counts = {cidr: cidrs.count(cidr) for cidr in cidrs}
     _create(api, RAW.handle, handle, {"handleID": handle, "block": counts, "deleted": False})
@@ -71,12 +71,12 @@ def assign(api: Api, handle: str, *addresses: str) -> None:
 
 
 def block_name(cidr: str) -> str:
-    """The name of a block: "10-133-0-0-26"."""
+    """Return the name of a block: "10-133-0-0-26"."""
     return cidr.replace(".", "-").replace("/", "-")
 
 
 def find(api: Api, ref: ObjectRef) -> Json | None:
-    """An object, if it is there."""
+    """Return an object; None if it does not exist."""
     try:
         return api.get(ref)
     except NotFoundError:

@@ -28,7 +28,7 @@ WRITTEN = re.compile(r"/apis/kubevirt\.io/v1/namespaces/(?P<namespace>[^/]+)/vir
 
 @dataclass(frozen=True)
 class Answer:
-    """What virt-api says; like a response of urllib3 as far as a proxy looks at it."""
+    """A response of virt-api, with the attributes of urllib3's that the proxy uses."""
 
     status: int
     data: bytes = b""
@@ -37,7 +37,7 @@ class Answer:
 
 @dataclass
 class Kubevirt:
-    """Plays for the VMs that requests are about.
+    """A fake KubeVirt for the VMs that requests are about.
 
     Attributes:
         api: the API server, by the good way.
@@ -46,7 +46,7 @@ class Kubevirt:
     api: Api
 
     def answer(self, path: str) -> Answer | None:
-        """What becomes of a call of virt-api's; None where the path is none."""
+        """Answer a call of virt-api; return None for other paths."""
         call = CALL.match(path)
         if call is None:
             return None
@@ -64,7 +64,7 @@ class Kubevirt:
         return Answer(202)
 
     def follow(self, path: str) -> None:
-        """After a write to a VM: starts or stops what its run strategy says."""
+        """Start or stop a VM by its run strategy after a write to it."""
         written = WRITTEN.match(path)
         if written is None:
             return
@@ -80,7 +80,7 @@ class Kubevirt:
             self.run(vm.raw)
 
     def run(self, vm: Json, addresses: Iterable[str] = (), owned: bool = True) -> None:
-        """Makes the instance and the pod of a VM, unless they are there.
+        """Create the instance and the pod of a VM, unless they exist.
 
         Args:
             vm: the VM.
@@ -131,12 +131,12 @@ class Kubevirt:
             self.api.patch(ref, {"status": status}, subresource="status")
 
     def assigned(self, vm: Json) -> list[str]:
-        """What the pod of a VM gets; [] where it hangs without an address."""
+        """Return the addresses of a VM's pod; [] if it is pending without an address."""
         pins: list[str] = json.loads(Vm(vm).template_annotations.get(PIN, "[]"))
         return pins or [ELSEWHERE]
 
     def _end(self, namespace: str, name: str) -> bool:
-        """Takes the instance and the pod away; whether there was an instance."""
+        """Delete the instance and the pod; return whether there was an instance."""
         for ref in (POD.ref(f"virt-launcher-{name}", namespace), VMI.ref(name, namespace)):
             try:
                 self.api.delete(ref)

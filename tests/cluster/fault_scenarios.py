@@ -42,7 +42,7 @@ ALL = "web-1 web-2 web-3"
 
 @dataclass(frozen=True)
 class Scenario:
-    """A command, and what there is before it.
+    """A command, and the state before it.
 
     Attributes:
         command: what is run under faults.
@@ -62,12 +62,12 @@ class Scenario:
 
     @property
     def name(self) -> str:
-        """The command's name: "vm attach"."""
+        """Return the command's name: "vm attach"."""
         words = shlex.split(self.command)
         return words[0] if words[0] in commands() else " ".join(words[:2])
 
     def prepare(self, fixture: CommandFixture) -> None:
-        """Makes what there is before, and takes away all else."""
+        """Create the state before the command, and delete all else."""
         fixture.fixed = [fixture.words(address) for address in self.fixed]
         fixture.clear()
         for step in self.before:
@@ -76,7 +76,7 @@ class Scenario:
 
 @cache
 def commands() -> frozenset[str]:
-    """The names of all commands of the program, by its own table."""
+    """Return the names of all commands of the program, from its own table."""
     return frozenset(_commands(cli, ()))
 
 
@@ -98,7 +98,7 @@ def delete_vm(fixture: CommandFixture) -> None:
 
 
 def request_networks(fixture: CommandFixture) -> None:
-    """What `sync` reconciles: a network of kubectl's, and VMs that ask for it."""
+    """Create a network as with kubectl, and VMs that request it, for `sync`."""
     ref = NETWORKWIZARD.ref("blue", fixture.namespace)
     spec = {"plugin": "calico", "cidr": f"{fixture.prefix}.0.0/28"}
     fixture.api.create(ref, {"apiVersion": "plumber.k8s.pf9.io/v1", "kind": "NetworkWizard", "metadata":
@@ -108,7 +108,7 @@ def request_networks(fixture: CommandFixture) -> None:
 
 
 def delete_allocations(fixture: CommandFixture) -> None:
-    """As a restore without status leaves it."""
+    """Delete all allocations, as a restore without status does."""
     for obj in fixture.api.list(ADDRESSBLOCK, fixture.namespace):
         fixture.api.delete(ADDRESSBLOCK.ref(name_of(obj), fixture.namespace))
     for obj in fixture.api.list(NETWORKWIZARD, fixture.namespace):
@@ -117,7 +117,7 @@ def delete_allocations(fixture: CommandFixture) -> None:
 
 
 def write_legacy_records(fixture: CommandFixture) -> None:
-    """What `install` takes over: records that are a VM's name, a finalizer."""
+    """Write allocations and a finalizer of Platform9 yoshi, for `install`."""
     ref = NETWORKWIZARD.ref("blue", fixture.namespace)
     records = fixture.api.get(ref)["status"]["allocations"]
     names = {address: record["name"] for address, record in records.items()}
@@ -127,7 +127,7 @@ def write_legacy_records(fixture: CommandFixture) -> None:
 
 
 def start_vms(fixture: CommandFixture) -> None:
-    """web-1 and web-2 run, with what their templates say."""
+    """Start web-1 and web-2 with their templates."""
     kubevirt = fixture.play_kubevirt()
     for name in ("web-1", "web-2"):
         vm = fixture.api.patch(VM.ref(name, fixture.namespace), {"spec": {"runStrategy": "Always"}})
@@ -135,7 +135,7 @@ def start_vms(fixture: CommandFixture) -> None:
 
 
 def start_with_addresses(fixture: CommandFixture) -> None:
-    """web-1 and web-2 run with addresses of network blue that nobody has written down."""
+    """Start web-1 and web-2 with addresses of network blue that are not recorded."""
     kubevirt = fixture.play_kubevirt()
     for number, name in ((7, "web-1"), (8, "web-2")):
         vm = fixture.api.patch(VM.ref(name, fixture.namespace), {"spec": {"runStrategy": "Always"}})
@@ -143,7 +143,7 @@ def start_with_addresses(fixture: CommandFixture) -> None:
 
 
 def hold_in_calico(fixture: CommandFixture) -> None:
-    """Calico itself keeps an address of network wide for web-1, as it does from 3.32 on."""
+    """Let Calico hold an address of network wide for web-1, as it does from 3.32 on."""
     cidr, ordinal = f"{fixture.prefix}.24.0/26", 40
     handle = f"k8s-pod-network.vmi.{fixture.namespace}.web-1"
     block: Json = {
@@ -166,7 +166,7 @@ def hold_in_calico(fixture: CommandFixture) -> None:
 
 
 def orphan_running_vm(fixture: CommandFixture) -> None:
-    """Of web-1, which is deleted, the instance still runs."""
+    """Delete web-1 while its instance runs."""
     kubevirt = fixture.play_kubevirt()
     vm = fixture.api.get(VM.ref("web-1", fixture.namespace))
     delete_vm(fixture)
@@ -184,7 +184,7 @@ def write_csv(fixture: CommandFixture) -> None:
 
 
 def pin_unrecorded_address(fixture: CommandFixture) -> None:
-    """web-1 is made to have an address that the allocations does not know."""
+    """Pin web-1 to an address that is not recorded."""
     pin = {"cni.projectcalico.org/ipAddrs": json.dumps([f"{fixture.prefix}.0.7"])}
     fixture.api.patch(VM.ref("web-1", fixture.namespace), {"spec": {"template": {"metadata": {"annotations": pin}}}})
 

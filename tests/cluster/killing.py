@@ -27,14 +27,14 @@ MOST = 100
 
 @dataclass(frozen=True)
 class ProxiedProgram:
-    """The program, by way of a proxy that writes down what is asked for and follows its rules."""
+    """The program, by way of a proxy that records its requests and follows rules."""
 
     proxy: ScriptedFaultProxy
     yoshi: Yoshi
 
     @contextmanager
     def held(self, gate: RequestGate, *words: str) -> Iterator[subprocess.Popen[str]]:
-        """A command that waits at the gate, or has ended without reaching it; it is killed at the end."""
+        """Run a command until it waits at the gate or has ended; kill it at the end."""
         self.proxy.gate = gate
         with self.yoshi.alone(*words) as process:
             try:
@@ -48,12 +48,12 @@ class ProxiedProgram:
                 self.proxy.gate = None
 
     def is_killed(self, writes: int, *words: str) -> bool:
-        """Runs a command and kills it when it is about to write once more; False where it is done with so many."""
+        """Run a command and kill it before it writes once more; return False if it ended before."""
         with self.held(RequestGate(writes), *words) as process:
             return process.poll() is None
 
     def kills(self, *words: str, step: int = 1, look: Callable[[], object] = lambda: None) -> int:
-        """Kills a command before its first write, the same one again after one, after two, until it is done with them.
+        """Kill a command before its first write, then after one, after two, until it is not killed any more.
 
         Args:
             step: so many writes more each time.
@@ -73,7 +73,7 @@ class ProxiedProgram:
 
 @contextmanager
 def open_proxied_program(yoshi: Yoshi, folder: Path) -> Iterator[ProxiedProgram]:
-    """The same program with a proxy before the cluster.
+    """Open the same program with a proxy before the cluster.
 
     Args:
         folder: for a kubeconfig.
@@ -86,7 +86,7 @@ def open_proxied_program(yoshi: Yoshi, folder: Path) -> Iterator[ProxiedProgram]
 def run_killed(
     program: Yoshi, proxy: Proxy, words: Sequence[str], write: int = 0, path: str = "", done: bool = False
 ) -> tuple[CommandResult, Kill]:
-    """Runs a command as a process, kills it at a write of its own (see Kill), and waits until the rest has been done.
+    """Run a command as a process, kill it at one of its writes (see Kill), and wait until its requests are done.
 
     Args:
         program: by way of the proxy; its warm parent runs nothing else.

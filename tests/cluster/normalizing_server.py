@@ -28,7 +28,7 @@ TRIES = 10
 
 @dataclass(frozen=True)
 class Answer:
-    """Like a response of urllib3 as far as a proxy looks at it."""
+    """A response with the attributes of urllib3's that the proxy uses."""
 
     status: int
     data: bytes
@@ -48,7 +48,7 @@ class NormalizingServer:
     drops: tuple[str, ...] = ()
 
     def request(self, method: str, path: str, *, headers: Mapping[str, str], body: bytes | None) -> Any:
-        """One request, answered as it is shown."""
+        """Send one request, and normalize its response."""
         found = PATH.fullmatch(path)
         plural = found["plural"] if found else ""
         if plural not in DEFAULTS:

@@ -26,11 +26,11 @@ class PublicScene:
     group: str
 
     def one(self, kind: str, name: str) -> Json | None:
-        """A cluster-wide object of Calico's; None where there is none."""
+        """Return a cluster-wide object of Calico; None if it does not exist."""
         return find(self.cluster, f"{kind}.{self.group}", name)
 
     def calico(self, kind: str, name: str, spec: Json) -> Json:
-        """A foreign object."""
+        """Create a foreign object."""
         version = "v1" if self.group.startswith("crd.") else "v3"
         plain = {"apiVersion": f"{self.group}/{version}", "kind": kind, "metadata": {"name": name}, "spec": spec}
         return make(self.cluster, plain)[0]
@@ -59,7 +59,7 @@ class PublicScene:
 
 
 def open_public_scene(cluster: Cluster, forks: ForkServer, namespace: str, group: str) -> Iterator[PublicScene]:
-    """A world that ends with nothing of public networks in the cluster, whosever it was."""
+    """Open a scene; at the end nothing of public networks is left in the cluster."""
     ensure(cluster, METALLB)
     yield PublicScene(cluster, Yoshi(cluster.kubeconfig, cluster.context, forks, namespace), namespace, group)
     delete_all(cluster, "services", "vm", namespace=namespace)

@@ -34,7 +34,7 @@ IP_OF = "ip.plumber.k8s.pf9.io/"
 
 @dataclass(frozen=True)
 class CarriedAddress:
-    """An address that a VM is made to have.
+    """An address that is set on a VM.
 
     Attributes:
         vm: the VirtualMachine.
@@ -50,7 +50,7 @@ class CarriedAddress:
 
 
 def pinned_on_calico(vms: Iterable[Json], _others: Mapping[str, list[Json]]) -> Iterator[CarriedAddress]:
-    """The annotation that Calico's CNI plugin obeys."""
+    """Yield the addresses in the annotation of Calico's CNI plugin."""
     for vm in vms:
         for text in json.loads(template_annotations(vm).get("cni.projectcalico.org/ipAddrs", "[]")):
             yield CarriedAddress(vm, ipaddress.ip_address(text), "cni.projectcalico.org/ipAddrs")
@@ -85,7 +85,7 @@ def _on_anothers_service(vms: Iterable[Json], service: Json) -> Iterator[Carried
 
 
 def plugged_in(vms: Iterable[Json], _others: Mapping[str, list[Json]]) -> Iterator[CarriedAddress]:
-    """The address that goes with an interface of the template on a Layer 2 network."""
+    """Yield the addresses of the template's interfaces on Layer 2 networks."""
     for vm in vms:
         nics = [nic["name"] for nic in interfaces_of(vm) if nic.get("state") != "absent"]
         for key, text in template_annotations(vm).items():
@@ -105,7 +105,7 @@ CARRIERS: list[tuple[Carrier, tuple[str, ...]]] = [
 
 @dataclass(frozen=True)
 class RawState:
-    """What was read, each a list of raw objects.
+    """The objects that were read, as raw JSON.
 
     Attributes:
         networks, blocks: of all namespaces.
@@ -142,7 +142,7 @@ def read_raw_state(cluster: Cluster, namespaces: Collection[str]) -> RawState:
         return [item for namespace in namespaces for item in every(f"{base}/namespaces/{namespace}/{plural}")]
 
     def of_calico(plural: str) -> list[Json]:
-        """Of the first group that serves it; none where Calico is not there."""
+        """Return the objects of the first group that serves the kind; none without Calico."""
         for group in IPAM:
             try:
                 return every(f"{group}/{plural}")
@@ -163,7 +163,7 @@ def read_raw_state(cluster: Cluster, namespaces: Collection[str]) -> RawState:
 
 
 def running(raw_state: RawState, namespaces: Collection[str]) -> Iterator[tuple[str, str, Address, str]]:
-    """Namespace and name of each VM that runs, an address that it runs with, and the object that shows it."""
+    """Yield namespace and name of each running VM, an address of it, and the object that shows it."""
     for instance in raw_state.instances:
         metadata, status = instance["metadata"], instance.get("status") or {}
         if metadata["namespace"] not in namespaces or status.get("phase") in ("Succeeded", "Failed"):
@@ -182,35 +182,35 @@ def running(raw_state: RawState, namespaces: Collection[str]) -> Iterator[tuple[
 
 
 def uid(obj: Json) -> str:
-    """metadata.uid"""
+    """Return metadata.uid."""
     return str(obj["metadata"]["uid"])
 
 
 def full_name(obj: Json) -> str:
-    """ "namespace/name" """
+    """Return "namespace/name"."""
     return f"{obj['metadata']['namespace']}/{obj['metadata']['name']}"
 
 
 def interfaces_of(vm: Json) -> list[Json]:
-    """The interfaces of a VM's template."""
+    """Return the interfaces of a VM's template."""
     spec: Json = vm["spec"]["template"].get("spec") or {}
     found: list[Json] = spec.get("domain", {}).get("devices", {}).get("interfaces") or []
     return found
 
 
 def template_annotations(vm: Json) -> Mapping[str, str]:
-    """The annotations of a VM's template."""
+    """Return the annotations of a VM's template."""
     return (vm["spec"]["template"].get("metadata") or {}).get("annotations") or {}
 
 
 def cidr_of(network: Json) -> Cidr | None:
-    """spec.cidr without host bits; None where there is none."""
+    """Return spec.cidr without host bits; None if there is none."""
     text = network["spec"].get("cidr")
     return ipaddress.ip_network(text, strict=False) if text else None
 
 
 def allocations(obj: Json) -> Mapping[str, Json]:
-    """Address -> record, of a network or block; Platform9 yoshi's plain names as records."""
+    """Return address -> allocation of a network or block; plain names of Platform9 yoshi as allocations."""
     records = (obj.get("status") or {}).get("allocations") or {}
     namespace = obj["metadata"]["namespace"]
     return {

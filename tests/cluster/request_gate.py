@@ -13,7 +13,7 @@ LONGEST_SECONDS = 300.0
 
 
 class RequestGate:
-    """The first requests go through, the others wait until they are let in.
+    """A gate that the first requests pass, and where the others wait until they are released.
 
     Args:
         passes: so many go through.
@@ -29,11 +29,11 @@ class RequestGate:
         self._changed = threading.Condition()
 
     def matches(self, method: str, path: str) -> bool:
-        """Whether such requests have to do with it."""
+        """Return whether the gate applies to such requests."""
         return (method == self.method or (not self.method and method != "GET")) and self.path in path
 
     def wait_for_turn(self) -> bool:
-        """Waits until it is a request's turn; False where it is not to be handed on at all."""
+        """Wait until a request may pass; return False if it is not to be forwarded."""
         with self._changed:
             self._arrived += 1
             turn = self._arrived
@@ -43,16 +43,16 @@ class RequestGate:
             return not self._closed
 
     def is_reached(self, within: float) -> bool:
-        """Whether a request waits, or does so within so many seconds."""
+        """Return whether a request waits, or does within this many seconds."""
         with self._changed:
             return self._changed.wait_for(lambda: self._arrived > self._passes, within)
 
     def release_waiting(self) -> None:
-        """Those that wait go on; later ones wait."""
+        """Release the waiting requests; later ones wait."""
         self._let_pass(max(self._arrived, self._passes))
 
     def open(self) -> None:
-        """All go on."""
+        """Release all requests."""
         self._let_pass(1 << 62)
 
     def _let_pass(self, passes: int) -> None:
@@ -61,7 +61,7 @@ class RequestGate:
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Those that wait, and all that come, are never handed on."""
+        """Never forward the waiting requests, nor later ones."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()

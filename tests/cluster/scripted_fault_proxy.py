@@ -26,7 +26,7 @@ FORWARDED_HEADERS = ("Accept", "Content-Type", "User-Agent")
 
 @dataclass
 class Rule:
-    """What goes wrong, where and how often.
+    """A fault: which requests it affects, and how often.
 
     Attributes:
         behaviour: what is answered instead.
@@ -45,7 +45,7 @@ class Rule:
     done: bool = False
 
     def matches(self, method: str, path: str) -> bool:
-        """Whether it is this one's turn; counts."""
+        """Return whether the rule applies to a request; count it."""
         if self.method not in ("", method) or self.path not in path:
             return False
         if self.skip:
@@ -59,7 +59,7 @@ class Rule:
 
 @dataclass
 class ScriptedFaultProxy:
-    """A server that is well but for its rules.
+    """A proxy that fails by its rules.
 
     Attributes:
         url: where it is.
@@ -114,7 +114,7 @@ class ScriptedFaultProxy:
 
 @contextmanager
 def open_fault_proxy(cluster: Cluster) -> Iterator[ScriptedFaultProxy]:
-    """A proxy before the cluster."""
+    """Open a proxy before the cluster."""
     upstream = Connection.open(ConnectionOptions(kubeconfig=str(cluster.kubeconfig), context=cluster.context))
     told = ScriptedFaultProxy("", upstream)
     with closing(upstream), serving(told.answer) as told.url:
@@ -123,14 +123,14 @@ def open_fault_proxy(cluster: Cluster) -> Iterator[ScriptedFaultProxy]:
 
 @contextmanager
 def deaf_port() -> Iterator[int]:
-    """A port where connections are taken and nothing is ever said."""
+    """Open a port that accepts connections and never answers."""
     with closing(socket.create_server(("127.0.0.1", 0), backlog=16)) as listening:
         yield listening.getsockname()[1]
 
 
 @contextmanager
 def blackhole_port() -> Iterator[int]:
-    """A port that does not even refuse: its queue is full, so the kernel drops what comes, as a firewall does."""
+    """Open a port whose queue is full, so that the kernel drops connections, as a firewall does."""
     with closing(socket.create_server(("127.0.0.1", 0), backlog=0)) as listening:
         port = listening.getsockname()[1]
         waiting = []
@@ -148,14 +148,14 @@ def blackhole_port() -> Iterator[int]:
 
 @contextmanager
 def closed_port() -> Iterator[int]:
-    """A port where nobody listens, nor anybody else may begin to."""
+    """Reserve a port on which nothing listens."""
     with closing(socket.socket()) as nobody:
         nobody.bind(("127.0.0.1", 0))
         yield nobody.getsockname()[1]
 
 
 def write_kubeconfig(path: Path, server: str, *, cluster: Any = None, user: Any = None, namespace: str = "") -> Path:
-    """A kubeconfig with one context, named "it".
+    """Write a kubeconfig with one context, named "it".
 
     Args:
         cluster, user: what they hold besides.

@@ -107,7 +107,7 @@ UNTIL = {"done-cut": "nothing", "done-headers": "headers", "done-half": "half"}
 
 
 class FaultSchedule:
-    """What goes wrong, drawn from a seed, the request and how often it was sent.
+    """The faults, chosen by a seed, the request and how often it was sent.
 
     Args:
         seed: of all that is random here.
@@ -126,16 +126,16 @@ class FaultSchedule:
 
     @property
     def writes(self) -> list[str]:
-        """The writes that came, each once, in an order that does not depend on threads."""
+        """Return the writes that were received, each once, in an order independent of threads."""
         return sorted(request for request in self.asked if not is_read(request))
 
     @property
     def reads(self) -> list[str]:
-        """The reads that came, likewise."""
+        """Return the reads that were received, likewise."""
         return sorted(request for request in self.asked if is_read(request))
 
     def of(self, request: str) -> tuple[str, random.Random]:
-        """What becomes of a request ("": it is well), and where to draw the rest from."""
+        """Return the fault of a request ("" for none), and the random generator for its details."""
         self.asked[request] += 1
         rng = random.Random(f"{self.seed}: {request}, time {self.asked[request]}")
         fault = self.choose(request, rng)
@@ -145,7 +145,7 @@ class FaultSchedule:
         return fault, rng
 
     def choose(self, request: str, rng: random.Random) -> str:
-        """What becomes of it."""
+        """Return the fault of a request, "" for none."""
         reading = is_read(request)
         if rng.random() >= (self.read if reading else self.write):
             return ""
@@ -158,7 +158,7 @@ def is_read(request: str) -> bool:
 
 
 class OneFault(FaultSchedule):
-    """One request goes wrong, the first times that it is sent; everything else is well.
+    """One request fails the first times that it is sent; all others succeed.
 
     Args:
         request: as `ObjectChange.writes` and `ObjectChange.reads` tell it.
@@ -175,7 +175,7 @@ class OneFault(FaultSchedule):
 
 
 class CutOff(FaultSchedule):
-    """All is well until so many writes were sent; then nothing passes any more.
+    """Requests succeed until a number of writes was sent; then all fail.
 
     Args:
         writes: so many are done.
@@ -192,12 +192,12 @@ class CutOff(FaultSchedule):
 
 
 def spread(count: int, most: int) -> list[int]:
-    """So many numbers below `count`, at equal distances, the first and the last one among them."""
+    """Return this many numbers below `count` at equal distances, including the first and the last."""
     return sorted({n * (count - 1) // max(min(count, most) - 1, 1) for n in range(min(count, most))})
 
 
 class Kill(FaultSchedule):
-    """All is well until a process is about to write for a certain time: it is killed, and nothing passes any more.
+    """Requests succeed until a process is about to send a certain write: it is killed, and then all fail.
 
     Args:
         write: the number of that write, from 1 on; 0 for none.
@@ -230,7 +230,7 @@ class Kill(FaultSchedule):
 
 @dataclass
 class Proxy:
-    """The server.
+    """The proxy server.
 
     Attributes:
         url: where it is.
@@ -258,7 +258,7 @@ class Proxy:
     _under_way: int = 0
 
     def answer(self, handler: BaseHTTPRequestHandler) -> None:
-        """One request."""
+        """Answer one request."""
         with self._passed:
             self._under_way += 1
         try:
@@ -269,7 +269,7 @@ class Proxy:
                 self._passed.notify_all()
 
     def wait_until_idle(self) -> None:
-        """Waits until what was handed on has been done, also where nobody hears of it any more."""
+        """Wait until all forwarded requests are done, also those without a client."""
         with self._passed:
             assert self._passed.wait_for(lambda: not self._under_way, IDLE_SECONDS), "a request is never answered"
 
@@ -317,7 +317,7 @@ class Proxy:
             handler.__dict__["forgotten"] = True
 
     def arrive_all(self) -> None:
-        """The rest of the late writes arrives."""
+        """Send the remaining late writes."""
         with self._passed:
             left, self._late = self._late, []
         for _, _, send in left:
@@ -366,7 +366,7 @@ def _arrive(send: Callable[[], object]) -> None:
 
 
 def send_response_until(handler: BaseHTTPRequestHandler, response: Any, until: str) -> None:
-    """Hands an answer back, to its end or until the connection is cut: before it, after its headers, in its body."""
+    """Send a response, to its end or until the connection is cut: before it, after its headers, in its body."""
     if until == "nothing":
         cuts(handler)
         return
@@ -385,7 +385,7 @@ def send_response_until(handler: BaseHTTPRequestHandler, response: Any, until: s
 
 @contextmanager
 def proxy(cluster: Cluster) -> Iterator[Proxy]:
-    """A proxy before the cluster; speaks plain HTTP."""
+    """Open a proxy before the cluster; it speaks plain HTTP."""
     upstream = Connection.open(ConnectionOptions(kubeconfig=str(cluster.kubeconfig), context=cluster.context))
     found = Proxy("", upstream)
     with closing(upstream), serving(found.answer) as found.url:

@@ -29,7 +29,7 @@ DEFAULTS = ("logSeverityScreen", "serviceLoadBalancerAggregation")
 
 
 def create_foreign_entries(api: Api) -> None:
-    """The configuration as another client has made it."""
+    """Create the configuration with entries of another client."""
     delete_foreign_entries(api)
     resource = RAW.bgp_configuration
     metadata = {"name": "default", "annotations": {"example.com/theirs": "stay"}}
@@ -38,14 +38,14 @@ def create_foreign_entries(api: Api) -> None:
 
 
 def check_foreign_entries(api: Api) -> None:
-    """Fails where it is not as it was made."""
+    """Fail if the foreign entries have changed."""
     there = api.get(REF)
     assert {key: value for key, value in there["spec"].items() if key not in DEFAULTS} == THEIRS, there
     assert there["metadata"]["annotations"] == {"example.com/theirs": "stay"}, there
 
 
 def delete_foreign_entries(api: Api) -> None:
-    """Deletes it."""
+    """Delete the configuration."""
     try:
         api.delete(REF)
     except NotFoundError:
@@ -53,7 +53,7 @@ def delete_foreign_entries(api: Api) -> None:
 
 
 def find(api: Api) -> Json | None:
-    """The configuration; None where there is none."""
+    """Return the configuration; None if there is none."""
     try:
         return api.get(REF)
     except NotFoundError:
@@ -89,7 +89,7 @@ def part_of(there: Json | None, prefix: str, uids: Collection[str]) -> Json | No
 
 
 def clear(api: Api, prefix: str, uids: Collection[str]) -> None:
-    """Takes one fixture's part out, while others write."""
+    """Remove one fixture's part, while others write."""
     while True:
         there = find(api)
         if there is None or part_of(there, prefix, uids) is None:

@@ -35,19 +35,19 @@ this program's own kinds, a real server shows as they were written."""
 
 
 def normalized(obj: Json, plural: str) -> Json:
-    """An object as it is shown; the one given stays as it is."""
+    """Return an object as the server shows it; the input is not changed."""
     if plural not in DEFAULTS or not isinstance(obj.get("spec"), dict):
         return obj
     return {**obj, "spec": _with(DEFAULTS[plural], _shown(obj["spec"], ""))}
 
 
 def denormalized(obj: Json) -> Json:
-    """An object that was shown, and changed, as it can be stored: with IPv6 addresses as everybody takes them."""
+    """Return a shown object as it can be stored, with IPv6 addresses in the usual form."""
     return {**obj, "spec": _with_ipv6(obj["spec"], lambda value: value.compressed)} if "spec" in obj else obj
 
 
 def without_empty(value: Any) -> Any:
-    """A value as Go's omitempty leaves it."""
+    """Return a value as Go's omitempty leaves it."""
     if isinstance(value, dict):
         kept = {key: without_empty(item) for key, item in value.items()}
         return {key: item for key, item in kept.items() if item not in ("", [], {}, None) and item is not False}
@@ -66,7 +66,7 @@ def _shown(value: Any, name: str) -> Any:
 
 
 def _with(defaults: Any, value: Any) -> Any:
-    """A value with defaults where it says nothing; of a list, to each of its entries."""
+    """Return a value with defaults for missing fields; of a list, for each of its entries."""
     if isinstance(defaults, dict) and isinstance(value, dict):
         return {
             **defaults,
@@ -79,7 +79,7 @@ def _with(defaults: Any, value: Any) -> Any:
 
 
 def _with_ipv6(value: Any, written: Callable[[IPv6Interface], str]) -> Any:
-    """A value in which each IPv6 address or CIDR, also as the ends of a range, is written in some way."""
+    """Return a value with each IPv6 address, CIDR or range end formatted by `written`."""
     if isinstance(value, dict):
         return {key: _with_ipv6(item, written) for key, item in value.items()}
     if isinstance(value, list):

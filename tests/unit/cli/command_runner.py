@@ -17,7 +17,7 @@ PROGRAM = "kubectl yoshi"
 
 @dataclass(frozen=True)
 class CliResult:
-    """What became of a command: its exit code, and what it printed on stdout and stderr."""
+    """The result of a command: its exit code, and what it printed on stdout and stderr."""
 
     code: int
     out: str
@@ -25,7 +25,7 @@ class CliResult:
 
 
 def run(cluster: FakeCluster, *words: str, namespace: str = "prod") -> CliResult:
-    """Runs a command by its words; `namespace` is the one of the context."""
+    """Run a command by its words; `namespace` is the one of the context."""
     out, err = io.StringIO(), io.StringIO()
     guarded = {"out": EscapingStream(out), "err": EscapingStream(err)}
 

@@ -14,7 +14,7 @@ from tests.unit.kube.fault_server import FaultServer, fault_server
 
 
 class FakeClock(Clock):
-    """Time that passes only by sleeping; remembers how long each sleep was."""
+    """A clock on which time passes only by sleeping; it records each sleep."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -67,7 +67,7 @@ def api(server: FaultServer, clock: FakeClock, warnings: list[str]) -> Iterator[
 
 @pytest.fixture
 def impatient(server: FaultServer, clock: FakeClock, warnings: list[str]) -> Iterator[Api]:
-    """An Api on the fault server that soon has waited enough, for answers that do not come at all."""
+    """An Api on the fault server with a short timeout."""
     yield from _api(server, clock, warnings, 0.3)
 
 

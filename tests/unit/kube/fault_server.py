@@ -17,7 +17,7 @@ Behaviour = Callable[[BaseHTTPRequestHandler], None]
 
 @dataclass(frozen=True)
 class Request:
-    """What the server was asked."""
+    """A request that the server received."""
 
     method: str
     path: str
@@ -27,7 +27,7 @@ class Request:
 
 @dataclass
 class FaultServer:
-    """Answers the first request with the first behaviour, and so on; the last one again and again."""
+    """A server that answers with its behaviours in order, and repeats the last one."""
 
     url: str = ""
     behaviours: list[Behaviour] = field(default_factory=list)
@@ -62,7 +62,7 @@ def fault_server() -> Iterator[FaultServer]:
 
 @contextmanager
 def serving(answer: Behaviour, secured: ssl.SSLContext | None = None) -> Iterator[str]:
-    """An HTTP server that gives every request to `answer`, each in a thread of its own; gives its URL."""
+    """Open an HTTP server that passes every request to `answer`, each in its own thread; yield its URL."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -97,7 +97,7 @@ def serving(answer: Behaviour, secured: ssl.SSLContext | None = None) -> Iterato
 
 
 def says(status: int, content: Any = None, **headers: str) -> Behaviour:
-    """A complete answer; a dict or list as JSON, a str as it is. Header names are written with _ for -."""
+    """Answer completely; a dict or list as JSON, a str unchanged. Header names are written with _ for -."""
 
     def behave(handler: BaseHTTPRequestHandler) -> None:
         body = (
@@ -114,7 +114,7 @@ def says(status: int, content: Any = None, **headers: str) -> Behaviour:
 
 
 def refuses(status: int, reason: str, message: str, details: Any = None, **headers: str) -> Behaviour:
-    """A metav1.Status."""
+    """Answer with a metav1.Status."""
     return says(status, status_body(status, reason, message, details), **headers)
 
 
@@ -131,13 +131,13 @@ def status_body(status: int, reason: str, message: str, details: Any = None) -> 
 
 
 def cuts(handler: BaseHTTPRequestHandler) -> None:
-    """Ends the connection without a word."""
+    """Close the connection without an answer."""
     handler.close_connection = True
     handler.connection.shutdown(2)
 
 
 def cuts_within(handler: BaseHTTPRequestHandler) -> None:
-    """Ends the connection in the middle of an answer."""
+    """Close the connection in the middle of an answer."""
     handler.send_response(200)
     handler.send_header("Content-Length", "1000")
     handler.end_headers()
@@ -147,7 +147,7 @@ def cuts_within(handler: BaseHTTPRequestHandler) -> None:
 
 
 def forgets(answer: Behaviour) -> Behaviour:
-    """Answers a connection's first request and cuts it at the second one, as what forgets idle connections does."""
+    """Answer a connection's first request and close it at the second one, like a firewall with idle connections."""
 
     def behave(handler: BaseHTTPRequestHandler) -> None:
         if vars(handler).setdefault("answered", False):
@@ -160,7 +160,7 @@ def forgets(answer: Behaviour) -> Behaviour:
 
 
 def closes(answer: Behaviour) -> Behaviour:
-    """Answers, and ends the connection without having said so, as a server does with one that was idle for long."""
+    """Answer, and close the connection without notice, as a server does with an idle one."""
 
     def behave(handler: BaseHTTPRequestHandler) -> None:
         answer(handler)
@@ -171,7 +171,7 @@ def closes(answer: Behaviour) -> Behaviour:
 
 
 def hangs(seconds: float) -> Behaviour:
-    """Says nothing for a while, then ends the connection."""
+    """Wait, then close the connection."""
 
     def behave(handler: BaseHTTPRequestHandler) -> None:
         time.sleep(seconds)
@@ -181,7 +181,7 @@ def hangs(seconds: float) -> Behaviour:
 
 
 def streams(*lines: Any, then: Behaviour | None = None) -> Behaviour:
-    """A chunked answer of JSON lines, as a watch's; each in two chunks."""
+    """Answer with chunked JSON lines, as a watch; each in two chunks."""
 
     def behave(handler: BaseHTTPRequestHandler) -> None:
         handler.send_response(200)

@@ -28,7 +28,7 @@ BIRTH = datetime(2026, 1, 1, tzinfo=timezone.utc)
 
 
 class FakeClock(Clock):
-    """Time that passes only by sleeping, and what happens meanwhile."""
+    """A clock on which time passes only by sleeping."""
 
     def __init__(self, meanwhile: Callable[[], None]) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class FakeClock(Clock):
 
 
 def served(resources: Iterable[Resource], broken: dict[str, str] | None = None) -> ServedApis:
-    """What discovery says of a server that has these resources."""
+    """Return the discovery of a server with these resources."""
     resources = list(resources)
     versions = {resource.group: (resource.version,) for resource in resources}
     return ServedApis({resource.full_name: resource for resource in resources}, versions, broken or {})
@@ -85,7 +85,7 @@ class FakeApi:
     # -- for tests -----------------------------------------------------------------------------------------------
 
     def put(self, resource: Resource, obj: Json) -> Json:
-        """Makes or overwrites an object behind everybody's back; gives it as stored."""
+        """Create or overwrite an object directly; return it as stored."""
         with self._lock:
             obj = copy.deepcopy(obj)
             obj.setdefault("apiVersion", resource.api_version)
@@ -94,39 +94,39 @@ class FakeApi:
             return self._store(resource, obj, there)
 
     def look(self, ref: ObjectRef) -> Json | None:
-        """An object as it is now; None where there is none."""
+        """Return an object as it is now; None if it does not exist."""
         return copy.deepcopy(self._objects.get(_key(ref.resource, ref.namespace or "", ref.name)))
 
     def every(self, resource: Resource) -> list[Json]:
-        """All objects of a kind."""
+        """Return all objects of a kind."""
         return [copy.deepcopy(obj) for key, obj in sorted(self._objects.items()) if key[0] == resource.full_name]
 
     def change(self, ref: ObjectRef, change: Callable[[Json], None]) -> None:
-        """Changes an object behind everybody's back."""
+        """Change an object directly."""
         obj = self.look(ref)
         assert obj is not None, ref
         change(obj)
         self.put(ref.resource, obj)
 
     def drop(self, ref: ObjectRef) -> None:
-        """Deletes an object behind everybody's back, with what it owned."""
+        """Delete an object directly, with what it owned."""
         with self._lock:
             obj = self._objects.pop(_key(ref.resource, ref.namespace or "", ref.name))
             self._collect(str(obj["metadata"]["uid"]))
 
     def refuse(self, verb: str, resource: Resource, status: int = 403, message: str = "") -> None:
-        """From now on that verb on that kind is answered with an error."""
+        """Answer this verb on this kind with an error from now on."""
         forbidden = (
             f'{resource.plural}.{resource.group} is forbidden: User "web" cannot {verb} resource "{resource.plural}"'
         )
         self._refused[(verb, resource.full_name)] = (status, message or forbidden)
 
     def allow_everything(self) -> None:
-        """Ends what `refuse` began."""
+        """Undo all calls of `refuse`."""
         self._refused.clear()
 
     def second_client(self) -> FakeApi:
-        """The same server as another client sees it: only `before` is its own."""
+        """Return the same server for another client: only `before` is its own."""
         other = copy.copy(self)
         other.before = []
         return other
@@ -238,7 +238,7 @@ class FakeApi:
             return {}
 
     def called(self, ref: ObjectRef, subresource: str) -> None:
-        """What a subresource does; for who brings one."""
+        """Handle a call of a subresource; for subclasses."""
         raise _error(404, "NotFound", "the server could not find the requested resource", "update", ref)
 
     def is_allowed(self, access: Access) -> bool:
@@ -248,7 +248,7 @@ class FakeApi:
     # -- inside --------------------------------------------------------------------------------------------------
 
     def _happen(self, verb: str, ref: ObjectRef) -> None:
-        """What comes before a request; without the lock, since it may be whole runs of others."""
+        """Call `before`; without the lock, since it may be whole runs of others."""
         for happens in [*self.before]:
             happens(verb, ref)
 

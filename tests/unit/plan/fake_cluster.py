@@ -112,7 +112,7 @@ class FakeCluster:
     # -- making things -------------------------------------------------------------------------------------------
 
     def network(self, name: str = "blue", cidr: str = "10.133.0.0/24", namespace: str = "prod", **spec: Any) -> Network:
-        """A network that works already."""
+        """Create a working network."""
         done = self.make_network(name, cidr, namespace, **spec)
         assert not done.errors
         return parse_network(self.api.get(NETWORKWIZARD.ref(name, namespace)))
@@ -129,7 +129,7 @@ class FakeCluster:
     def vm(
         self, name: str = "web-1", namespace: str = "prod", pin: str = "", template: Json | None = None, **spec: Any
     ) -> Vm:
-        """A VM, halted unless `spec` says otherwise."""
+        """Create a VM, halted unless `spec` says otherwise."""
         spec = spec or {"runStrategy": "Halted"}
         body = template or {"spec": {"domain": {"devices": {}}}}
         if pin:
@@ -137,7 +137,7 @@ class FakeCluster:
         return Vm(self.api.put(VM, _named(name, namespace, spec={**spec, "template": body})))
 
     def running(self, name: str = "web-1", namespace: str = "prod", **more: Any) -> Vm:
-        """A VM that runs."""
+        """Create a running VM."""
         more = more if {"runStrategy", "running"} & more.keys() else {"runStrategy": "Always", **more}
         made = self.vm(name, namespace, **more)
         self.asked[(namespace, name)] = ["start"]
@@ -146,14 +146,14 @@ class FakeCluster:
         return made
 
     def delete_vm(self, name: str = "web-1", namespace: str = "prod") -> None:
-        """Deletes a VM: Calico forgets it if it runs, and keeps its address if it does not."""
+        """Delete a VM: Calico forgets it if it runs, and keeps its address if it does not."""
         vm = Vm(self.api.get(VM.ref(name, namespace)))
         if self.api.look(VMI.ref(name, namespace)):
             self._end(vm, forget=True)
         self.api.drop(vm.ref)
 
     def second_client(self, seed: int) -> FakeCluster:
-        """The same cluster for another user, whose requests take their random time."""
+        """Return the same cluster for another client, whose requests take a random time."""
         other = copy.copy(self)
         other.api, other.rng = self.api.second_client(), random.Random(seed)  # type: ignore[assignment]
         delays = random.Random(seed)
@@ -161,7 +161,7 @@ class FakeCluster:
         return other
 
     def run_concurrently(self, *actions: Callable[[FakeCluster], Any], seed: int = 0) -> list[Any]:
-        """Runs errands side by side, each on its own twin; gives what each returned, or the error that it raised."""
+        """Run actions in parallel, each with its own client; return their results or errors."""
 
         def run_one(action: Callable[[FakeCluster], Any], number: int) -> Any:
             try:
@@ -203,7 +203,7 @@ class FakeCluster:
         return self.run(plan_gc, GcRequest(grace_seconds=grace, **more))
 
     def forbid_ipam_writes(self, reviews: bool = True) -> None:
-        """From now on it is a tenant who asks (yoshi-user): what Calico keeps of VMs may only be read.
+        """Continue as a tenant (yoshi-user): Calico's IPAM is read-only.
 
         Without `reviews` no authorizer says so before the write is refused.
         """
@@ -215,7 +215,7 @@ class FakeCluster:
     # -- looking -------------------------------------------------------------------------------------------------
 
     def records(self, network: str = "blue", namespace: str = "prod") -> dict[str, Allocation]:
-        """Address -> record, of the network and its blocks."""
+        """Return address -> allocation, of the network and its blocks."""
         objects = [self.api.get(NETWORKWIZARD.ref(network, namespace))]
         objects += [
             block
@@ -230,34 +230,34 @@ class FakeCluster:
         return found
 
     def holders(self, network: str = "blue", namespace: str = "prod") -> dict[str, str]:
-        """Address -> who holds it."""
+        """Return address -> owner."""
         return {address: record.holder for address, record in self.records(network, namespace).items()}
 
     def networks(self) -> list[str]:
-        """The names of all networks."""
+        """Return the names of all networks."""
         return [name_of(obj) for obj in self.api.every(NETWORKWIZARD)]
 
     def now(self, name: str = "web-1", namespace: str = "prod") -> Vm:
-        """The VM as it is now."""
+        """Return the VM as it is now."""
         return Vm(self.api.get(VM.ref(name, namespace)))
 
     def pin(self, name: str = "web-1", namespace: str = "prod") -> str:
-        """The address that a VM's template carries; "" for none."""
+        """Return the address on a VM's template; "" for none."""
         found = parse_pinned_addresses(self.now(name, namespace).template_annotations)
         assert len(found) <= 1
         return str(found[0]) if found else ""
 
     def mac(self, name: str = "web-1", namespace: str = "prod") -> str:
-        """The MAC address that a VM's template carries."""
+        """Return the MAC address on a VM's template."""
         return self.now(name, namespace).template_annotations.get(HW_ADDR_ANNOTATION, "")
 
     def runs_with(self, name: str = "web-1", namespace: str = "prod") -> str:
-        """The address that a VM's instance really has; "" where it does not run."""
+        """Return the address of a VM's instance; "" if it does not run."""
         vmi = self.api.look(VMI.ref(name, namespace))
         return str(dig(vmi, "status", "interfaces", 0, "ipAddress", default=""))
 
     def held_in_calico(self) -> dict[str, str]:
-        """Address -> handle, of all blocks; checks that every block is sound and every handle counts rightly."""
+        """Return address -> handle of all blocks; check that blocks and handles are consistent."""
         found = self._held()
         counted: dict[str, int] = {}
         for handle in self.api.every(RAW.handle):
@@ -267,7 +267,7 @@ class FakeCluster:
         return found
 
     def _held(self) -> dict[str, str]:
-        """The same while a release may be cut off after its block: the handle counts too much then."""
+        """Return address -> handle of all blocks; handles may count more after an interrupted release."""
         found: dict[str, str] = {}
         for block in self.api.every(RAW.block):
             spec = block["spec"]
@@ -281,12 +281,12 @@ class FakeCluster:
         return found
 
     def violations(self) -> list[str]:
-        """What the checker of the tests on real API servers finds; none of the program's own code has a say in it."""
+        """Return the violations that the checker of tests/cluster finds, without any of the program's own code."""
         raw_state = self._raw_state()
         return checker.violations(raw_state, {namespace_of(obj) for obj in (*raw_state.networks, *raw_state.vms)})
 
     def check(self) -> None:
-        """Invariants I1 to I5, and that every counter is right."""
+        """Check invariants I1 to I5, and that every counter is right."""
         raw_state = self._raw_state()
         found = [*self.violations(), *checker.miscounted(raw_state.networks, raw_state.blocks)]
         assert not found, "\n".join(found)
@@ -299,7 +299,7 @@ class FakeCluster:
     # -- KubeVirt ------------------------------------------------------------------------------------------------
 
     def kubevirt(self, ref: ObjectRef, subresource: str) -> None:
-        """Answers virtualmachines/stop, start and restart."""
+        """Answer virtualmachines/stop, start and restart."""
         vm, runs = self.now(ref.name, str(ref.namespace)), self.api.look(VMI.ref(ref.name, ref.namespace)) is not None
         strategy = vm.run_strategy
         allowed = {
@@ -328,7 +328,7 @@ class FakeCluster:
         self.api.change(vm.ref, change)
 
     def time_passes(self) -> None:
-        """KubeVirt does what it was asked to."""
+        """Let KubeVirt do what it was asked to."""
         for vm in map(Vm, self.api.every(VM)):
             asked = self.asked.pop((vm.namespace, vm.name), [])
             runs = self.api.look(VMI.ref(vm.name, vm.namespace)) is not None
@@ -373,7 +373,7 @@ class FakeCluster:
     # -- Calico --------------------------------------------------------------------------------------------------
 
     def hold(self, address: str, handle: str, **attribute: Any) -> None:
-        """Calico gives an address to a handle; `attribute` is what else it notes."""
+        """Assign an address to a handle in Calico; `attribute` is what else it records."""
         here = ip_address(address)
         block = self._block_of(address)
         ref = RAW.block.ref(block_name(block))
@@ -399,7 +399,7 @@ class FakeCluster:
         self.api.put(RAW.handle, there)
 
     def interrupt_release(self, address: str, name: str = "web-1") -> None:
-        """Calico's IPAM where a release of a VM's address was cut off after its block: the handle still counts it."""
+        """Release a VM's address in the IPAM block only: its handle still counts it."""
         if address not in self._held():
             self.hold(address, handle_name("prod", name))
         block = RAW.block.ref(block_name(self._block_of(address)))
@@ -409,7 +409,7 @@ class FakeCluster:
         return handle_name(vm.namespace, vm.name) if self.keeps else f"k8s-pod-network.container-{vm.name}"
 
     def _assign(self, vm: Vm) -> str:
-        """What Calico's CNI plugin does on ADD."""
+        """Assign an address as Calico's CNI plugin does on ADD."""
         handle = self._handle(vm)
         held = [address for address, of in self._held().items() if of == handle]
         if held:
@@ -422,7 +422,7 @@ class FakeCluster:
         return address
 
     def _block_of(self, address: str) -> Cidr:
-        """The block that an address is kept in: one that there is, else as large as its pool says."""
+        """Return the block of an address: an existing one, else as large as its pool says."""
         here = ip_address(address)
         for block in self.api.every(RAW.block):
             if here in ip_network(block["spec"]["cidr"]):
@@ -432,16 +432,16 @@ class FakeCluster:
         return ip_network((address, size), strict=False)
 
     def hold_by_pod(self, address: str, pod: str = "") -> None:
-        """Calico gives an address to an ordinary pod, of namespace dev where its name is noted."""
+        """Assign an address to an ordinary pod in Calico, of namespace dev if its name is recorded."""
         noted = {"secondary": {"namespace": "dev", "pod": pod, "node": "node1"}} if pod else {}
         self.hold(address, f"k8s-pod-network.some-container-{int(ip_address(address)) & 255}", **noted)
 
     def forget(self, name: str, namespace: str = "prod") -> None:
-        """Calico forgets what it holds for a VM, as `calicoctl ipam release` does it."""
+        """Release what Calico holds for a VM, as `calicoctl ipam release` does."""
         self._forget(self.now(name, namespace))
 
     def drop_pod(self, name: str, namespace: str = "prod") -> None:
-        """The launcher pod of a VM goes."""
+        """Delete the launcher pod of a VM."""
         self.api.drop(POD.ref(f"virt-launcher-{name}", namespace))
 
     def _forget(self, vm: Vm) -> None:
@@ -454,7 +454,7 @@ class FakeCluster:
 
 
 def is_killed(cluster: FakeCluster, writes: int, command: Callable[[FakeCluster], object]) -> bool:
-    """Runs a command that is killed when it is about to write once more than that; False where it is done before."""
+    """Run a command and kill it before it writes once more than this; return False if it ended before."""
     left = writes
 
     def kill(verb: str, ref: ObjectRef) -> None:
@@ -475,7 +475,7 @@ def is_killed(cluster: FakeCluster, writes: int, command: Callable[[FakeCluster]
 
 
 def wizard(name: str, cidr: str, namespace: str = "prod", **spec: Any) -> Json:
-    """A NetworkWizard to make."""
+    """Return a NetworkWizard to create."""
     return {
         "apiVersion": NETWORKWIZARD.api_version,
         "kind": NETWORKWIZARD.kind,
@@ -485,12 +485,12 @@ def wizard(name: str, cidr: str, namespace: str = "prod", **spec: Any) -> Json:
 
 
 def refusal(done: RunResult, owner: str = "prod/web-1") -> YoshiError:
-    """Why a run did nothing for somebody."""
+    """Return the error of an owner in a run."""
     return done.errors[owner]
 
 
 def requested_network(vm: Vm) -> str | None:
-    """The annotation on the VM that says which network was wanted."""
+    """Return the annotation of a VM with its requested networks."""
     return annotations_of(vm.raw).get("plumber.k8s.pf9.io/networkName")
 
 

@@ -52,7 +52,7 @@ READ_FAULTS = ("lost", "busy", "error", "unavailable")
 
 @dataclass
 class ApiFaultSchedule:
-    """What goes wrong, drawn from a seed, the request and how often it was sent: not from the order of threads.
+    """The faults, chosen by a seed, the request and how often it was sent: not by the order of threads.
 
     Attributes:
         write, read: the chance of each write and read to go wrong.
@@ -71,7 +71,7 @@ class ApiFaultSchedule:
     state: Callable[[], dict[str, object]] = dict
 
     def begin(self, state: Callable[[], dict[str, object]]) -> None:
-        """A new command begins: writes of earlier ones that arrive from now on are not its doing."""
+        """Start a new command: late writes of earlier ones are not its own."""
         self.late = [(left, lambda send=send: self._send_late(send)) for left, send in self.late]  # type: ignore[misc]
         self.state = state
         self.changed_late.clear()
@@ -83,7 +83,7 @@ class ApiFaultSchedule:
         self.changed_late |= {key for key in {*before, *after} if before.get(key) != after.get(key)}
 
     def of(self, verb: str, ref: ObjectRef, writing: bool) -> tuple[str, int]:
-        """What becomes of a request ("": it is well), and how many requests it comes late."""
+        """Return the fault of a request ("" for none), and by how many requests it is late."""
         request = f"{verb} {ref}"
         self.asked[request] += 1
         rng = random.Random(f"{self.seed}: {request}, time {self.asked[request]}")
@@ -94,14 +94,14 @@ class ApiFaultSchedule:
         return fault, rng.randrange(LATEST)
 
     def tick(self) -> None:
-        """One more request: the writes whose time has come arrive now."""
+        """Count one more request: send the late writes whose time has come."""
         due = [send for left, send in self.late if left <= 0]
         self.late = [(left - 1, send) for left, send in self.late if left > 0]
         for send in due:
             _arrive(send)
 
     def arrive_all(self) -> None:
-        """The rest of the late writes arrives."""
+        """Send the remaining late writes."""
         left, self.late = self.late, []
         for _, send in left:
             _arrive(send)
@@ -175,7 +175,7 @@ class FaultyApi:
 
 
 def with_faults(cluster: FakeCluster, schedule: ApiFaultSchedule) -> FakeCluster:
-    """The same cluster by a bad way."""
+    """Return the same cluster with faults."""
     other = copy.copy(cluster)
     other.api = FaultyApi(cluster.api, schedule)  # type: ignore[assignment]
     return other
