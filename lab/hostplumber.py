@@ -1,4 +1,4 @@
-"""What luigi's Hostplumber does with HostNetworkTemplates, and the ovs CNI's marker with the bridges that it finds.
+"""A fake of luigi's Hostplumber for HostNetworkTemplates, and of the ovs CNI's marker with the bridges that it finds.
 
 Neither program is run, since they come as containers; both act on real objects and a real Open vSwitch here, in the
 order and with the `ovs-vsctl` commands of their sources (luigi's hostplumber/controllers, ovs-cni's pkg/marker).

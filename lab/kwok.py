@@ -1,4 +1,4 @@
-"""What stands in for kubelets, pod addresses and virt-handler: kwok, and the stages that it plays."""
+"""kwok and its stages, instead of kubelets, pod addresses and virt-handler."""
 
 from __future__ import annotations
 

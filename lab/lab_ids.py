@@ -1,4 +1,4 @@
-"""Everything that must differ between labs side by side, derived from one small number.
+"""Names and ports that must differ between parallel labs, derived from one small number.
 
 A slot is the lab's number on this machine. Its ports, its subnet, its bridge and its network namespaces follow from
 it, so two labs never meet, and a person can tell from a name which lab a thing belongs to.

@@ -1,4 +1,4 @@
-"""The cables of the full profile: a bridge, and a network namespace per node and for the router.
+"""The network of the full profile: a bridge, and a network namespace per node and for the router.
 
 Nothing here carries the VMs' traffic. It is what BGP and ARP speak over, and the host reaches every namespace by it.
 """

@@ -1,4 +1,4 @@
-"""Where the lab keeps things: built programs in a cache, one folder per running lab."""
+"""The lab's paths: built programs in a cache, one folder per running lab."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which programs a lab runs, what version they are, and where they are found."""
+"""The programs of a lab, their versions, and where they are found."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A watchman process that takes a lab down when the process that started it is gone.
+"""A process that deletes a lab when the process that started it has ended.
 
 It holds one end of a pipe. The other end is closed by the kernel when its owner ends, in whatever way: then the lab's
 programs, folder, bridge and network namespaces go too. A parent-death signal would not do: it is tied to the thread

@@ -1,4 +1,4 @@
-"""The router of the full profile: GoBGP in a network namespace, which takes any neighbour of the lab's subnets."""
+"""The router of the full profile: GoBGP in a network namespace, which accepts any neighbour of the lab's subnets."""
 
 from __future__ import annotations
 

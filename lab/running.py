@@ -1,4 +1,4 @@
-"""A lab as a thing with a life: brought up, looked at, taken down with nothing left behind."""
+"""The lifecycle of a lab: start, inspect and delete it with nothing left behind."""
 
 from __future__ import annotations
 

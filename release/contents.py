@@ -1,4 +1,4 @@
-"""What is inside an archive besides this program: the packages, their licenses, and the list of them as an SBOM."""
+"""The contents of an archive besides this program: the packages, their licenses, and their list as an SBOM."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the program of an archive starts."""
+"""The entry point of the program in an archive."""
 
 import os
 import sys

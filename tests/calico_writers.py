@@ -1,4 +1,4 @@
-"""Writers of an IPAMBlock, as Calico's programs are: read, modify, PUT with resourceVersion; on a conflict again.
+"""Writers of an IPAMBlock like Calico's programs: read, modify, PUT with resourceVersion; on a conflict again.
 
 Allocating makes the handle first and then writes the block; releasing writes the block first and then deletes the
 handle (projectcalico/calico, libcalico-go/lib/ipam: assignIP, ReleaseIPs). None of the program's own code for that is

@@ -1,4 +1,4 @@
-"""Waiting for what others do: the one way for all tests."""
+"""Waiting for conditions, the same for all tests."""
 
 from __future__ import annotations
 

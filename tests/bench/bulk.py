@@ -1,4 +1,4 @@
-"""Many VMs attached by one command, beside whereabouts, which is run once for each address."""
+"""Many VMs attached by one command, compared with whereabouts, which runs once for each address."""
 
 from __future__ import annotations
 

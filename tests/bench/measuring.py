@@ -1,4 +1,4 @@
-"""What a measurement is, and how it is taken: medians, and peers measured in turns with what they are compared to."""
+"""Measurements: medians, and peers measured alternately with what they are compared to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A webhook that keeps changes of VMs back within the API server itself: to kill the server in the middle of them."""
+"""A webhook that holds changes of VMs within the API server itself: to kill the server in the middle of them."""
 
 from __future__ import annotations
 

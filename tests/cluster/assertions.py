@@ -1,4 +1,4 @@
-"""What is judged of a command that went by a bad way: its exit code, what it says, and what there is then."""
+"""Assertions about a command under faults: its exit code, its output, and the state after it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A namespace with everything that a mistaken command can trip over, and what must stay as it is."""
+"""A namespace with everything that an invalid command can fail on, and what must not change."""
 
 from __future__ import annotations
 

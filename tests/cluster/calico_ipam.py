@@ -1,4 +1,4 @@
-"""What Calico's programs keep in IPAM, IPAMBlocks and IPAMHandles, written by hand as they write it."""
+"""IPAMBlocks and IPAMHandles, written as Calico's programs write them."""
 
 from __future__ import annotations
 

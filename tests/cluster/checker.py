@@ -1,4 +1,4 @@
-"""Judges invariants I1 to I5 and I10 by what the API server holds, read raw, without any of the program's own code.
+"""Check invariants I1 to I5 and I10 on what the API server holds, read raw, without any of the program's own code.
 
 `look` reads, `violations` judges (a pure function, tested on hand-made violations in tests/unit/harness), `check` does
 both and fails.

@@ -1,4 +1,4 @@
-"""A namespace with VMs where one command after the other is run, in this process, and compared with what it should be.
+"""A namespace with VMs in which commands are run in this process, and compared with their expected results.
 
 Starting a process costs more than a command; a thread has a fixture of its own, so that many run side by side. `state`
 says what there is without what differs from run to run: uids, versions, times, and which address it was.

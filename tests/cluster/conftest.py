@@ -1,4 +1,4 @@
-"""The program on the cluster that was chosen, installed, with a namespace and addresses for each test of its own."""
+"""The program on the chosen cluster, installed, with a namespace and addresses for each test of its own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""API servers whose NetworkWizards were Platform9 yoshi's, before this program's CRDs took them over."""
+"""API servers whose NetworkWizards were created by Platform9 yoshi, before this program's CRDs replaced its CRD."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Calico's CNI plugin, played for the pods of VMs: what it reads and writes in IPAM, as from version 3.32 on.
+"""A fake of Calico's CNI plugin for the pods of VMs: what it reads and writes in IPAM, as from version 3.32 on.
 
 A VM's pod gets what the VM's handle holds, else what it is pinned to. A handle that counts addresses which no block
 contains is an allocation in progress to the plugin: it waits, fails, and the pod hangs. When a VM stops, its address

@@ -1,4 +1,4 @@
-"""KubeVirt, played: what runs of a VM follows at once from its run strategy, and restart, stop and start are answered.
+"""A fake KubeVirt: VMs start and stop at once by their run strategy, and restart, stop and start are answered.
 
 The core lab has KubeVirt's custom resources and none of its programs. A machine runs with what its template's
 annotation pins for Calico, else with an address that is no network's.

@@ -1,4 +1,4 @@
-"""What the fault tests run: commands, and what there is before each. Every command of the program has a scenario here.
+"""The scenarios of the fault tests: commands, and the state before each. Every command of the program has one.
 
 tests/unit/harness/test_fault_scenarios.py checks that by the program's own table of commands, except for those that
 have nothing to do with a cluster.

@@ -1,4 +1,4 @@
-"""The program as real processes on a real API server, many at once, and killed if need be. No backend is known here.
+"""The program as real processes on a real API server, many at once, and killed if need be. It knows no backend.
 
 A test asks for `yoshi`; `yoshi.run(…)` is one process, `yoshi.together(…)` are many that begin at the same moment.
 An interpreter takes half a second of CPU to start, and starting 24 of them spreads them over seconds, so that they

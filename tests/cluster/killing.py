@@ -1,4 +1,4 @@
-"""The program killed by SIGKILL in the middle of its work: after so many writes, not after so many seconds.
+"""The program killed by SIGKILL in the middle of its work: after a number of writes, not of seconds.
 
 Which writes were done then depends on the command alone, not on how fast or busy the machine is.
 """

@@ -1,4 +1,4 @@
-"""What the tests of Layer 2 networks have before them: a namespace, and a bridge that no other test has.
+"""The scene of the tests of Layer 2 networks: a namespace, and a bridge that no other test has.
 
 The API server has the custom resources of Multus and luigi (the real ones with LAB_CRDS), but not their programs:
 tests/e2e/test_ovs.py shows what becomes of them.

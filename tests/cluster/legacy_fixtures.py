@@ -1,4 +1,4 @@
-"""What Platform9 yoshi left: the examples of its README, unchanged, and its CRD."""
+"""Objects of Platform9 yoshi: the examples of its README, unchanged, and its CRD."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The real API server, whose objects are shown otherwise than they were written (tests/unit/normalization.py says how).
+"""A proxy that shows objects normalized, not as they were written (see tests/unit/normalization.py).
 
 A JSON Patch is applied to what is shown, and what comes of it is stored, as Calico's aggregated API server does it; so
 a patch that sets a field to false where it is not shown changes nothing.

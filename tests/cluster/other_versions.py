@@ -1,4 +1,4 @@
-"""Other versions of this program, played by changing it in the process that runs it: see `become`.
+"""Other versions of this program, simulated by changing it in its process: see `become`.
 
 older   knows nothing of histories, nor of networks that require a newer version
 newer   has fields of its own in every record, and beside the records in the status of networks and blocks

@@ -1,4 +1,4 @@
-"""What the tests of public networks have before them: a cluster, and a namespace of the test's own."""
+"""The scene of the tests of public networks: a cluster, and a namespace of the test's own."""
 
 from __future__ import annotations
 

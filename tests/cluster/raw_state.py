@@ -1,4 +1,4 @@
-"""What the API server holds, read raw, and who has which address by it: what checker.py judges.
+"""The state of the API server, read raw, and who has which address: the input of checker.py.
 
 What carries a VM's address is the only thing that a backend's tests have to teach it: see CARRIERS.
 """

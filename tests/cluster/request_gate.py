@@ -1,4 +1,4 @@
-"""Keeping requests back, so that a test is in the middle of a command for as long as it wants to be.
+"""A gate that holds requests, so that a test is in the middle of a command for as long as it needs.
 
 However fast or busy the machine is: some requests of a command are done, and the next ones wait, in the proxy before
 the API server (scripted_fault_proxy.py), or in a webhook of the API server's (admission.py).

@@ -1,4 +1,4 @@
-"""A proxy before the real API server whose faults depend on a seed and on nothing else: not on the order of threads.
+"""A proxy before the real API server whose faults depend on a seed only: not on the order of threads.
 
     conflict, test-failed, invalid, busy, error, unavailable
                         refused: 409, 422 of two kinds, 429 with Retry-After, 500, 503

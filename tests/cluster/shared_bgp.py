@@ -1,4 +1,4 @@
-"""Calico's BGPConfiguration "default" as several fixtures share it: foreign entries in it, and each fixture's own."""
+"""Calico's BGPConfiguration "default" shared by several fixtures: foreign entries in it, and each fixture's own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A shell in a terminal, as a person sits at it: keys go in, a line is completed, the screen comes out."""
+"""A shell in a terminal: keys go in, a line is completed, the screen comes out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The API's verbs against a real API server: what fakes cannot vouch for."""
+"""The API's verbs against a real API server, for what fakes cannot prove."""
 
 from __future__ import annotations
 

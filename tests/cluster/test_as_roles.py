@@ -1,4 +1,4 @@
-"""Every command as yoshi-viewer, yoshi-user and yoshi-admin, each bound in one namespace and bound everywhere.
+"""Every command as yoshi-viewer, yoshi-user and yoshi-admin, each bound in one namespace and cluster-wide.
 
 What is permitted works; an error names the missing permission, in five lines at most. What cannot be read is reported
 in one line and shown as unknown, never as an error and never as absent.

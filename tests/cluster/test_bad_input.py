@@ -1,4 +1,4 @@
-"""Bad input that only the cluster shows to be bad: what each mistake says, and that it changes nothing.
+"""Bad input that only the cluster can detect: the message of each mistake, and that it changes nothing.
 
 One row a mistake: the command line, its exit code, words that name the trouble, words that show the way out. Every
 row is a process of its own on the real API server; a message has at most five lines and no traceback. Mistakes that are

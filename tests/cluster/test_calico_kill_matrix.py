@@ -1,4 +1,4 @@
-"""Commands killed by SIGKILL before and after every write to Calico's IPAM, and what people do next.
+"""Commands killed by SIGKILL before and after every write to Calico's IPAM, and the commands that follow.
 
 killed       vm attach --replace, --restart, vm detach, ips release, ips gc, ips rebuild; ips move writes nothing there
 when         before an IPAMBlock or IPAMHandle is written, and when it is written and the answer is on its way

@@ -1,4 +1,4 @@
-"""Several people at once whose clocks differ by an hour: records are young for one and old for another."""
+"""Concurrent users whose clocks differ by an hour: allocations are young for one and old for another."""
 
 from __future__ import annotations
 

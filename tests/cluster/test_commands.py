@@ -1,4 +1,4 @@
-"""What holds for every command on the real API server; each one's own: test_{network,vm,address}_commands.py.
+"""What holds for every command on the real API server; each one alone: test_{network,vm,address}_commands.py.
 
 diff         exits 0, 1, more than 1
 twice (I7)   every command's second run leaves every resourceVersion as it was

@@ -1,4 +1,4 @@
-"""Many processes at once on the real API server: what each of them reports, and what is true afterwards.
+"""Many concurrent processes on the real API server: what each of them reports, and the state afterwards.
 
     24 attach 24 VMs, 20 addresses          exactly 20 succeed, distinct; 4 say that the network is full
     8 attach the same VM                    one address, one record, all report it

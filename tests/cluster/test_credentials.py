@@ -1,4 +1,4 @@
-"""Every way to tell kubectl where and who, on the real API server, each as a process of its own.
+"""Every way to configure server and user, on the real API server, each as a process of its own.
 
 files         KUBECONFIG with several, each with a part; flags before and after the subcommand, in the place of a file
 who           client certificates, tokens, token files, credential plugins; --as and --as-group

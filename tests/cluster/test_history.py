@@ -1,4 +1,4 @@
-"""Quotas, who had an address before, and cool-down, as processes see them on the real API server.
+"""Quotas, history and cool-down, as processes see them on the real API server.
 
 8 processes at a quota of 3, in a small network and in one of several blocks    3 get an address, 5 are refused
 history                      `ips who` prints it, as text and as JSON; several concurrent releases are all there

@@ -1,4 +1,4 @@
-"""`ips import` on a real API server: what runs, and files, become records and pins; never two owners."""
+"""`ips import` on a real API server: running addresses and files become allocations and pins; never two owners."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The lab itself: it is what it says, labs live side by side, and nothing of one is left behind."""
+"""The lab itself: its version and APIs, parallel labs, and that nothing of one is left behind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`install` on a cluster where Platform9 yoshi was: its CRD is replaced, its records and networks stay.
+"""`install` on a cluster with Platform9 yoshi: its CRD is replaced, its allocations and networks stay.
 
 Platform9 yoshi's CRD is the real one where LAB_CRDS has it, else a copy of what of its schema matters.
 """

@@ -1,4 +1,4 @@
-"""Every changing command of every backend, where the API server does not show objects as they were written.
+"""Every changing command of every backend on an API server that normalizes objects.
 
 What it shows (tests/unit/normalization.py) is without what is false or empty, has defaults added, lists in another
 order and IPv6 in another form. Each command is run twice: the second run must say so and change nothing.

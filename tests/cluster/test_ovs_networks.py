@@ -1,4 +1,4 @@
-"""Layer 2 networks on a real API server: each object as its CRD takes it, one template for all VLANs of a bridge.
+"""Layer 2 networks on a real API server: each object is accepted by its CRD; one template for all VLANs of a bridge.
 
 | what | is shown |
 |---|---|

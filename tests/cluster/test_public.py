@@ -1,4 +1,4 @@
-"""Public networks and addresses on a real API server: what is made, what of others stays, and that nothing is left.
+"""Public networks and addresses on a real API server: created objects, preserved foreign ones, and nothing left.
 
 The API server has the custom resources of Calico and MetalLB, but not their programs: whether an address is announced,
 tests/e2e/test_public.py shows.

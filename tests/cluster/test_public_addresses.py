@@ -1,4 +1,4 @@
-"""Public addresses for many VMs at once, killed in the middle and moved; networks without a CIDR; MetalLB's objects.
+"""Public addresses for many VMs at once, killed and moved; networks without a CIDR; MetalLB's objects.
 
 What Calico's objects look like: test_public.py. Whether an address is announced: tests/e2e/test_public.py.
 """

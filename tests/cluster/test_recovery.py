@@ -1,4 +1,4 @@
-"""`ips rebuild` on a real API server, after what restores do: allocations lost or old, and everything with a new uid.
+"""`ips rebuild` on a real API server after restores: allocations lost or old, and everything with a new uid.
 
 | what was restored | what must be true afterwards |
 |---|---|

@@ -1,4 +1,4 @@
-"""Objects as an API server may show them: not as they were written.
+"""Objects as an API server may normalize them.
 
 Like Go's omitempty it leaves out what is false or empty; it adds defaults, orders lists in its own way, and writes IPv6
 addresses in a form of its own (the longest, in capitals). To show what is shown once more changes nothing.

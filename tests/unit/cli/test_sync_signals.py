@@ -1,4 +1,4 @@
-"""How a watch ends: on Ctrl-C, or on a second one."""
+"""How `sync --watch` ends: on Ctrl-C, or on a second one."""
 
 from __future__ import annotations
 

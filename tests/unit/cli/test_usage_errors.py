@@ -1,4 +1,4 @@
-"""Bad input that is reported before any request is sent: what each mistake says, by the whole command line.
+"""Bad input that is reported before any request is sent: the message of each mistake, by the whole command line.
 
 One row a mistake: the command line, its exit code, words that name the trouble, words that show the way out. Those
 that only the cluster shows to be mistakes: tests/cluster/test_bad_input.py.

@@ -1,4 +1,4 @@
-"""`vm attach --wait`: what it says of addresses that old instances use until the wait is over."""
+"""`vm attach --wait`: its notes on addresses that old instances use until the wait is over."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`vm detach` without a network names those that the VM is on, and never chooses one."""
+"""`vm detach` without a network lists those of the VM, and never chooses one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Carrying out: who is stopped by an error, and who is not.
+"""Applying plans: which changes an error stops, and which not.
 
 an error in a change of   stops
 ------------------------  ------------------------------------------

@@ -1,4 +1,4 @@
-"""What is asked before the first write, of whom, and what becomes of the answers."""
+"""Access reviews before the first write: for which changes, and what follows from the answers."""
 
 from __future__ import annotations
 

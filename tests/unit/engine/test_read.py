@@ -1,4 +1,4 @@
-"""Reading side by side: absent, unknown and failed are three things."""
+"""Parallel reads: absent, unreadable and failed are three different results."""
 
 from __future__ import annotations
 

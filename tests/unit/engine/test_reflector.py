@@ -1,4 +1,4 @@
-"""Following a kind of object through everything that ends a watch."""
+"""The reflector: it continues after everything that ends a watch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Waiting for a VM to stop, for an object to go, and for what an object and its Events say."""
+"""Waiting for a VM to stop, for an object to be deleted, and for conditions and Events."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `sync --watch` looks at next."""
+"""The work queue of `sync --watch`."""
 
 from __future__ import annotations
 

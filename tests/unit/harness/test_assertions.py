@@ -1,4 +1,4 @@
-"""What the fault tests demand of a run that failed: it tells what it has changed. It needs no cluster."""
+"""The assertions of the fault tests: a failed run must report what it has changed. They need no cluster."""
 
 from __future__ import annotations
 

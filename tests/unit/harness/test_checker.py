@@ -1,4 +1,4 @@
-"""The checker itself: it must find every violation that can be made by hand, and nothing where all is well.
+"""The checker itself: it must find every violation, and nothing in a consistent state.
 
 It needs no cluster; it lives beside what it tests.
 """

@@ -1,4 +1,4 @@
-"""Every command of the program has a scenario under faults, and the scenarios' faults follow from their seeds alone."""
+"""Every command of the program has a fault scenario, and the faults depend on their seeds only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every test of kube and engine may ask for."""
+"""Fixtures for the tests of kube and engine."""
 
 from __future__ import annotations
 

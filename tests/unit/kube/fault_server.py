@@ -1,4 +1,4 @@
-"""An HTTP server that answers by its behaviours: for the faults that a real API server cannot be made to show."""
+"""An HTTP server with scripted behaviours, for faults that a real API server cannot be made to show."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Kubeconfigs and servers that are bad, by the whole command line: what it says, and how soon it gives up.
+"""Bad kubeconfigs and servers, by the whole command line: the message, and how soon it gives up.
 
 kubeconfigs   broken, none, of another shape
 servers       unreachable (soon given up), silent, of another kind, out of order

@@ -1,4 +1,4 @@
-"""What is sent for each verb, and how lists and watches go on."""
+"""The requests of each verb, and how lists and watches continue."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fewer requests at once after a 429, and more again while all is well."""
+"""The concurrency limit falls after a 429, and rises with successful requests."""
 
 from __future__ import annotations
 

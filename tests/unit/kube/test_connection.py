@@ -1,4 +1,4 @@
-"""Reaching the server, or saying why not, in time."""
+"""Connections to the server, or an error in time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is served, from new servers and old ones."""
+"""Discovery of the served APIs, from new servers and old ones."""
 
 from __future__ import annotations
 

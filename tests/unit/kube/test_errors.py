@@ -1,4 +1,4 @@
-"""HTTP answers and the errors they become. The texts of the server are a kube-apiserver 1.36's.
+"""HTTP responses and their errors. The texts of the server are a kube-apiserver 1.36's.
 
 status  answer                                     error
 ------  -----------------------------------------  --------------

@@ -1,4 +1,4 @@
-"""What files and flags say together; the rules are kubectl's."""
+"""Merging of kubeconfig files and flags, by kubectl's rules."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A list parsed while it arrives is the list, however it is cut into pieces."""
+"""A list parsed in pieces equals the list parsed whole."""
 
 from __future__ import annotations
 

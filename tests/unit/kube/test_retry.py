@@ -1,4 +1,4 @@
-"""What is sent again, and what never is.
+"""Which requests are retried, and which never.
 
 fault                          read                    write
 -----------------------------  ----------------------  ----------------------------

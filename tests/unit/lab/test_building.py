@@ -1,4 +1,4 @@
-"""Programs are built once, whole or not at all, and a build that failed or was interrupted leaves nothing.
+"""Programs are built once, completely or not at all; a failed or interrupted build leaves nothing.
 
 `go` is a script here that writes what it was asked to build, so that the tests are about us and not about a compiler.
 """

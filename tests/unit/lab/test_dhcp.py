@@ -1,4 +1,4 @@
-"""What the lab's DHCP controller makes of a DHCPServer is what luigi's makes of it: the lines of its genConfigMap."""
+"""The lab's DHCP controller produces the same lines as luigi's genConfigMap."""
 
 from __future__ import annotations
 

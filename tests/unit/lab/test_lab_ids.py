@@ -1,4 +1,4 @@
-"""Labs side by side never share a port, a subnet or a name."""
+"""Parallel labs never share a port, a subnet or a name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The lab's certificates are ones that a strict client accepts, and its keys are its owner's alone."""
+"""The lab's certificates are accepted by a strict client, and its keys are private."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where programs are found: KUBEBUILDER_ASSETS, the cache, setup-envtest's folder; and never one of a wrong version."""
+"""Search of programs: KUBEBUILDER_ASSETS, the cache, setup-envtest's folder; never one of a wrong version."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests never run on a cluster that exists already: they delete its BGP configuration, MetalLB's pools and more."""
+"""Tests never run on an existing cluster: they delete its BGP configuration, MetalLB's pools and more."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The CRDs as they are written: ours say one thing once, the lab's are called as the real ones are."""
+"""The CRD manifests: no duplicated schemas, and the lab's have the names of the real ones."""
 
 from __future__ import annotations
 

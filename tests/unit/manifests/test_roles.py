@@ -1,4 +1,4 @@
-"""The roles as they are written: each complete in itself, none with more than it may have."""
+"""The role manifests: each complete in itself, none with more than it needs."""
 
 from __future__ import annotations
 

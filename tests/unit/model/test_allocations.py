@@ -1,4 +1,4 @@
-"""The allocations: where an address's record lives, and what a record is."""
+"""Allocations: where an address's record is stored, and what it contains."""
 
 from __future__ import annotations
 

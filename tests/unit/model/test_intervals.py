@@ -1,4 +1,4 @@
-"""Intervals against the plainest model there is: a set of ints."""
+"""Intervals compared with a set of ints."""
 
 from __future__ import annotations
 

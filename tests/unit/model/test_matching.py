@@ -1,4 +1,4 @@
-"""Whether an object that was read says what is wanted, however the API server shows it."""
+"""Whether an object that was read matches the wanted one, however the API server normalizes it."""
 
 from __future__ import annotations
 

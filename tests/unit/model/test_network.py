@@ -1,4 +1,4 @@
-"""A NetworkWizard's spec as a Network, and everything that it may not say."""
+"""A NetworkWizard's spec as a Network, and the invalid ones."""
 
 from __future__ import annotations
 

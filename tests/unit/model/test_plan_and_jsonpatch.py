@@ -1,4 +1,4 @@
-"""Plans as values, and patches whose every write is guarded."""
+"""Plans as values, and patches that test every value before writing it."""
 
 from __future__ import annotations
 

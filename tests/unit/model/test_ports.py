@@ -1,4 +1,4 @@
-"""Ports as people write them."""
+"""Parsing of ports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was read: there, not there, and not known are three things."""
+"""Snapshots: present, absent and unreadable are three different results."""
 
 from __future__ import annotations
 

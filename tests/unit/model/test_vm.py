@@ -1,4 +1,4 @@
-"""A VirtualMachine, what runs of it, and what only seems to."""
+"""A VirtualMachine, its instance and its pods."""
 
 from __future__ import annotations
 

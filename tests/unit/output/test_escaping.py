@@ -1,4 +1,4 @@
-"""Nothing that comes from elsewhere is obeyed by a terminal, whatever renders it (names, notes, the server's words).
+"""Foreign text never controls a terminal, whatever prints it (names, notes, messages of the server).
 
 everything written to stdout and stderr      the guard: C0 but \\n and \\t, DEL, C1, bidi controls, separators
 what passes the guard                        tables, progress, differences: safe by themselves, and keep their colours

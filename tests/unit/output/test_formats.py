@@ -1,4 +1,4 @@
-"""-o: which formats there are, and lists in each of them."""
+"""-o: the formats, and lists in each of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Templates: what kubectl prints for them was recorded from kubectl itself (kubectl_formats.json).
+"""Templates: kubectl's output for them was recorded (kubectl_formats.json).
 
 - recorded   every format and template on the same objects, byte for byte; a failure of kubectl's is one of ours
 - relaxed    templates without braces

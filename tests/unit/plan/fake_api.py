@@ -1,4 +1,4 @@
-"""An API server in memory, as far as plans can tell: what `engine.loop.run` needs of an Api.
+"""A fake API server in memory with what `engine.loop.run` needs of an Api.
 
 It applies JSON patches to the newest object and refuses them whole, honours preconditions and resourceVersions, keeps
 status and the rest apart, assigns uids, deletes what the deleted owned, and answers errors with the very words of a

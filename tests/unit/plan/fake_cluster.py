@@ -1,4 +1,4 @@
-"""A small cluster to plan in: the fake API server with KubeVirt and Calico on it, as far as addresses go.
+"""A small fake cluster: the fake API server with KubeVirt and Calico, as far as addresses are concerned.
 
 KubeVirt's subresources follow pkg/virt-api/rest/lifecycle.go of v1.8: stop turns Always (and running: true) into
 Halted and leaves Manual and RerunOnFailure as they are; start is for Halted, Manual and RerunOnFailure only. Calico's

@@ -1,4 +1,4 @@
-"""A fake API server that fails at random: what becomes of a request depends on a seed and on nothing else.
+"""A fake API server with random faults, which depend on a seed only.
 
 Writes may be refused (409, 422, 429, 500), lost, done without an answer, or done later, when others have written
 meanwhile and the client has long given them up. Reads may be lost or refused.

@@ -1,4 +1,4 @@
-"""Where a large network is searched for a free address: the lowest one is given, and the status says where to begin.
+"""Search of a free address in a large network: the lowest one, from where the status says to start.
 
 attached one by one, many, reserved    the lowest free addresses, block after block
 a block is full                        one table of counts is read, and the status names the next block with room

@@ -1,4 +1,4 @@
-"""Attaching, run to its end on a small cluster: what is on the VM, what is recorded, and what is printed."""
+"""Attaching on a small cluster: the VM, the allocations and the output."""
 
 from __future__ import annotations
 

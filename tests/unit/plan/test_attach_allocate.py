@@ -1,4 +1,4 @@
-"""Choosing a free address, for IPv4 /8 to /32 and IPv6 /48 to /128, whatever is held (I4, I9)."""
+"""Choosing a free address, for IPv4 /8 to /32 and IPv6 /48 to /128, with any allocations (I4, I9)."""
 
 from __future__ import annotations
 

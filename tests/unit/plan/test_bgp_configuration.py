@@ -1,4 +1,4 @@
-"""Calico's BGPConfiguration is everybody's: what is written into it goes again, and nothing of others (I6, I8)."""
+"""Calico's shared BGPConfiguration: own entries are removed again, foreign ones never (I6, I8)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Users who do things at the same time, in threads, on one small cluster. Real processes: tests/cluster."""
+"""Concurrent users, in threads, on one small cluster. Real processes: tests/cluster."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""spec.coolDown: what was released is not assigned to others for a while, and to who had it at once.
+"""spec.coolDown: a released address is not assigned to others for a while, and to its last owner at once.
 
 chosen automatically    attach of one and of many, reserve --count    never a cooling one; full says for how long
 asked for               by who had it, by another VM, reserved         given, refused with the time left, given

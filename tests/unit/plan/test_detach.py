@@ -1,4 +1,4 @@
-"""Detaching, and releasing: the template first, then the record, and only what nothing uses (I5)."""
+"""Detaching and releasing: the template first, then the allocation, and only what is unused (I5)."""
 
 from __future__ import annotations
 

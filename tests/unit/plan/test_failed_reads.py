@@ -1,4 +1,4 @@
-"""A read that fails while a plan is made ends the planning: no planner takes it for a fact about the cluster."""
+"""A failed read ends the planning: no planner treats it as absence."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""FakeCluster.check judges by itself: it finds what the program's own code, were it wrong, would let pass."""
+"""FakeCluster.check finds errors independently of the program's own code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Collecting what nobody uses any more, and nothing else (I5)."""
+"""gc releases what is unused, and nothing else (I5)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who had an address before, and until when: written by the patch that ends it, bounded, and not lost with the record.
+"""Previous owners of an address: written by the patch that removes the allocation, bounded, and kept with the network.
 
 detached, collected, released, moved to another VM, recreated    a tenure, the latest first
 rolled back by the very run that wrote it                         none: nobody had it

@@ -1,4 +1,4 @@
-"""Adopting addresses that VMs have already.
+"""Importing addresses that VMs have already.
 
 | where it is seen | what becomes of it |
 |---|---|

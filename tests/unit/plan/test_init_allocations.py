@@ -1,4 +1,4 @@
-"""A network without a status assigns no address before those who have one of it are recorded.
+"""A network without a status assigns no address before existing addresses are recorded.
 
 | the allocations are lost, and then      | what happens                                                         |
 |-----------------------------------------|----------------------------------------------------------------------|

@@ -1,4 +1,4 @@
-"""What a release leaves in Calico that was cut off between block and handle, and what it leaves on VMs.
+"""Releases interrupted between Calico's block and handle, and their effects on VMs.
 
 The handle counts an address that its block does not contain; Calico takes that for an allocation in progress, and the
 VM does not start.

@@ -1,4 +1,4 @@
-"""A write of an attachment that arrives late, after somebody has rolled back what it rests on.
+"""A late write of an attach, after its allocation was removed.
 
 The record is written, then the VM. Between the two, or after the process was killed and its last request is still on
 its way, the record may be released; the VM's write must be refused then, or the VM would carry an address that

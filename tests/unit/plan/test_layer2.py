@@ -1,4 +1,4 @@
-"""Layer 2 networks and VMs on them, the whole way through the planners.
+"""Layer 2 networks and their VMs, through the planners.
 
 | what | is shown |
 |---|---|

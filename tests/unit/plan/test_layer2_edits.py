@@ -1,4 +1,4 @@
-"""Layer 2 networks whose spec was edited: nothing goes from under a VM, and nothing stays that nobody needs (I8).
+"""Layer 2 networks with an edited spec: VMs keep their bridge, and nothing unused stays (I8).
 
 | while | an edited bridge |
 |---|---|

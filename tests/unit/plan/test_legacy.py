@@ -1,4 +1,4 @@
-"""Taking over from Platform9 yoshi, and living with what it wrote until then.
+"""Conversion of the allocations of Platform9 yoshi, and compatibility with them until then.
 
 | What Platform9 yoshi left               | What becomes of it                                                   |
 |-----------------------------------------|----------------------------------------------------------------------|

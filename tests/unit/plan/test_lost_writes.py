@@ -1,4 +1,4 @@
-"""Writes that the API server answers and does not keep: a run stops, and names the object and the field.
+"""Writes that the API server answers and does not store: a run stops, and names the object and the field.
 
 | what                                           | what the run says                                        |
 |------------------------------------------------|----------------------------------------------------------|

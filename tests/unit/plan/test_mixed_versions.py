@@ -1,4 +1,4 @@
-"""Two versions of this program at once: what a newer one has written and this one does not know stays as it is."""
+"""Two concurrent versions of this program: what only the newer one knows is preserved."""
 
 from __future__ import annotations
 

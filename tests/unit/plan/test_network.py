@@ -1,4 +1,4 @@
-"""Making networks and taking them away, run to the end on a small cluster."""
+"""Creating and deleting networks on a small cluster."""
 
 from __future__ import annotations
 

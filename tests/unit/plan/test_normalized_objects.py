@@ -1,4 +1,4 @@
-"""Every kind of network on an API server that does not show objects as they were written (tests/unit/normalization.py).
+"""Every kind of network on an API server that normalizes objects (tests/unit/normalization.py).
 
 | shown                                        | what of it is tried here                                       |
 |----------------------------------------------|----------------------------------------------------------------|

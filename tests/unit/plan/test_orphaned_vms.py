@@ -1,4 +1,4 @@
-"""VMs on networks that were deleted with kubectl: told, and removed by `vm detach`; their pool stays till then.
+"""VMs on networks deleted with kubectl: reported, and cleaned up by `vm detach`; their pool is kept till then.
 
 | what is left on the VM            | what is removed                                           |
 |-----------------------------------|-----------------------------------------------------------|

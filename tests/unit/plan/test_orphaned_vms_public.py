@@ -1,4 +1,4 @@
-"""What a public network that was deleted has left on VMs: told, and removed by `vm detach`.
+"""What a deleted public network has left on VMs: reported, and removed by `vm detach`.
 
 | left                                  | goes with                                                           |
 |---------------------------------------|---------------------------------------------------------------------|

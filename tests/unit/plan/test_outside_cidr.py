@@ -1,4 +1,4 @@
-"""A public address outside its network's CIDR, which somebody asks for by name: recorded as any other, never chosen.
+"""Requested public addresses outside their network's CIDR: recorded like others, never chosen.
 
 | Who asks                             | What happens                                                         |
 |--------------------------------------|----------------------------------------------------------------------|

@@ -1,4 +1,4 @@
-"""A user who lacks a permission: a command is done, or nothing is changed, and what is missing is named."""
+"""A user who lacks a permission: the command succeeds, or changes nothing and names the permission."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What plans for many VMs cost: steps and reads are counted, not seconds (invariant I9, issue of quadratic loops)."""
+"""The cost of plans for many VMs: steps and reads are counted, not seconds (invariant I9)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Public addresses, which are beside their VM, when something is refused or another client is at work.
+"""Public addresses, which are not on their VM, with refused writes and concurrent clients.
 
 | What happens                                          | What is left                               |
 |-------------------------------------------------------|--------------------------------------------|

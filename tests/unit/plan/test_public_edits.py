@@ -1,4 +1,4 @@
-"""Public networks whose spec was edited: what they had by what it said before goes (I8), and nobody else's."""
+"""Public networks with an edited spec: objects of the former spec are removed (I8), foreign ones never."""
 
 from __future__ import annotations
 

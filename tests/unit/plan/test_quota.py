@@ -1,4 +1,4 @@
-"""spec.maxAddressesPerNamespace: no path gives the VMs of a namespace more addresses than that.
+"""spec.maxAddressesPerNamespace: no path assigns the VMs of a namespace more addresses.
 
 one after the other, many at once, by one command     small network, large network; also what `ips import` adopts
 who has an address keeps it                           attached again, another address, recreated, quota lowered

@@ -1,4 +1,4 @@
-"""Allocations that are lost or stale are written again from what exists; what contradicts itself is reported.
+"""Rebuilding lost or stale allocations from what exists; contradictions are reported.
 
 | what is left | what becomes of it |
 |---|---|

@@ -1,4 +1,4 @@
-"""Patches of allocations, on an API server that obeys them: no address has two owners, no record is lost (I1)."""
+"""Patches of allocations on an API server: no address has two owners, no allocation is lost (I1)."""
 
 from __future__ import annotations
 

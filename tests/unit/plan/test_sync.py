@@ -1,4 +1,4 @@
-"""`sync` as a whole: what the annotations of VMs and the NetworkWizards ask for, reconciled in a small cluster.
+"""`sync` on a small cluster: annotations of VMs and NetworkWizards are reconciled.
 
 | What there is                                  | What a pass does                                        |
 |------------------------------------------------|---------------------------------------------------------|

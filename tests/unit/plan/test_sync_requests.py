@@ -1,4 +1,4 @@
-"""What the annotations of a VM ask for, and which requests that makes."""
+"""Parsing of a VM's annotations, and the requests that follow."""
 
 from __future__ import annotations
 

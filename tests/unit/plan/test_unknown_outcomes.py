@@ -1,4 +1,4 @@
-"""Writes whose answer never comes: what is made of them, what is printed, and what is rolled back.
+"""Writes without an answer: their outcome, the output, and rollbacks.
 
 Each case was a mistake that random faults have found (test_faults.py).
 """

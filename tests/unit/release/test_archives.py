@@ -1,4 +1,4 @@
-"""Archives that are the same whenever and wherever they are made."""
+"""Archives are reproducible."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is in the archives: pinned packages that the program needs, their licenses, and the list of them."""
+"""The contents of archives: pinned packages, their licenses, and their list."""
 
 from __future__ import annotations
 

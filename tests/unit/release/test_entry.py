@@ -1,4 +1,4 @@
-"""What programs that we start from an archive see of its loader: nothing."""
+"""Programs started from an archive do not see its loader."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""krew's manifest: complete, true to what archives are called, and by krew's rules for words and names."""
+"""krew's manifest: complete, consistent with the archives, and written by krew's guides."""
 
 from __future__ import annotations
 

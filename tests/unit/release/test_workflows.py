@@ -1,4 +1,4 @@
-"""GitHub's workflows: they parse, cover every platform, and run no code that can change under them."""
+"""GitHub's workflows: they parse, cover every platform, and run only pinned code."""
 
 from __future__ import annotations
 

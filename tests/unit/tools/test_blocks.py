@@ -1,4 +1,4 @@
-"""How command blocks of documents are read, compared and checked; those that no lab runs are few, and listed here."""
+"""Command blocks of documents: parsing, comparison and checks; those not run are listed here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The documents that are made from the program are current, and say what it says."""
+"""The generated documents are current."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Error messages are found in the program's source by their constant words, whatever way they are made."""
+"""Error messages are found in the program's source by their constant words."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures of a terminal: they show the commands and what they printed, and are those that the documents refer to."""
+"""Pictures of a terminal: they show their commands and output, and are those that the documents refer to."""
 
 from __future__ import annotations
 

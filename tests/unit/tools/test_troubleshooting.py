@@ -1,4 +1,4 @@
-"""docs/troubleshooting.md has every error message of the program, and none that the program has no more."""
+"""docs/troubleshooting.md has every error message of the program, and no others."""
 
 from __future__ import annotations
 
