@@ -164,9 +164,9 @@ def bridge() -> Callable[[], tuple[str, str]]:
 
 
 @pytest.fixture
-def layer2(yoshi: Yoshi, installed: Cluster, bridge: layer2_scene.Bridges) -> Iterator[layer2_scene.PublicScene]:
+def layer2(yoshi: Yoshi, installed: Cluster, bridge: layer2_scene.Bridges) -> Iterator[layer2_scene.Layer2Scene]:
     """A namespace, and a bridge of the test's own for Layer 2 networks."""
-    found = layer2_scene.PublicScene(installed, yoshi, *bridge())
+    found = layer2_scene.Layer2Scene(installed, yoshi, *bridge())
     yield found
     for template in found.templates():
         where = template["metadata"]["namespace"]
@@ -174,7 +174,7 @@ def layer2(yoshi: Yoshi, installed: Cluster, bridge: layer2_scene.Bridges) -> It
 
 
 @pytest.fixture
-def red(layer2: layer2_scene.PublicScene, cidr: layer2_scene.Cidrs) -> str:
+def red(layer2: layer2_scene.Layer2Scene, cidr: layer2_scene.Cidrs) -> str:
     """The CIDR of a Layer 2 network of that name, on VLAN 20, whose server has its first address."""
     network = cidr(24)
     layer2.create("red", network, "--vlan", "20")

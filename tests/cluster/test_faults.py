@@ -151,7 +151,7 @@ def fixtures(installed: Cluster, tmp_path_factory: pytest.TempPathFactory) -> It
 def prepare(fixture: CommandFixture, scenario: Scenario) -> None:
     """What there is before a case; left as it is where the last one had the same, and only looked."""
     fixture.fixed = [fixture.words(address) for address in scenario.fixed]
-    if fixture.prepared is None or fixture.scene != scenario.before:
+    if fixture.prepared is None or fixture.prepared != scenario.before:
         scenario.prepare(fixture)
     fixture.prepared = scenario.before if scenario.looks else None
 

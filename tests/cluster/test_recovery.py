@@ -370,7 +370,7 @@ def test_killed_rebuild_writes_nothing_wrong_and_is_completed_by_a_second_run(
             v for v in violations(read_raw_state(installed, [namespace]), [namespace]) if "has no record" not in v
         ] == []
 
-    assert proxied.kills("ips", "rebuild", "--yes", read_raw_state=nothing_is_false) > 3
+    assert proxied.kills("ips", "rebuild", "--yes", look=nothing_is_false) > 3
     assert {address: name for address, (name, *_) in allocations_of(installed, namespace).items()} == wanted
     assert "unchanged" in yoshi.done("ips", "rebuild", "--yes")
     check(installed, namespace, settled=True)
