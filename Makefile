@@ -1,4 +1,4 @@
-# Everything a contributor needs: `make demo` and `make test` do all the set-up themselves.
+# Targets for contributors: `make demo` and `make test` do all the set-up themselves.
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
@@ -17,7 +17,7 @@ SOAKED = faults faults_installing permissions kill_matrix calico_kill_matrix two
 PACKAGES = $(patsubst %,tests/e2e/test_%.py,archive installing krew workflows)
 
 .PHONY: help test setup lint unit labs cluster e2e packages soak demo bench documents traces pictures man dist clean
-help: ## What there is to make
+help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
 
 $(STAMP): pyproject.toml
@@ -26,14 +26,14 @@ $(STAMP): pyproject.toml
 	touch $@
 
 test: setup lint unit labs $(if $(CI),packages) ## All checks and tests, against a real control plane; with CI=true the packages' too
-setup: ## What the tests need besides Python's packages, on Debian and Ubuntu
+setup: ## Install what the tests need besides Python packages, on Debian and Ubuntu
 	@PYTHON=$(PYTHON) tools/setup.sh
 lint: $(STAMP) ## ruff, mypy --strict, the import contract
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-unit: $(STAMP) ## Pure tests, no cluster
+unit: $(STAMP) ## Unit tests, without a cluster
 	$(PYTEST) -n auto $(BY_WORKERS) tests/unit tests/golden
 labs: $(STAMP) ## cluster, by WORKERS=2 at a time, and beside it e2e, which mostly waits
 	$(PYTEST) -n $(shell expr $(WORKERS) + 1) $(BY_WORKERS) tests/cluster tests/e2e $(PACKAGES:%=--ignore=%)
@@ -41,23 +41,23 @@ cluster: $(STAMP) ## Tests against real API servers, one for each of WORKERS=2 a
 	$(PYTEST) -n $(WORKERS) $(BY_WORKERS) tests/cluster
 e2e: $(STAMP) ## Tests against the whole lab
 	$(PYTEST) tests/e2e $(PACKAGES:%=--ignore=%)
-packages: $(STAMP) ## Tests of what a release is made of: archives, pip and krew, workflows
+packages: $(STAMP) ## Tests of the release: archives, pip, krew and workflows
 	$(PYTEST) $(PACKAGES)
-soak: $(STAMP) ## What is tried at random or by turns, many times over: hours
+soak: $(STAMP) ## Repeat faults, kills and races many times: hours
 	$(SOAK) $(PYTEST) --timeout=0 tests/unit/plan/test_faults.py $(SOAKED:%=tests/cluster/test_%.py)
-demo: $(STAMP) ## The main job, on a real control plane that it starts itself
+demo: $(STAMP) ## Demonstrate the main commands on a new control plane
 	$(BIN)/python -m lab demo
-bench: $(STAMP) ## Measures, beside the peers
+bench: $(STAMP) ## Run the benchmarks, with those of other programs
 	$(BIN)/python -m tests.bench
-documents: $(STAMP) ## docs/commands.md, from the program
+documents: $(STAMP) ## Generate docs/commands.md from the program
 	$(BIN)/python -m tools.documents
-traces: $(STAMP) ## tests/golden/traces: what command lines send and print
+traces: $(STAMP) ## Record requests and output of command lines in tests/golden/traces
 	$(BIN)/python -m tests.golden record
-pictures: $(STAMP) ## docs/pictures, from real runs on a lab
+pictures: $(STAMP) ## Generate docs/pictures from real runs on a lab
 	$(BIN)/python -m tools.documents.pictures
-man: $(STAMP) ## Man pages, into build/man
+man: $(STAMP) ## Generate man pages in build/man
 	$(BIN)/python -m tools.documents --man build/man
-dist: $(STAMP) ## An archive for this machine that needs no Python, in dist
+dist: $(STAMP) ## Build an archive for this machine that needs no Python, in dist
 	$(BIN)/python -m release archive
 clean: ## Remove the virtual environment and build output
 	rm -rf $(VENV) build dist *.egg-info

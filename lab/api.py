@@ -1,4 +1,4 @@
-"""A client for the lab's own API server: JSON over HTTPS, with nothing that must be imported for a second."""
+"""A client for the lab's own API server: JSON over HTTPS, without slow imports."""
 
 from __future__ import annotations
 

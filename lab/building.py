@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from lab.errors import LabError
-from lab.places import program_cache, tools_folder
+from lab.paths import program_cache, tools_folder
 from lab.programs import KUBERNETES_MODULE, KUBEVIRT_MODULE, Program, find
 from lab.progress import Progress
 
@@ -46,7 +46,7 @@ def find_or_build(programs: Sequence[Program], progress: Progress) -> dict[str, 
                 for job in as_completed(jobs):
                     job.result()
             except BaseException:
-                # Whoever waits must not wait for builds that nobody wants any more.
+                # A waiting process must not wait for builds that are not needed any more.
                 cancelled.set()
                 pool.shutdown(wait=False, cancel_futures=True)
                 for build in list(_builds):

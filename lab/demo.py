@@ -24,7 +24,7 @@ spec:
   plugin: "calico"
   cidr: "10.133.0.0/16"
 """
-"""The original yoshi's README, unchanged."""
+"""Platform9 yoshi's README, unchanged."""
 
 VM = """\
 apiVersion: kubevirt.io/v1
@@ -93,7 +93,7 @@ def _building(profile: str) -> Iterator[subprocess.Popen[bytes] | None]:
 def _run_private_demo(demo: _DemoRunner) -> None:
     demo.print_comment("What yoshi needs in a cluster: two CRDs and its roles.")
     demo.yoshi("install")
-    demo.print_comment("A network and a VM as the original yoshi's README has them, made true by `sync`.")
+    demo.print_comment("A network and a VM as Platform9 yoshi's README has them, reconciled by `sync`.")
     demo.kubectl("apply", "-f", "-", content=NETWORK)
     demo.kubectl(
         "apply", "-f", "-", content=VM.format(name="vmcalicobridge2", annotations=REQUESTED_NETWORK, runs="Halted")
@@ -109,7 +109,7 @@ def _run_private_demo(demo: _DemoRunner) -> None:
     demo.yoshi("vm", "list")
     demo.yoshi("ips", "list")
     demo.yoshi("ips", "who", "10.20.0.50")
-    demo.print_comment("One VM is detached, another is deleted behind yoshi's back: gc gives its address back.")
+    demo.print_comment("One VM is detached, another is deleted behind yoshi's back: gc releases its address.")
     demo.yoshi("vm", "detach", "web-2", "--network", "blue")
     demo.kubectl("delete", "virtualmachine", "db-1")
     demo.yoshi("ips", "check", may_fail=True)

@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lab.api import Api, wait_until
-from lab.core import tail_log
 from lab.errors import LabError
-from lab.fabric import run_ip_batch
+from lab.network_setup import run_ip_batch
 from lab.ovs import Switch, get_attachment_config, guest
 from lab.processes import Launch, spawn, stop_programs
+from lab.profiles.core import tail_log
 from lab.running import Lab
 
 KEY = "dnsmasq.conf"
@@ -59,7 +59,7 @@ def generate_config_map_data(server: Mapping[str, Any]) -> dict[str, str]:
 
 
 def reconcile(api: Api, namespace: str, name: str) -> bool:
-    """What the controller does at each event of a DHCPServer; returns whether it starts the server's VM anew.
+    """Reconcile a DHCPServer as the controller does at each event; return whether it restarts the server's VM.
 
     A ConfigMap whose `data` is not what the controller generates is replaced: whatever else it had is gone then.
     """

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 from lab.errors import LabError
-from lab.fabric import Node
+from lab.network_setup import Node
 from lab.processes import Launch
 
 DAEMONS = Path("/usr/lib/frr")

@@ -1,4 +1,4 @@
-"""What luigi's Hostplumber does with HostNetworkTemplates, and the ovs CNI's marker with the bridges that it finds.
+"""A fake of luigi's Hostplumber for HostNetworkTemplates, and of the ovs CNI's marker with the bridges that it finds.
 
 Neither program is run, since they come as containers; both act on real objects and a real Open vSwitch here, in the
 order and with the `ovs-vsctl` commands of their sources (luigi's hostplumber/controllers, ovs-cni's pkg/marker).
@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lab.api import Api
-from lab.fabric import run_ip_batch
+from lab.network_setup import run_ip_batch
 from lab.ovs import Switch
 
 TEMPLATES = "/apis/plumber.k8s.pf9.io/v1/hostnetworktemplates"
@@ -47,7 +47,7 @@ def apply(switch: Switch, template: Mapping[str, Any]) -> None:
         bridge, nics = wanted["bridgeName"], wanted["nodeInterface"].split(",")
         switch.vsctl("--may-exist", "add-br", bridge, "--", "set", "bridge", bridge, "datapath_type=netdev")
         if len(nics) == 1:
-            # A NIC is taken off another bridge without a word, and `params` are not looked at.
+            # A NIC is removed another bridge without a word, and `params` are not looked at.
             switch.vsctl("--if-exists", "del-port", nics[0], "--", "add-port", bridge, nics[0])
         elif len(nics) == 2:  # of more Hostplumber says that they are too many, and does nothing
             _bond(switch, bridge, nics, wanted.get("params", {}))

@@ -1,7 +1,8 @@
 """KubeVirt in the full profile: virt-controller, and virt-api with its webhooks and subresources.
 
-There is no virt-operator. What it would have made is made here: the rights, the certificates, the webhooks (rewritten
-from a Service to a URL, since no kube-proxy makes Services reachable), and the status of the KubeVirt object.
+There is no virt-operator. The objects that it would create are created here: the permissions, the certificates, the
+webhooks (rewritten from a Service to a URL, since no kube-proxy makes Services reachable), and the status of the
+KubeVirt object.
 """
 
 from __future__ import annotations
@@ -12,18 +13,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lab.lab_ids import LabId
 from lab.manifests import kubevirt_documents
 from lab.pki import Authority
 from lab.processes import Launch
 from lab.programs import VIRT_API
-from lab.slots import LabId
 
 NAMESPACE = "kubevirt"
 ACCOUNTS = ("kubevirt-controller", "kubevirt-apiserver")
 
 
 def objects(authority: Authority) -> list[Mapping[str, Any]]:
-    """The namespace, the rights, and the authority that virt-api's clients are checked against."""
+    """The namespace, the permissions, and the authority that virt-api's clients are checked against."""
     rbac = [json.loads(document) for document in kubevirt_documents("rbac")]
     bundle = {"ca-bundle": authority.pem.decode()}
     return [

@@ -1,4 +1,4 @@
-"""What stands in for kubelets, pod addresses and virt-handler: kwok, and the stages that it plays."""
+"""kwok and its stages, instead of kubelets, pod addresses and virt-handler."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from lab.errors import LabError
-from lab.fabric import Node
+from lab.lab_ids import LabId
 from lab.manifests import module_folder
+from lab.network_setup import Node
 from lab.processes import Launch
 from lab.programs import KWOK_MODULE, tool_cache
-from lab.slots import LabId
 
 OWN_STAGES = Path(__file__).parent / "stages.yaml"
 # kwok plays its own stages only as long as it is given none.

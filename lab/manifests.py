@@ -61,7 +61,7 @@ def set_documents(name: str) -> list[bytes]:
         raise LabError(f"LAB_CRDS={real}: no such folder")
     if real and (Path(real) / name).is_dir():
         files = sorted((Path(real) / name).glob("*.yaml"))
-        # The lab's users bring their own NetworkWizard; the original's is loaded by the tests that are about it.
+        # The lab's users bring their own NetworkWizard; Platform9 yoshi's is loaded by the tests that are about it.
         return _documents_of(file for file in files if "networkwizards" not in file.name)
     if real and name == "metallb":
         return _metallb_documents()

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lab.fabric import Node
+from lab.lab_ids import LabId
 from lab.manifests import metallb_manifest
+from lab.network_setup import Node
 from lab.processes import Launch
-from lab.slots import LabId
 
 NAMESPACE = "metallb-system"
 ACCOUNTS = ("controller", "speaker")
@@ -19,7 +19,7 @@ NEEDED_KINDS = ("Namespace", "ServiceAccount", "Role", "ClusterRole", "RoleBindi
 
 
 def objects() -> list[Mapping[str, Any]]:
-    """What MetalLB's own manifest installs besides its CRDs and workloads: the namespace, the rights."""
+    """What MetalLB's own manifest installs besides its CRDs and workloads: the namespace, the permissions."""
     return [found for found in metallb_manifest() if found["kind"] in NEEDED_KINDS]
 
 

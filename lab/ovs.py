@@ -21,10 +21,10 @@ from typing import Any
 
 from lab.api import Api, wait_until
 from lab.errors import LabError
-from lab.fabric import Node, run_ip_batch
+from lab.lab_ids import LabId
+from lab.network_setup import Node, run_ip_batch
 from lab.processes import Launch, ProgramRecord, spawn, stop_programs
 from lab.running import Lab
-from lab.slots import LabId
 
 SCHEMA = Path("/usr/share/openvswitch/vswitch.ovsschema")
 NICS = ("eth1", "eth2")

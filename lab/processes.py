@@ -1,4 +1,4 @@
-"""A lab's programs as processes: started, recorded, looked at, ended.
+"""A lab's programs as processes: start, record, check and end them.
 
 Each process carries its lab's folder in its environment. That is how a pid is known to be still ours, and how `down`
 finds even a process whose record was never written.

@@ -1,4 +1,4 @@
-"""Which programs a lab runs, what version they are, and where they are found."""
+"""The programs of a lab, their versions, and where they are found."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from lab.errors import LabError
-from lab.places import envtest_folder, program_cache, tools_folder
+from lab.paths import envtest_folder, program_cache, tools_folder
 
 DEFAULT_KUBERNETES = "1.36"
 OLDEST_KUBERNETES = "1.31"  # the first whose CEL knows CIDRs

@@ -1,4 +1,4 @@
-"""Tells a person what the lab is doing: a moving line on a terminal, plain lines in a pipe."""
+"""Progress of the lab: a moving line on a terminal, plain lines in a pipe."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The router of the full profile: GoBGP in a network namespace, which takes any neighbour of the lab's subnets."""
+"""The router of the full profile: GoBGP in a network namespace, which accepts any neighbour of the lab's subnets."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lab.errors import LabError
-from lab.fabric import ROUTER, ROUTER_HOST
+from lab.lab_ids import LabId
+from lab.network_setup import ROUTER, ROUTER_HOST
 from lab.processes import Launch
-from lab.slots import LabId
 
 ROUTER_ASN = 64513
 API = "127.0.0.1:50051"  # in a namespace of its own, so the same in every lab

@@ -1,4 +1,4 @@
-"""A lab as a thing with a life: brought up, looked at, taken down with nothing left behind."""
+"""The lifecycle of a lab: start, inspect and delete it with nothing left behind."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from types import TracebackType
 
 from lab.api import Api
 from lab.building import exclusive_lock, find_or_build, is_held
-from lab.core import admin_api, load_crds, start_core, wait_ready
 from lab.errors import LabError
-from lab.fabric import ROUTER, ROUTER_HOST, Node, create_lab_network, delete_lab_network, nodes_of
 from lab.frr import check_installed
-from lab.full import start_full
-from lab.keeper import Reaper
+from lab.lab_ids import LabId, find_free_lab_id, list_taken_lab_ids
 from lab.manifests import CALICO_CHOICES, crd_documents
-from lab.places import labs_folder
+from lab.network_setup import ROUTER, ROUTER_HOST, Node, create_lab_network, delete_lab_network, nodes_of
+from lab.paths import labs_folder
 from lab.processes import ProgramRecord, kill_processes, list_lab_pids, records, spawn
+from lab.profiles.core import admin_api, load_crds, start_core, wait_ready
+from lab.profiles.full import start_full
 from lab.programs import DEFAULT_KUBERNETES, GOBGP, KUBECTL, programs_of
 from lab.progress import Progress
+from lab.reaper import Reaper
 from lab.router import Route, list_routes, route_table
-from lab.slots import LabId, find_free_lab_id, list_taken_lab_ids
 
 PROFILES = ("core", "full")
 BGP_CHOICES = ("native", "frr")
@@ -134,7 +134,7 @@ class Lab:
         kill_processes([self.program("kube-apiserver").pid], self.folder)
 
     def restart_api_server(self) -> None:
-        """Start the API server anew on its port, ended before if it runs; returns when it is ready."""
+        """Restart the API server on its port, and wait until it is ready."""
         self.kill_api_server()
         server = spawn(self.program("kube-apiserver").launch, self.folder)
         wait_ready(self.api, [server])

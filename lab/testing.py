@@ -1,4 +1,4 @@
-"""What a test needs of a cluster, whether it is a lab or kind."""
+"""What tests need of a cluster, a lab or kind."""
 
 from __future__ import annotations
 

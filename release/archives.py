@@ -1,4 +1,4 @@
-"""Archives that depend on nothing but the files' names, contents and whether they may be run.
+"""Archives that depend only on the files' names, contents and executable bits.
 
 No times, owners, order of a folder's entries or umask get in (https://reproducible-builds.org/docs/archives/).
 """

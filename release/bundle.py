@@ -1,4 +1,4 @@
-"""Makes the archive of the machine that it runs on: a folder with a program that needs no Python of the user's.
+"""Build the archive of this machine: a folder with a program that needs no Python of the user's.
 
 PyInstaller (https://pyinstaller.org) puts the program, an interpreter and what is used of the dependencies into one
 folder; it is started from there, nothing is unpacked first.

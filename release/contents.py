@@ -1,4 +1,4 @@
-"""What is inside an archive besides this program: the packages, their licenses, and the list of them as an SBOM."""
+"""The contents of an archive besides this program: the packages, their licenses, and their list as an SBOM."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def bill_of_materials(found: Sequence[Distribution], where: Platform, epoch: int
 
 
 def _interpreter() -> list[dict[str, object]]:
-    """Python, and of the libraries that it brings those that tell their version, for whoever looks for known holes."""
+    """Return Python and its bundled libraries with a known version, so that vulnerabilities can be looked up."""
     openssl = ssl.OPENSSL_VERSION.split()[1]
     expat = pyexpat.EXPAT_VERSION.removeprefix("expat_")
     return [

@@ -1,11 +1,11 @@
-"""Where the program of an archive starts."""
+"""The entry point of the program in an archive."""
 
 import os
 import sys
 
 
 def own_environment() -> None:
-    """Takes back what the archive's loader put into the environment.
+    """Remove what the archive's loader added to the environment.
 
     It points LD_LIBRARY_PATH to the archive's own libraries, and a credential plugin or a diff program that we start
     would load those in the place of its own. What it was before is in LD_LIBRARY_PATH_ORIG

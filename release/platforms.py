@@ -1,4 +1,4 @@
-"""The platforms that there are archives for, in krew's words, and what the archives are called."""
+"""The platforms with archives, in krew's terms, and the names of the archives."""
 
 from __future__ import annotations
 

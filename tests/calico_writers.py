@@ -1,4 +1,4 @@
-"""Writers of an IPAMBlock, as Calico's programs are: read, modify, PUT with resourceVersion; on a conflict again.
+"""Writers of an IPAMBlock like Calico's programs: read, modify, PUT with resourceVersion; on a conflict again.
 
 Allocating makes the handle first and then writes the block; releasing writes the block first and then deletes the
 handle (projectcalico/calico, libcalico-go/lib/ipam: assignIP, ReleaseIPs). None of the program's own code for that is
@@ -28,7 +28,7 @@ VMS = "k8s-pod-network.vmi."
 
 
 def hold(api: Api, cidr: str, held: Mapping[str, str]) -> ObjectRef:
-    """Makes a block that gives each address to a handle, and the handles; gives the block."""
+    """Create a block that assigns each address to a handle, and the handles; return the block."""
     network = ipaddress.ip_network(cidr)
     spec: Json = {
         "cidr": cidr, "affinity": "host:node1", "strictAffinity": False, "deleted": False,
@@ -45,7 +45,7 @@ def hold(api: Api, cidr: str, held: Mapping[str, str]) -> ObjectRef:
 
 
 def faults(api: Api, cidr: str) -> list[str]:
-    """What is wrong with the blocks within a CIDR and with the handles that count addresses of them, a line each."""
+    """Return what is wrong with the blocks within a CIDR and their handles, a line each."""
     within = ipaddress.ip_network(cidr)
     blocks = [one["spec"] for one in api.list(BLOCKS) if ipaddress.ip_network(one["spec"]["cidr"]).subnet_of(within)]
     found: list[str] = []
@@ -91,7 +91,7 @@ class Writers:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def go_on(self, number: int) -> None:
-        """What one of them does until the end."""
+        """Allocate and release until the end."""
         try:
             turn = 0
             while not self._ending.is_set():
@@ -147,7 +147,7 @@ class Writers:
 
 @contextmanager
 def writers(api: Api, block: ObjectRef, count: int) -> Iterator[Writers]:
-    """So many threads at work on a block; ended, and what they hold released, at the end."""
+    """Run this many threads on a block; at the end release what they hold."""
     at_work = Writers(api, block)
     with ThreadPoolExecutor(max(count, 1)) as pool:
         for number in range(count):
@@ -161,7 +161,7 @@ def writers(api: Api, block: ObjectRef, count: int) -> Iterator[Writers]:
 
 
 def forget(api: Api, block: ObjectRef) -> None:
-    """Deletes a block, with the handles that count addresses of it."""
+    """Delete a block, with the handles that count addresses of it."""
     cidr = api.get(block)["spec"]["cidr"]
     api.delete(block)
     for handle in api.list(HANDLES):

@@ -18,7 +18,7 @@ PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def pages_that_need(kind: str) -> list[Path]:
-    """Pages with command blocks that need this: "core" or "full" a lab, "parsed" none."""
+    """Return the pages whose command blocks need this: "core" or "full" a lab, "parsed" none."""
     documents = {path: read_document(path.read_text(encoding="utf-8")) for path in PAGES}
     return [
         path
@@ -28,7 +28,7 @@ def pages_that_need(kind: str) -> list[Path]:
 
 
 def check_page(page: Path, variables: dict[str, str]) -> None:
-    """Runs the page's blocks; what each prints must be what is shown."""
+    """Run the page's blocks, and compare the output of each with what is shown."""
     text = page.read_text(encoding="utf-8")
     try:
         for block, printed in run(read_document(text), variables):
@@ -41,14 +41,14 @@ def check_page(page: Path, variables: dict[str, str]) -> None:
 
 
 def commands_of_program(text: str) -> list[list[str]]:
-    """The words after `kubectl yoshi` of each such command of a shell's text."""
+    """Return the words after `kubectl yoshi` of each such command of a shell text."""
     lines = re.split(r"[\n;|]", text.replace("\\\n", " "))
     found = [shlex.split(line, comments=True) for line in lines]
     return [words[2:] for words in found if words[:2] == ["kubectl", "yoshi"]]
 
 
 def parse(words: list[str]) -> None:
-    """Reads a command line, without `kubectl yoshi`, as the program does, and does not run it.
+    """Parse a command line, without `kubectl yoshi`, as the program does, without running it.
 
     Raises:
         UsageError: the program would not take it.

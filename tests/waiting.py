@@ -1,4 +1,4 @@
-"""Waiting for what others do: the one way for all tests."""
+"""Waiting for conditions, the same for all tests."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ SECONDS = 120.0
 
 
 def wait_for(happened: Callable[[], object], what: str = "what is waited for", seconds: float = SECONDS) -> None:
-    """Asks again and again until it has happened.
+    """Poll until a condition holds.
 
     Raises:
         AssertionError: it did not within this many seconds.

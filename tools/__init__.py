@@ -1,1 +1,1 @@
-"""What keeps the project itself in order; nothing of it is shipped."""
+"""Tools of the project itself, not shipped."""

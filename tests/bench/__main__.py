@@ -7,8 +7,8 @@
 
 A new measurement is a module beside this one with `measure(bench) -> rows`, and a line in MEASUREMENTS. What is
 compared is measured in turns on one API server; each figure is a median of at least five. Take them on an idle machine:
-the load is printed beside them, and a busy one says more about itself. A measurement that fails is told at the end, and
-the others go on; bench.json is written after each.
+the load is printed beside them, and a busy one says more about itself. A measurement that fails is reported at the end,
+and the others go on; bench.json is written after each.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def _parser() -> argparse.ArgumentParser:
         "python -m tests.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     names = ", ".join(MEASUREMENTS)
-    parser.add_argument("rows", nargs="*", metavar="ROW", type=_row, help=f"of: {names}; all unless given")
+    parser.add_argument("rows", nargs="*", metavar="ROW", type=_row, help=f"of: {names} (default all)")
     counts, some = range(LEAST_RUNS, MOST_RUNS + 1), f"{LEAST_RUNS} to {MOST_RUNS}"
     parser.add_argument(
         "--runs", type=int, default=LEAST_RUNS, choices=counts, metavar="N", help=f"how often each is measured, {some}"

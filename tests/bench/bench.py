@@ -1,4 +1,4 @@
-"""What every measurement may use: the programs, a cluster of the bench's own, how much and how often."""
+"""What every measurement uses: the programs, a cluster of the benchmark's own, sizes and repetitions."""
 
 from __future__ import annotations
 

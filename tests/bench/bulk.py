@@ -1,4 +1,4 @@
-"""Many VMs attached by one command, beside bare patches of VMs, and whereabouts, which is run once per address."""
+"""Many VMs attached by one command, compared with bare patches of VMs, and with whereabouts once per address."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Choosing an address costs what the gaps cost, never what the network's size is (invariant I9)."""
+"""The cost of choosing an address depends on the gaps, not on the network's size (invariant I9)."""
 
 from __future__ import annotations
 

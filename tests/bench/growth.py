@@ -1,7 +1,7 @@
-"""Attaching costs the same whatever is held already: the same VMs, to networks of one size that are fuller and fuller.
+"""The cost of attaching does not depend on the allocations: the same VMs, to networks with more and more allocations.
 
 The networks are filled block by block, so that of 60,000 addresses of a /16 nearly every block is full; that is the
-hardest case for whoever looks for a free one.
+hardest case for a search of a free one.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is held, listed: of one network, beside kubectl listing the same objects, and of all of them."""
+"""Lists of allocations: of one network, compared with kubectl listing the same objects, and of all networks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a measurement is, and how it is taken: medians, and peers measured in turns with what they are compared to."""
+"""Measurements: medians, and peers measured alternately with what they are compared to."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 LEAST_RUNS = 5
 MOST_RUNS = 20
-"""Each run of some measurements has a network of its own, and the CIDRs are given out by twenties."""
+"""Each run of some measurements has a network of its own, and the CIDRs are assigned by twenties."""
 
 
 @dataclass(frozen=True)

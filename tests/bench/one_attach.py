@@ -1,4 +1,4 @@
-"""One VM attached, and the smallest thing that kubectl can do to the same VM."""
+"""One VM attached, compared with the smallest change of the same VM by kubectl."""
 
 from __future__ import annotations
 

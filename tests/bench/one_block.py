@@ -1,4 +1,4 @@
-"""Many halted VMs of one Calico block that change their address, alone and beside other writers of the block."""
+"""Many halted VMs of one Calico block that change their address, alone and with other writers of the block."""
 
 from __future__ import annotations
 

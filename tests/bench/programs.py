@@ -1,4 +1,4 @@
-"""The programs that are measured, run as a user runs them: one process each, in an installed program's environment."""
+"""The measured programs, run as a user runs them: one process each, in an installed program's environment."""
 
 from __future__ import annotations
 

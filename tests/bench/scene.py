@@ -26,7 +26,7 @@ from kubectl_yoshi.plan.records import write_records
 
 NAMESPACE = Resource("", "v1", "namespaces", "Namespace", namespaced=False)
 PINNED = "cni.projectcalico.org/ipAddrs"
-WISH = "plumber.k8s.pf9.io/networkName"
+NETWORK_NAME = "plumber.k8s.pf9.io/networkName"
 
 
 class Scene:
@@ -40,8 +40,8 @@ class Scene:
         self._create(NAMESPACE, [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}])
 
     def network(self, namespace: str, name: str, cidr: str) -> Network:
-        """Makes a network and opens its ledger, without what a back-end wants beside it: `kubectl yoshi network create`
-        makes that too."""
+        """Create a network and initialize its allocations, without the objects of its backend, which
+        `kubectl yoshi network create` creates too."""
         spec = {"plugin": "calico", "cidr": cidr}
         meta = {"name": name, "namespace": namespace}
         body = {"apiVersion": NETWORKWIZARD.api_version, "kind": NETWORKWIZARD.kind, "metadata": meta, "spec": spec}
@@ -115,7 +115,7 @@ def vm(namespace: str, name: str, group: str = "", network: str = "", address: s
     meta: Json = {"name": name, "namespace": namespace, "labels": {"group": group}}
     if address:
         template["metadata"] = {"annotations": {PINNED: json.dumps([address])}}
-        meta["annotations"] = {WISH: network}
+        meta["annotations"] = {NETWORK_NAME: network}
     return {
         "apiVersion": VM.api_version,
         "kind": VM.kind,

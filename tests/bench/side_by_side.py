@@ -1,4 +1,4 @@
-"""Many processes at once that all want an address of one network, beside as many of whereabouts.
+"""Many concurrent processes that each want an address of one network, compared with as many of whereabouts.
 
 Of this program twice: a process for each attachment, as a shell's loop has it, and processes that go on, as a
 controller's would. whereabouts has a process for each ADD always, since that is what a CNI plugin is. With `--other`

@@ -1,4 +1,4 @@
-"""What a person waits for before anything is done: help, version, and what completes a word."""
+"""The start of the program: help, version and completion."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the measurements come to: the table, and bench.json."""
+"""The results of the measurements: the table, and bench.json."""
 
 from __future__ import annotations
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lab.building import find_or_build
-from lab.core import load_crds
 from lab.manifests import split_yaml
+from lab.profiles.core import load_crds
 from lab.programs import WHEREABOUTS
 from tests.bench.bench import Bench
 from tests.bench.programs import Programs

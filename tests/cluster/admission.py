@@ -1,4 +1,4 @@
-"""A webhook that keeps changes of VMs back within the API server itself: to kill the server in the middle of them."""
+"""A webhook that holds changes of VMs within the API server itself: to kill the server in the middle of them."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from pathlib import Path
 
 from lab.pki import make_authority
 from lab.testing import Cluster
-from tests.cluster.gates import Gate
 from tests.cluster.harness import Json, make
-from tests.unit.cluster.fault_server import says, serving
+from tests.cluster.request_gate import RequestGate
+from tests.unit.kube.fault_server import says, serving
 from tests.waiting import wait_for
 
 NAME = "gate.tests.yoshi"
@@ -23,28 +23,28 @@ NAME = "gate.tests.yoshi"
 
 @dataclass
 class Admission:
-    """Every change of a VM's is admitted, when the gate lets it.
+    """A webhook that admits changes of VMs when its gate lets them pass.
 
     Attributes:
         gate: may be another one for each command; None where all go on.
         asked: how many changes there were.
     """
 
-    gate: Gate | None = None
+    gate: RequestGate | None = None
     asked: int = 0
 
     def answer(self, handler: BaseHTTPRequestHandler) -> None:
         review = json.loads(handler.rfile.read(int(handler.headers["Content-Length"])))
         self.asked += 1
         if self.gate:
-            self.gate.goes_on()
+            self.gate.wait_for_turn()
         response = {"uid": review["request"]["uid"], "allowed": True}
         says(200, {**review, "request": None, "response": response}, Content_Type="application/json")(handler)
 
 
 @contextmanager
 def admission(cluster: Cluster, folder: Path, namespace: str, vm: str) -> Iterator[Admission]:
-    """The webhook, while the block lasts.
+    """Open the webhook.
 
     Args:
         folder: for its certificates.
@@ -59,7 +59,7 @@ def admission(cluster: Cluster, folder: Path, namespace: str, vm: str) -> Iterat
         make(cluster, _configuration(url, base64.b64encode(authority.pem).decode()))
 
         def is_asked() -> bool:
-            """The API server hears of its webhooks a moment after they were made."""
+            """Return whether the API server calls the webhook, which it does a moment after its creation."""
             cluster.kubectl("-n", namespace, "label", "vm", vm, "gate=tried", "--dry-run=server")
             return found.asked > 0
 

@@ -1,4 +1,4 @@
-"""A namespace with everything that a mistaken command can trip over, and what must stay as it is."""
+"""A namespace with everything that an invalid command can fail on, and what must not change."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kubectl_yoshi.model.objects import Resource, name_of, resource_version_of
 from kubectl_yoshi.model.vm import VM
 from lab.errors import LabError
 from lab.testing import Cluster
-from tests.cluster.harness import ForkServer, Json, Ran, Yoshi, make, make_vms, patch
+from tests.cluster.harness import CommandResult, ForkServer, Json, Yoshi, make, make_vms, patch
 
 POOL = Resource("crd.projectcalico.org", "v1", "ippools", "IPPool", namespaced=False)
 BLOCK = Resource("crd.projectcalico.org", "v1", "ipamblocks", "IPAMBlock", namespaced=False)
@@ -78,7 +78,7 @@ def write_files(folder: Path) -> None:
     (folder / "nothing").mkdir()
 
 
-def check_message(ran: Ran, code: int, *parts: str) -> None:
+def check_message(ran: CommandResult, code: int, *parts: str) -> None:
     """A failure as people deserve it."""
     assert ran.code == code, str(ran)
     lines = ran.err.splitlines()
@@ -180,7 +180,7 @@ def _set_up(scene: Scene) -> None:
         wizard(here, "no-plugin"),
         wizard(here, "no-cidr", plugin="calico"),
     )
-    made = {"status": {"created": True}}  # as the original left networks
+    made = {"status": {"created": True}}  # as Platform9 yoshi left networks
     patch(cluster, "nw", "no-cidr", made, namespace=here, subresource="status")
     for kind, name in (("vm", "going"), ("nw", "leaving")):
         patch(cluster, kind, name, {"metadata": STAY}, namespace=here)

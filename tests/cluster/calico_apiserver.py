@@ -24,7 +24,7 @@ from lab.api import wait_until
 from lab.errors import LabError
 from lab.pki import make_authority
 from tests.unit.jsonpatch import DoesNotFit, apply_patch
-from tests.unit.showing import without_empty
+from tests.unit.normalization import without_empty
 
 Json = dict[str, Any]
 

@@ -1,12 +1,12 @@
-"""Judges invariants I1 to I5 and I10 by what the API server holds, read raw, without any of the program's own code.
+"""Check invariants I1 to I5 and I10 on what the API server holds, read raw, without any of the program's own code.
 
-`look` reads, `violations` judges (a pure function, tested on hand-made violations in tests/unit/judging), `check` does
+`look` reads, `violations` judges (a pure function, tested on hand-made violations in tests/unit/harness), `check` does
 both and fails.
 
-    I1  no address has two owners: in the ledgers, on the VMs, over networks that overlap
+    I1  no address has two owners: in the allocations, on the VMs, over networks that overlap
     I2  an address that a VM is made to have has a record with that VM's namespace, name and uid
     I3  a VM, by its uid, has at most one address of a network
-    I4  network, broadcast, gateway and excluded addresses, and those outside the range, are not handed out; outside the
+    I4  network, broadcast, gateway and excluded addresses, and those outside the range, are not assigned; outside the
         CIDR a public network holds addresses of its family that nobody else's is, once settled for a VM that names it
     I5  what a VMI or pod runs with is recorded; once settled, what is recorded is a VM's that exists and carries it
     I10 Calico's IPAMHandles count for each IPAMBlock as many addresses as it has with their name, or VMs cannot start
@@ -20,26 +20,26 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from lab.testing import Cluster
-from tests.cluster.seen import (
+from tests.cluster.raw_state import (
     BLOCK_SIZE,
     CARRIERS,
     CONFIGMAPS,
     IP_OF,
     Address,
-    Carried,
+    CarriedAddress,
     Json,
-    Seen,
+    RawState,
     allocations,
     cidr_of,
     full_name,
     interfaces_of,
-    look,
+    read_raw_state,
     running,
     uid,
 )
 
 
-def check(cluster: Cluster, *namespaces: str, settled: bool = False, miscounted_handles: bool = False) -> Seen:
+def check(cluster: Cluster, *namespaces: str, settled: bool = False, miscounted_handles: bool = False) -> RawState:
     """Fails if an invariant does not hold in these namespaces.
 
     Args:
@@ -48,18 +48,18 @@ def check(cluster: Cluster, *namespaces: str, settled: bool = False, miscounted_
         settled: nothing is under way, and `sync` and `gc` have run: no record is left that no VM has.
         miscounted_handles: the test has made handles that do not count what their blocks contain (I10).
     """
-    seen = look(cluster, namespaces)
-    found = violations(seen, namespaces, settled=settled)
+    raw_state = read_raw_state(cluster, namespaces)
+    found = violations(raw_state, namespaces, settled=settled)
     if miscounted_handles:
         assert any(map(is_of_handles, found)), "no handle is miscounted"
         found = [sentence for sentence in found if not is_of_handles(sentence)]
     assert not found, "\n".join(found)
-    return seen
+    return raw_state
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A record of a ledger.
+    """A record of the allocations.
 
     Attributes:
         network: the NetworkWizard.
@@ -74,27 +74,27 @@ class Entry:
     where: str
 
 
-def violations(seen: Seen, namespaces: Collection[str], *, settled: bool = False) -> list[str]:
+def violations(raw_state: RawState, namespaces: Collection[str], *, settled: bool = False) -> list[str]:
     """Every violation in the networks and VMs of these namespaces, a sentence each that begins with the invariant."""
-    networks = [network for network in seen.networks if network["metadata"]["namespace"] in namespaces]
-    vms = [vm for vm in seen.vms if vm["metadata"]["namespace"] in namespaces]
-    steady = [vm for vm in vms if seen.steady is None or uid(vm) in seen.steady]
-    carried = [one for carrier, _ in CARRIERS for one in carrier(steady, seen.others)]
-    entries, found = read_ledgers(networks, seen.blocks)
-    found += overlapping(networks, seen.networks)
+    networks = [network for network in raw_state.networks if network["metadata"]["namespace"] in namespaces]
+    vms = [vm for vm in raw_state.vms if vm["metadata"]["namespace"] in namespaces]
+    steady = [vm for vm in vms if raw_state.steady is None or uid(vm) in raw_state.steady]
+    carried = [one for carrier, _ in CARRIERS for one in carrier(steady, raw_state.others)]
+    entries, found = read_ledgers(networks, raw_state.blocks)
+    found += overlapping(networks, raw_state.networks)
     found += held_twice(entries, carried)
     found += not_recorded(networks, entries, carried)
     found += several_of_one_vm(networks, entries, carried)
     found += [f"I4 {entry.where}: {entry.address} is held, but {why}" for entry, why in _forbidden(entries)]
-    found += runs_unrecorded(networks, entries, seen, namespaces)
-    found += [f"I10 {sentence}" for sentence in miscounted_handles(seen, namespaces)]
-    found += unknown_to_dhcp(networks, entries, carried, seen, settled)
+    found += runs_unrecorded(networks, entries, raw_state, namespaces)
+    found += [f"I10 {sentence}" for sentence in miscounted_handles(raw_state, namespaces)]
+    found += unknown_to_dhcp(networks, entries, carried, raw_state, settled)
     if settled:
-        found += left_over(entries, vms, carried, seen)
-        found += outside(entries, vms, seen.networks)
-        found += outside_not_recorded(seen.networks, carried)
-        found += miscounted(networks, seen.blocks)
-        found += recorded_by_two(networks, seen.networks)
+        found += left_over(entries, vms, carried, raw_state)
+        found += outside(entries, vms, raw_state.networks)
+        found += outside_not_recorded(raw_state.networks, carried)
+        found += miscounted(networks, raw_state.blocks)
+        found += recorded_by_two(networks, raw_state.networks)
     return found
 
 
@@ -165,12 +165,12 @@ def contains(network: Json, address: Address) -> bool:
     return cidr is not None and address in cidr
 
 
-def is_of(one: Carried, network: Json) -> bool:
+def is_of(one: CarriedAddress, network: Json) -> bool:
     """Whether a network must have a record of an address that is carried: it is in its CIDR, or carried as its own."""
     return contains(network, one.address) or one.network == uid(network)
 
 
-def held_twice(entries: list[Entry], carried: list[Carried]) -> Iterator[str]:
+def held_twice(entries: list[Entry], carried: list[CarriedAddress]) -> Iterator[str]:
     """Addresses with two records, and addresses that two VMs carry."""
     records: dict[tuple[str, Address], list[Entry]] = {}
     for entry in entries:
@@ -186,7 +186,7 @@ def held_twice(entries: list[Entry], carried: list[Carried]) -> Iterator[str]:
             yield f"I1 {address} is carried by {' and '.join(sorted(names))}"
 
 
-def not_recorded(networks: list[Json], entries: list[Entry], carried: list[Carried]) -> Iterator[str]:
+def not_recorded(networks: list[Json], entries: list[Entry], carried: list[CarriedAddress]) -> Iterator[str]:
     """Addresses that a VM carries and that no record gives to it."""
     records = {(uid(entry.network), entry.address): entry.record for entry in entries}
     for one in carried:
@@ -208,7 +208,7 @@ def not_recorded(networks: list[Json], entries: list[Entry], carried: list[Carri
                 yield f"{says} {full_name(network)} has it for {record}"
 
 
-def outside_not_recorded(all_networks: list[Json], carried: list[Carried]) -> Iterator[str]:
+def outside_not_recorded(all_networks: list[Json], carried: list[CarriedAddress]) -> Iterator[str]:
     """Public addresses of no network's CIDR that a VM has and that no network has recorded for it."""
     for one in carried:
         if not one.where.startswith("service/") or any(
@@ -238,7 +238,7 @@ def outside(entries: list[Entry], vms: list[Json], all_networks: list[Json]) -> 
             yield f"I4 {entry.where} holds {entry.address} for {full_name(vm)}, which does not name it"
 
 
-def several_of_one_vm(networks: list[Json], entries: list[Entry], carried: list[Carried]) -> Iterator[str]:
+def several_of_one_vm(networks: list[Json], entries: list[Entry], carried: list[CarriedAddress]) -> Iterator[str]:
     """VMs with more than one address of a network."""
     held: dict[tuple[str, str], set[str]] = {}
     names: dict[str, str] = {}
@@ -267,7 +267,7 @@ def _forbidden(entries: list[Entry]) -> Iterator[tuple[Entry, str]]:
 
 
 def never_given(network: Json, address: Address) -> str:
-    """Why an address must never be handed out; "" if it may."""
+    """Why an address must never be assigned; "" if it may."""
     spec, cidr = network["spec"], cidr_of(network)
     if cidr is None:
         return ""
@@ -297,11 +297,11 @@ def never_given(network: Json, address: Address) -> str:
 
 
 def runs_unrecorded(
-    networks: list[Json], entries: list[Entry], seen: Seen, namespaces: Collection[str]
+    networks: list[Json], entries: list[Entry], raw_state: RawState, namespaces: Collection[str]
 ) -> Iterator[str]:
-    """Addresses that something runs with though nobody, or somebody else, has them."""
+    """Addresses that something runs with though nobody, or another client, has them."""
     records = {(uid(entry.network), entry.address): entry.record for entry in entries}
-    for namespace, name, address, where in running(seen, namespaces):
+    for namespace, name, address, where in running(raw_state, namespaces):
         for network in networks:
             cidr = cidr_of(network)
             if cidr is not None and address in cidr:
@@ -310,13 +310,15 @@ def runs_unrecorded(
                     yield f"I5 {where} runs with {address}, but {full_name(network)} has it for {record or 'nobody'}"
 
 
-def left_over(entries: list[Entry], vms: list[Json], carried: list[Carried], seen: Seen) -> Iterator[str]:
+def left_over(
+    entries: list[Entry], vms: list[Json], carried: list[CarriedAddress], raw_state: RawState
+) -> Iterator[str]:
     """Records for VMs that do not exist, or neither carry the address nor run with it."""
     by_uid = {uid(vm): vm for vm in vms}
     carry = {(uid(one.vm), one.address) for one in carried}
     runs = {
         (namespace, name, address)
-        for namespace, name, address, _ in running(seen, {full_name(vm).split("/")[0] for vm in vms})
+        for namespace, name, address, _ in running(raw_state, {full_name(vm).split("/")[0] for vm in vms})
     }
     for entry in entries:
         record = entry.record
@@ -332,10 +334,10 @@ def left_over(entries: list[Entry], vms: list[Json], carried: list[Carried], see
 
 
 def unknown_to_dhcp(
-    networks: list[Json], entries: list[Entry], carried: list[Carried], seen: Seen, settled: bool
+    networks: list[Json], entries: list[Entry], carried: list[CarriedAddress], raw_state: RawState, settled: bool
 ) -> Iterator[str]:
-    """Addresses that a VM carries and its network's DHCP server gives to somebody else; settled, needless files too."""
-    files = {full_name(obj): obj.get("binaryData") or {} for obj in seen.others.get(CONFIGMAPS, ())}
+    """Addresses that a VM carries and the DHCP server gives to another client; settled, needless files too."""
+    files = {full_name(obj): obj.get("binaryData") or {} for obj in raw_state.others.get(CONFIGMAPS, ())}
     for network in networks:
         ovs, cidr = network["spec"].get("ovs") or {}, cidr_of(network)
         if network["spec"]["plugin"] != "ovs" or (ovs.get("dhcp") or {}).get("enabled") is False or cidr is None:
@@ -359,7 +361,7 @@ def is_of_handles(sentence: str) -> bool:
     return sentence.startswith("I10 ")
 
 
-def miscounted_handles(seen: Seen, namespaces: Collection[str]) -> Iterator[str]:
+def miscounted_handles(raw_state: RawState, namespaces: Collection[str]) -> Iterator[str]:
     """Handles that count for a block what it does not contain, and blocks with addresses of no handle.
 
     Of those whose name has one of the namespaces: k8s-pod-network.vmi.NAMESPACE.NAME, k8s-pod-network.NAMESPACE-….
@@ -369,14 +371,14 @@ def miscounted_handles(seen: Seen, namespaces: Collection[str]) -> Iterator[str]
         return any(f".{namespace}{end}" in handle for namespace in namespaces for end in ".-")
 
     counted: dict[tuple[str, str], int] = {}
-    for handle in seen.ipam_handles:
+    for handle in raw_state.ipam_handles:
         spec = handle["spec"]
         for cidr, count in ({} if spec.get("deleted") else spec.get("block") or {}).items():
             counted[(spec["handleID"], cidr)] = count
         if is_ours(spec["handleID"]) and not spec.get("block"):
             yield f"{spec['handleID']} counts nothing and is there"
     contained: dict[tuple[str, str], int] = {}
-    for block in seen.ipam_blocks:
+    for block in raw_state.ipam_blocks:
         spec = block["spec"]
         for index in [] if spec.get("deleted") else spec["allocations"]:
             name = None if index is None else spec["attributes"][index].get("handle_id")

@@ -1,4 +1,4 @@
-"""The program on the cluster that was chosen, installed, with a namespace and addresses for each test of its own."""
+"""The program on the chosen cluster, installed, with a namespace and addresses for each test of its own."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import pytest
 import lab
 from lab.testing import Cluster
 from tests.cluster import layer2_scene
-from tests.cluster.calico_books import Calico
+from tests.cluster.calico_ipam import Calico
 from tests.cluster.crds_scene import Server, taken_over
 from tests.cluster.harness import ForkServer, Yoshi, delete, fork_server, get
-from tests.cluster.killing import Behind, behind_proxy
-from tests.cluster.pins import POOLS
-from tests.cluster.public_scene import World, public_world
+from tests.cluster.killing import ProxiedProgram, open_proxied_program
+from tests.cluster.public_scene import PublicScene, open_public_scene
+from tests.cluster.vm_assertions import POOLS
 
 _sixteens = itertools.count()
 _bridges = itertools.count(1)
@@ -25,7 +25,7 @@ _bridges = itertools.count(1)
 
 @pytest.fixture(scope="session")
 def forks() -> Iterator[ForkServer]:
-    """The warm parent of the test's processes."""
+    """The fork server of the test's processes."""
     with fork_server() as server:
         yield server
 
@@ -44,9 +44,9 @@ def yoshi(installed: Cluster, forks: ForkServer, namespace: str) -> Yoshi:
 
 
 @pytest.fixture
-def between(yoshi: Yoshi, tmp_path: Path) -> Iterator[Behind]:
+def proxied(yoshi: Yoshi, tmp_path: Path) -> Iterator[ProxiedProgram]:
     """The program by way of a proxy."""
-    with behind_proxy(yoshi, tmp_path) as found:
+    with open_proxied_program(yoshi, tmp_path) as found:
         yield found
 
 
@@ -56,7 +56,7 @@ def cidr(request: pytest.FixtureRequest) -> Callable[[int], str]:
     number = next(_sixteens)
     mine = ipaddress.ip_network(f"10.{128 + number % 128}.0.0/16")
     if number >= 128:
-        _take_pools_away(request.getfixturevalue("cluster"), mine)
+        _delete_pools(request.getfixturevalue("cluster"), mine)
     used: list[ipaddress.IPv4Network] = []
 
     def next_cidr(length: int) -> str:
@@ -69,8 +69,8 @@ def cidr(request: pytest.FixtureRequest) -> Callable[[int], str]:
     return next_cidr
 
 
-def _take_pools_away(cluster: Cluster, within: ipaddress.IPv4Network) -> None:
-    """Deletes what the test left that had this /16 before: a pool does not go with its network's namespace."""
+def _delete_pools(cluster: Cluster, within: ipaddress.IPv4Network) -> None:
+    """Delete what an earlier test with this /16 left: a pool does not go with its network's namespace."""
     for pool in get(cluster, POOLS)["items"]:
         name, network = pool["metadata"]["name"], ipaddress.ip_network(pool["spec"]["cidr"])
         if name.startswith("yoshi-test-") and network.overlaps(within):
@@ -97,7 +97,7 @@ def native(request: pytest.FixtureRequest) -> Iterator[Cluster]:
 
 @pytest.fixture
 def calico(installed: Cluster, namespace: str) -> Iterator[Calico]:
-    """Calico's books, which end with the test."""
+    """Calico's IPAM objects, deleted after the test."""
     books = Calico(installed, namespace)
     yield books
     for name in books.made:
@@ -106,24 +106,24 @@ def calico(installed: Cluster, namespace: str) -> Iterator[Calico]:
 
 @pytest.fixture(scope="session", params=["1.36", "1.31"])
 def server(request: pytest.FixtureRequest) -> Iterator[Server]:
-    """The oldest and the newest Kubernetes that the lab builds, with NetworkWizards taken over from the original."""
+    """The oldest and the newest Kubernetes that the lab builds, with NetworkWizards of Platform9 yoshi."""
     if request.config.getoption("cluster") != "lab":
         pytest.skip("replaces CRDs, and another cluster was chosen")
     yield from taken_over(request.param)
 
 
 @pytest.fixture(params=["crd.projectcalico.org", "projectcalico.org"])
-def world(request: pytest.FixtureRequest, forks: ForkServer) -> Iterator[World]:
-    """A world of each of Calico's API groups."""
+def public_scene(request: pytest.FixtureRequest, forks: ForkServer) -> Iterator[PublicScene]:
+    """A public scene for each of Calico's API groups."""
     cluster = request.getfixturevalue("installed" if request.param.startswith("crd.") else "native")
     with cluster.namespace() as namespace:
-        yield from public_world(cluster, forks, namespace, request.param)
+        yield from open_public_scene(cluster, forks, namespace, request.param)
 
 
 @pytest.fixture
-def public(installed: Cluster, forks: ForkServer, namespace: str) -> Iterator[World]:
-    """A world for what does not depend on the API group."""
-    yield from public_world(installed, forks, namespace, "crd.projectcalico.org")
+def public(installed: Cluster, forks: ForkServer, namespace: str) -> Iterator[PublicScene]:
+    """A public scene for what does not depend on the API group."""
+    yield from open_public_scene(installed, forks, namespace, "crd.projectcalico.org")
 
 
 @pytest.fixture
@@ -138,9 +138,9 @@ def bridge() -> Callable[[], tuple[str, str]]:
 
 
 @pytest.fixture
-def layer2(yoshi: Yoshi, installed: Cluster, bridge: layer2_scene.Bridges) -> Iterator[layer2_scene.World]:
+def layer2(yoshi: Yoshi, installed: Cluster, bridge: layer2_scene.Bridges) -> Iterator[layer2_scene.Layer2Scene]:
     """A namespace, and a bridge of the test's own for Layer 2 networks."""
-    found = layer2_scene.World(installed, yoshi, *bridge())
+    found = layer2_scene.Layer2Scene(installed, yoshi, *bridge())
     yield found
     for template in found.templates():
         where = template["metadata"]["namespace"]
@@ -148,7 +148,7 @@ def layer2(yoshi: Yoshi, installed: Cluster, bridge: layer2_scene.Bridges) -> It
 
 
 @pytest.fixture
-def red(layer2: layer2_scene.World, cidr: layer2_scene.Cidrs) -> str:
+def red(layer2: layer2_scene.Layer2Scene, cidr: layer2_scene.Cidrs) -> str:
     """The CIDR of a Layer 2 network of that name, on VLAN 20, whose server has its first address."""
     network = cidr(24)
     layer2.create("red", network, "--vlan", "20")
@@ -157,10 +157,10 @@ def red(layer2: layer2_scene.World, cidr: layer2_scene.Cidrs) -> str:
 
 @pytest.fixture
 def made_by(request: pytest.FixtureRequest, bridge: Callable[[], tuple[str, str]]) -> Callable[[], tuple[str, ...]]:
-    """Gives what `network create` is told besides the CIDR, for the back-end that the test is parametrised with:
+    """Gives the flags of `network create` besides the CIDR, for the backend that the test is parametrised with:
     those that put addresses on VMs' templates, "calico" (unless said) and "ovs".
 
-    Of layer 2 networks each call gives another VLAN of the same bridge.
+    Of Layer 2 networks each call gives another VLAN of the same bridge.
     """
     if getattr(request, "param", "calico") == "calico":
         return lambda: ()

@@ -1,4 +1,4 @@
-"""API servers whose NetworkWizards were the original yoshi's, before this program's CRDs took them over."""
+"""API servers whose NetworkWizards were created by Platform9 yoshi, before this program's CRDs replaced its CRD."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import yaml
 
 import lab
 from lab.api import Api, wait_until
-from tests.cluster.originals import original_crd
+from tests.cluster.legacy_fixtures import original_crd
 
 GROUP = "/apis/plumber.k8s.pf9.io/v1"
 NETWORKS = f"{GROUP}/namespaces/default/networkwizards"
@@ -25,11 +25,11 @@ RECORD = {"kind": "VirtualMachine", "namespace": "default", "name": "web-1", "ui
 
 @dataclass(frozen=True)
 class Server:
-    """A lab whose NetworkWizards were taken over from the original yoshi.
+    """A lab whose NetworkWizards were created by Platform9 yoshi.
 
     Attributes:
         lab: the running lab.
-        before: the original's objects by name, as they were read before the takeover.
+        before: Platform9 yoshi's objects by name, as they were read before the takeover.
     """
 
     lab: lab.Lab
@@ -40,7 +40,7 @@ class Server:
         return self.lab.api
 
     def network(self, name: str, spec: Any = None, status: Any = None) -> str:
-        """Create a network; returns its path."""
+        """Create a network; return its path."""
         self.api.post(NETWORKS, manifest(name, {"plugin": "calico", "cidr": "10.1.0.0/24"} if spec is None else spec))
         if status is not None:
             self.api.patch(f"{NETWORKS}/{name}/status", {"status": status})
@@ -50,19 +50,19 @@ class Server:
         return self.api.patch(f"{path}/status", [as_op(*op) for op in ops], JSON_PATCH)["status"]
 
     def refusal(self, path: str, *ops: tuple[Any, ...]) -> str:
-        """What the API server says to a patch of the status that it must refuse."""
+        """Return the error of a status patch that must be refused."""
         with pytest.raises(lab.LabError) as refused:
             self.patch_status(path, *ops)
         return str(refused.value)
 
 
 def taken_over(kubernetes: str) -> Iterator[Server]:
-    """A server of that version, for as long as it is needed."""
+    """Start a server of that version."""
     with lab.start(kubernetes=kubernetes, calico="none") as running:
         api = running.api
         api.create_document(original_crd())
         wait_until(
-            "the original's CRD", lambda: ("plumber.k8s.pf9.io", "networkwizards") in api.list_served_resources()
+            "Platform9 yoshi's CRD", lambda: ("plumber.k8s.pf9.io", "networkwizards") in api.list_served_resources()
         )
         for name, (spec, status) in ORIGINAL_OBJECTS.items():
             api.post(NETWORKS, manifest(name, spec))
@@ -84,7 +84,7 @@ def ours() -> list[Any]:
 
 
 def is_ours(api: Api) -> bool:
-    """Whether the server has begun to serve our schemas."""
+    """Return whether the server serves our schemas."""
     try:
         api.post(f"{NETWORKS}?dryRun=All", manifest("probe", {"cidr": "none"}))
     except lab.LabError:
@@ -102,7 +102,7 @@ def as_op(op: str, path: str, *value: Any) -> dict[str, Any]:
 
 
 def cells(server: Server, collection: str, name: str) -> list[Any]:
-    """The row that `kubectl get` prints of an object."""
+    """Return the row that `kubectl get` prints of an object."""
     table = server.api.get(collection, accept="application/json;as=Table;g=meta.k8s.io;v=v1")
     [row] = [row["cells"] for row in table["rows"] if row["cells"][0] == name]
     return list(row)
@@ -121,7 +121,7 @@ ORIGINAL_OBJECTS: dict[str, tuple[Any, Any]] = {
         },
         {"created": False, "reason": "BGPConfig not provided"},
     ),
-    # A base64 range is all that the original's CRD took; our rules refuse it.
+    # A base64 range is all that Platform9 yoshi's CRD took; our rules refuse it.
     "oldrange": ({"plugin": "calico", "cidr": "10.9.0.0/24", "range_start": "CgkACg=="}, {"allocations": {}}),
     "empty": (None, None),
 }

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from urllib.parse import parse_qs
 
 from kubectl_yoshi.kube.client import ACCESS_REVIEW
-from tests.cluster.fates import Proxy
-from tests.cluster.played_kubevirt import Answer
+from tests.cluster.fake_kubevirt import Answer
+from tests.cluster.seeded_fault_proxy import Proxy
 
 PATH = re.compile(
     r"/(?:api/v1|apis/(?P<group>[^/]+)/[^/]+)"

@@ -1,4 +1,4 @@
-"""The program as real processes on a real API server, many at once, and killed if need be. No back-end is known here.
+"""The program as real processes on a real API server, many at once, and killed if need be. It knows no backend.
 
 A test asks for `yoshi`; `yoshi.run(…)` is one process, `yoshi.together(…)` are many that begin at the same moment.
 An interpreter takes half a second of CPU to start, and starting 24 of them spreads them over seconds, so that they
@@ -40,14 +40,14 @@ ATTACHED = re.compile(r"attached to \S+: (\S+)( \(unchanged\))?$", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Run:
-    """What is to be run.
+    """A command to run.
 
     Attributes:
         args: the words after the program's name.
         kill_after: seconds until SIGKILL; None for never.
         wait: seconds after the others' start.
         input: stdin.
-        version: another version of the program (see neighbours.py); "" for this one.
+        version: another version of the program (see other_versions.py); "" for this one.
     """
 
     args: tuple[str, ...]
@@ -58,8 +58,8 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Ran:
-    """What became of it.
+class CommandResult:
+    """The result of a command.
 
     Attributes:
         args: the words after the program's name.
@@ -76,7 +76,7 @@ class Ran:
 
     @property
     def killed(self) -> bool:
-        """Whether SIGKILL came before its end."""
+        """Return whether the command was killed by SIGKILL."""
         return self.code == -signal.SIGKILL
 
     def __str__(self) -> str:
@@ -84,8 +84,8 @@ class Ran:
         return f"kubectl yoshi {' '.join(self.args)}: exit {self.code} after {self.seconds:.2f} s{said}"
 
 
-def address_told(ran: Ran) -> str:
-    """The address that an attachment of a single VM reported."""
+def reported_address(ran: CommandResult) -> str:
+    """Return the address that the attach of a single VM printed."""
     assert ran.code == 0, str(ran)
     found = ATTACHED.search(ran.out)
     assert found, str(ran)
@@ -94,7 +94,7 @@ def address_told(ran: Ran) -> str:
 
 @dataclass
 class Yoshi:
-    """The program, as somebody with a kubeconfig runs it.
+    """The program, run with a kubeconfig.
 
     Attributes:
         kubeconfig, context: whose.
@@ -108,26 +108,26 @@ class Yoshi:
     namespace: str = ""
 
     def words(self, *args: str) -> tuple[str, ...]:
-        """The command line, with whose cluster and namespace in front."""
+        """Return the command line with the flags for cluster and namespace."""
         where = (f"--kubeconfig={self.kubeconfig}", f"--context={self.context}")
         return (*where, *((f"--namespace={self.namespace}",) if self.namespace else ()), *args)
 
     def within(self, namespace: str) -> Yoshi:
-        """The same with another namespace."""
+        """Return the same program in another namespace."""
         return Yoshi(self.kubeconfig, self.context, self.server, namespace)
 
-    def run(self, *args: str, input: str = "", kill_after: float | None = None, version: str = "") -> Ran:
+    def run(self, *args: str, input: str = "", kill_after: float | None = None, version: str = "") -> CommandResult:
         """One process."""
         return self.together(Run(args, kill_after, input=input, version=version))[0]
 
     def done(self, *args: str, input: str = "", code: int = 0, version: str = "") -> str:
-        """One process that must end with that exit code; gives its stdout."""
+        """Run one process that must end with this exit code; return its stdout."""
         ran = self.run(*args, input=input, version=version)
         assert ran.code == code, str(ran)
         return ran.out
 
     def refused(self, *args: str, code: int = 1, input: str = "") -> str:
-        """One process that must fail as people deserve it: at most five lines, no traceback; gives its stderr."""
+        """Run one process that must fail with at most five lines and no traceback; return its stderr."""
         ran = self.run(*args, input=input)
         assert ran.code == code, str(ran)
         assert ran.err.startswith("error: ") or "\nerror: " in ran.err, str(ran)
@@ -136,17 +136,17 @@ class Yoshi:
         assert "internal error" not in ran.err, str(ran)
         return ran.err
 
-    def together(self, *runs: Run | Sequence[str]) -> list[Ran]:
-        """Processes that begin at the same moment; gives what became of each, in the order asked for."""
+    def together(self, *runs: Run | Sequence[str]) -> list[CommandResult]:
+        """Run processes that start at the same moment; return their results in the same order."""
         wanted = [run if isinstance(run, Run) else Run(tuple(run)) for run in runs]
         return self.server.run([(run, self.words(*run.args)) for run in wanted])
 
     def program(self, *args: str) -> list[str]:
-        """What starts it in an interpreter of its own."""
+        """Return the words that start the program in an interpreter of its own."""
         return [sys.executable, "-m", "kubectl_yoshi", *self.words(*args)]
 
     def alone(self, *args: str, stdin: int = subprocess.DEVNULL) -> subprocess.Popen[str]:
-        """One process with an interpreter of its own, as a user starts it."""
+        """Start one process with an interpreter of its own, as a user does."""
         return subprocess.Popen(
             self.program(*args),
             cwd=ROOT, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -155,7 +155,7 @@ class Yoshi:
 
 @dataclass
 class ForkServer:
-    """The warm parent, as the tests see it. Use one from one thread at a time."""
+    """The parent process with all modules imported, which forks commands. Use one from one thread at a time."""
 
     process: subprocess.Popen[str] = field(init=False)
 
@@ -166,7 +166,7 @@ class ForkServer:
             cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
 
-    def run(self, wanted: Iterable[tuple[Run, tuple[str, ...]]]) -> list[Ran]:
+    def run(self, wanted: Iterable[tuple[Run, tuple[str, ...]]]) -> list[CommandResult]:
         """Runs them side by side; each Run with its whole command line."""
         wanted = list(wanted)
         assert self.process.stdin
@@ -176,16 +176,16 @@ class ForkServer:
         self.process.stdin.flush()
         answer = self.process.stdout.readline()
         assert answer, f"the parent of the test's processes ended with {self.process.wait()}"
-        return [Ran(run.args, **told) for (run, _), told in zip(wanted, json.loads(answer), strict=True)]
+        return [CommandResult(run.args, **told) for (run, _), told in zip(wanted, json.loads(answer), strict=True)]
 
     def kill(self) -> None:
-        """Kills the one process that it runs, as another thread waits for its end."""
+        """Kill the one process that it runs, while another thread waits for it."""
         parent = self.process.pid
         (child,) = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
         os.kill(int(child), signal.SIGKILL)
 
     def close(self) -> None:
-        """Ends the parent, and with it what it runs."""
+        """End the parent, and with it what it runs."""
         if self.process.stdin and self.process.poll() is None:
             self.process.stdin.close()
         self.process.wait(30)
@@ -195,7 +195,7 @@ class ForkServer:
 
 @contextmanager
 def fork_server() -> Iterator[ForkServer]:
-    """A warm parent, ended at the end."""
+    """Open a fork server."""
     server = ForkServer()
     try:
         yield server
@@ -207,7 +207,7 @@ def fork_server() -> Iterator[ForkServer]:
 
 
 def get(cluster: Cluster, kinds: str, name: str = "", *, namespace: str = "", field_selector: str = "") -> Json:
-    """What `kubectl get … -o json` prints: an object, or the list of all of these kinds ("services,pods").
+    """Return what `kubectl get … -o json` prints: an object, or the list of all of these kinds ("services,pods").
 
     Without a namespace those of all namespaces are listed.
     """
@@ -223,7 +223,7 @@ def get(cluster: Cluster, kinds: str, name: str = "", *, namespace: str = "", fi
 
 
 def find(cluster: Cluster, kind: str, name: str, *, namespace: str = "") -> Json | None:
-    """An object; None where there is none."""
+    """Return an object; None if it does not exist."""
     try:
         return get(cluster, kind, name, namespace=namespace)
     except ApiError as error:
@@ -233,12 +233,12 @@ def find(cluster: Cluster, kind: str, name: str, *, namespace: str = "") -> Json
 
 
 def make(cluster: Cluster, *objects: Json) -> list[Json]:
-    """Creates objects; gives them as they are then. A field that the server does not know is an error."""
+    """Create objects; return them as stored. An unknown field is an error."""
     return [_plain(cluster.api.post(f"{_collection(cluster, obj)}?fieldValidation=Strict", obj)) for obj in objects]
 
 
 def ensure(cluster: Cluster, *objects: Json) -> None:
-    """Creates objects that need not be there yet."""
+    """Create objects unless they exist."""
     for obj in objects:
         try:
             make(cluster, obj)
@@ -250,14 +250,14 @@ def ensure(cluster: Cluster, *objects: Json) -> None:
 def patch(
     cluster: Cluster, kind: str, name: str, body: Json | list[Json], *, namespace: str = "", subresource: str = ""
 ) -> Json:
-    """Sends a merge patch, or a JSON Patch where the body is a list; gives the object as it is then."""
+    """Send a merge patch, or a JSON Patch if the body is a list; return the new object."""
     content = JSON_PATCH if isinstance(body, list) else MERGE_PATCH
     path = cluster.api.find_resource(kind).path(namespace, name, subresource)
     return _plain(cluster.api.patch(path, body, content))
 
 
 def delete(cluster: Cluster, kind: str, *names: str, namespace: str = "", cascade: str = "Background") -> None:
-    """Deletes objects and waits until they are gone, as `kubectl delete --ignore-not-found` does.
+    """Delete objects and wait until they are gone, as `kubectl delete --ignore-not-found` does.
 
     Args:
         cascade: Background, Foreground or Orphan.
@@ -284,7 +284,7 @@ def delete(cluster: Cluster, kind: str, *names: str, namespace: str = "", cascad
 def delete_all(
     cluster: Cluster, *kinds: str, namespace: str = "", label: str = "", cascade: str = "Background"
 ) -> None:
-    """Deletes every object of these kinds that has the label, "key=value", and waits until they are gone."""
+    """Delete every object of these kinds with the label, "key=value", and wait until they are gone."""
     query = f"?labelSelector={quote(label)}" if label else ""
     for kind in kinds:
         items = cluster.api.get(cluster.api.find_resource(kind).path(namespace) + query)["items"]
@@ -297,13 +297,13 @@ def _collection(cluster: Cluster, obj: Json) -> str:
 
 
 def _plain(obj: Json) -> Json:
-    """An object as kubectl shows it."""
+    """Return an object as kubectl shows it."""
     obj["metadata"].pop("managedFields", None)
     return obj
 
 
 def vm(namespace: str, name: str, **changes: Any) -> Json:
-    """A VirtualMachine of KubeVirt that does not run.
+    """Return a halted VirtualMachine of KubeVirt.
 
     Args:
         namespace, name: its own.
@@ -328,12 +328,12 @@ def vm(namespace: str, name: str, **changes: Any) -> Json:
 
 
 def make_vms(cluster: Cluster, namespace: str, *names: str, **changes: Any) -> list[Json]:
-    """Creates VMs that are alike."""
+    """Create VMs with the same spec."""
     return make(cluster, *(vm(namespace, name, **changes) for name in names))
 
 
 def resource_versions(cluster: Cluster, namespace: str, *kinds: str) -> dict[str, str]:
-    """ "kind/name" -> resourceVersion, of every object of these kinds of a namespace ("" for all of them)."""
+    """Return "kind/name" -> resourceVersion of every object of these kinds in a namespace ("" for all)."""
     found = get(cluster, ",".join(kinds), namespace=namespace)
     return {
         f"{item['kind']}/{item['metadata']['name']}": item["metadata"]["resourceVersion"] for item in found["items"]
@@ -344,7 +344,7 @@ def resource_versions(cluster: Cluster, namespace: str, *kinds: str) -> dict[str
 
 
 def serve() -> None:
-    """Reads a line of JSON, runs what it says, answers with a line; until stdin ends."""
+    """Read lines of JSON until stdin ends; run the commands of each and print their results."""
     import pkgutil
 
     import kubectl_yoshi
@@ -391,7 +391,7 @@ def _run_all(wanted: list[Json]) -> list[Json]:
 
 
 def _wait_for(children: dict[int, tuple[int, float | None]]) -> dict[int, tuple[int, float]]:
-    """Kills each child when its time is up; gives its exit code and when it ended."""
+    """Kill each child when its time is up; return its exit code and when it ended."""
     ended: dict[int, tuple[int, float]] = {}
     while len(ended) < len(children):
         now = time.monotonic()
@@ -414,7 +414,7 @@ def _child(one: Json, gate: int, folder: Path, place: int) -> None:
         os.dup2(os.open(folder / f"{place}.in", os.O_RDONLY), 0)
         sys.stdin = open(0, closefd=False)  # noqa: SIM115 - the program's own, for all its life
         if one["version"]:
-            from tests.cluster.neighbours import become
+            from tests.cluster.other_versions import become
 
             become(one["version"])
         os.read(gate, 1)

@@ -1,4 +1,4 @@
-"""The program killed by SIGKILL in the middle of its work: after so many writes, not after so many seconds.
+"""The program killed by SIGKILL in the middle of its work: after a number of writes, not of seconds.
 
 Which writes were done then depends on the command alone, not on how fast or busy the machine is.
 """
@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lab.testing import Cluster
-from tests.cluster.fates import Kill, Proxy
-from tests.cluster.faulty import Faulty, faulty, write_kubeconfig
-from tests.cluster.gates import Gate
-from tests.cluster.harness import Ran, Yoshi
+from tests.cluster.harness import CommandResult, Yoshi
+from tests.cluster.request_gate import RequestGate
+from tests.cluster.scripted_fault_proxy import ScriptedFaultProxy, open_fault_proxy, write_kubeconfig
+from tests.cluster.seeded_fault_proxy import Kill, Proxy
 from tests.waiting import wait_for
 
 KILLS = int(os.environ.get("YOSHI_KILLS", "0"))
@@ -28,15 +28,15 @@ MOST = 100
 
 
 @dataclass(frozen=True)
-class Behind:
-    """The program, by way of a proxy that writes down what is asked for and does as it is told."""
+class ProxiedProgram:
+    """The program, by way of a proxy that records its requests and follows rules."""
 
-    proxy: Faulty
+    proxy: ScriptedFaultProxy
     yoshi: Yoshi
 
     @contextmanager
-    def held(self, gate: Gate, *words: str) -> Iterator[subprocess.Popen[str]]:
-        """A command that waits at the gate, or has ended without reaching it; it is killed at the end."""
+    def held(self, gate: RequestGate, *words: str) -> Iterator[subprocess.Popen[str]]:
+        """Run a command until it waits at the gate or has ended; kill it at the end."""
         with self._gated(gate), self.yoshi.alone(*words) as process:
             try:
                 wait_for(lambda: gate.is_reached(0.05) or process.poll() is not None, "it is at the gate, or done")
@@ -46,19 +46,19 @@ class Behind:
                 process.wait()
 
     @contextmanager
-    def _gated(self, gate: Gate) -> Iterator[None]:
+    def _gated(self, gate: RequestGate) -> Iterator[None]:
         """The proxy has a gate; what waits there in the end is dropped."""
         self.proxy.gate = gate
         try:
             yield
         finally:
-            gate.shut()
+            gate.close()
             wait_for(lambda: not self.proxy.under_way, "what was sent has been done")
             self.proxy.gate = None
 
     def is_killed(self, writes: int, *words: str) -> bool:
-        """Runs a command and kills it when it is about to write once more; False where it is done with so many."""
-        gate = Gate(writes)
+        """Run a command and kill it before it writes once more; return False if it ended before."""
+        gate = RequestGate(writes)
         with self._gated(gate), ThreadPoolExecutor(1) as beside:
             running = beside.submit(self.yoshi.run, *words)
             try:
@@ -69,7 +69,7 @@ class Behind:
             return running.result().killed
 
     def kills(self, *words: str, step: int = 1, look: Callable[[], object] = lambda: None) -> int:
-        """Kills a command before its first write, the same one again after one, after two, until it is done with them.
+        """Kill a command before its first write, then after one, after two, until it is not killed any more.
 
         Args:
             step: so many writes more each time.
@@ -88,27 +88,27 @@ class Behind:
 
 
 @contextmanager
-def behind_proxy(yoshi: Yoshi, folder: Path) -> Iterator[Behind]:
-    """The same program with a proxy before the cluster.
+def open_proxied_program(yoshi: Yoshi, folder: Path) -> Iterator[ProxiedProgram]:
+    """Open the same program with a proxy before the cluster.
 
     Args:
         folder: for a kubeconfig.
     """
-    with faulty(Cluster(yoshi.kubeconfig, yoshi.context)) as proxy:
+    with open_fault_proxy(Cluster(yoshi.kubeconfig, yoshi.context)) as proxy:
         kubeconfig = write_kubeconfig(folder / "behind", proxy.url)
-        yield Behind(proxy, Yoshi(kubeconfig, "it", yoshi.server, yoshi.namespace))
+        yield ProxiedProgram(proxy, Yoshi(kubeconfig, "it", yoshi.server, yoshi.namespace))
 
 
 def run_killed(
     program: Yoshi, proxy: Proxy, words: Sequence[str], write: int = 0, path: str = "", done: bool = False
-) -> tuple[Ran, Kill]:
-    """Runs a command as a process, kills it at a write of its own (see Kill), and waits until the rest has been done.
+) -> tuple[CommandResult, Kill]:
+    """Run a command as a process, kill it at one of its writes (see Kill), and wait until its requests are done.
 
     Args:
         program: by way of the proxy; its warm parent runs nothing else.
     """
-    fate = Kill(write, program.server.kill, path, done)
-    proxy.fate = fate
+    schedule = Kill(write, program.server.kill, path, done)
+    proxy.schedule = schedule
     ran = program.run(*words)
     proxy.wait_until_idle()
-    return ran, fate
+    return ran, schedule

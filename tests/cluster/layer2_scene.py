@@ -1,4 +1,4 @@
-"""What the tests of layer 2 networks have before them: a namespace, and a bridge that no other test has.
+"""The scene of the tests of Layer 2 networks: a namespace, and a bridge that no other test has.
 
 The API server has the custom resources of Multus and luigi (the real ones with LAB_CRDS), but not their programs:
 tests/e2e/test_ovs.py shows what becomes of them.
@@ -22,12 +22,12 @@ SERVERS = "dhcpservers.dhcp.plumber.k8s.pf9.io"
 LEASES = "ipallocations.dhcp.plumber.k8s.pf9.io"
 OWN = (ATTACHMENTS, SERVERS, "configmaps")
 KINDS = ("networkwizards", TEMPLATES, *OWN, "virtualmachines")
-WISH = "plumber.k8s.pf9.io/networkName"
+NETWORK_NAME = "plumber.k8s.pf9.io/networkName"
 NETWORK_UID = "plumber.k8s.pf9.io/networkUID"
 
 
 @dataclass
-class World:
+class Layer2Scene:
     """A namespace, and a bridge that no other test has: bridges are the nodes', so all namespaces share them."""
 
     cluster: Cluster
@@ -54,12 +54,12 @@ class World:
         return found
 
     def templates(self) -> list[Json]:
-        """Whoever's namespace they are in."""
+        """Return the HostNetworkTemplates of the bridge, in all namespaces."""
         every = get(self.cluster, TEMPLATES)["items"]
         return [item for item in every if item["spec"]["ovsConfig"][0]["bridgeName"] == self.bridge]
 
     def made(self, name: str) -> list[str]:
-        """The kinds of which there is an object for that network."""
+        """Return the kinds of which there is an object for the network."""
         return [kind for kind in OWN if self.one(kind, name)]
 
     def records(self, name: str) -> Json:
@@ -71,7 +71,7 @@ class World:
         return {key: b64decode(text).decode() for key, text in files.items()}
 
     def hosts(self, name: str) -> dict[str, str]:
-        """The files of addresses that are held, each its last line: the one before it has the record's time."""
+        """Return the DHCP files of allocated addresses, each its last line: the one before it has the time."""
         files = self.files(name)
         return {key: text.splitlines()[-1] for key, text in files.items() if key != "yoshi-options.conf"}
 
@@ -87,11 +87,11 @@ class World:
         return found
 
     def plugged(self, name: str = "web") -> dict[str, str]:
-        """Interface -> the Multus attachment that it is plugged into, or "pod"."""
+        """Return interface -> its Multus attachment, or "pod"."""
         networks = self.template(name)["spec"].get("networks", [])
         return {one["name"]: one.get("multus", {}).get("networkName", "pod") for one in networks}
 
 
 def at(cidr: str, number: int) -> str:
-    """The address with that last octet, of a CIDR that begins at 0."""
+    """Return the address with this last octet, of a CIDR that starts at 0."""
     return f"{cidr.rpartition('.')[0]}.{number}"

@@ -1,4 +1,4 @@
-"""What the tests of public networks have before them: a cluster, and a namespace of the test's own."""
+"""The scene of the tests of public networks: a cluster, and a namespace of the test's own."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BGP = ("--peer", "10.240.0.5", "--my-asn", "64514", "--remote-asn", "64512")
 
 
 @dataclass
-class World:
+class PublicScene:
     """A cluster, and a namespace of the test's own."""
 
     cluster: Cluster
@@ -26,11 +26,11 @@ class World:
     group: str
 
     def one(self, kind: str, name: str) -> Json | None:
-        """A cluster-wide object of Calico's; None where there is none."""
+        """Return a cluster-wide object of Calico; None if it does not exist."""
         return find(self.cluster, f"{kind}.{self.group}", name)
 
     def calico(self, kind: str, name: str, spec: Json) -> Json:
-        """Somebody else's object."""
+        """Create a foreign object."""
         version = "v1" if self.group.startswith("crd.") else "v3"
         plain = {"apiVersion": f"{self.group}/{version}", "kind": kind, "metadata": {"name": name}, "spec": spec}
         return make(self.cluster, plain)[0]
@@ -58,10 +58,10 @@ class World:
         return get(self.cluster, "virtualmachine", name, namespace=self.namespace)
 
 
-def public_world(cluster: Cluster, forks: ForkServer, namespace: str, group: str) -> Iterator[World]:
-    """A world that ends with nothing of public networks in the cluster, whosever it was."""
+def open_public_scene(cluster: Cluster, forks: ForkServer, namespace: str, group: str) -> Iterator[PublicScene]:
+    """Open a scene; at the end nothing of public networks is left in the cluster."""
     ensure(cluster, METALLB)
-    yield World(cluster, Yoshi(cluster.kubeconfig, cluster.context, forks, namespace), namespace, group)
+    yield PublicScene(cluster, Yoshi(cluster.kubeconfig, cluster.context, forks, namespace), namespace, group)
     delete_all(cluster, "services", "vm", namespace=namespace)
     cluster.api.delete(cluster.api.find_resource("networkwizards").path(namespace))
     delete_all(cluster, f"bgppeers.{group}", f"bgpconfigurations.{group}")

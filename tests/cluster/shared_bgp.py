@@ -1,4 +1,4 @@
-"""Calico's BGPConfiguration "default" as several seats share it: somebody else's entries in it, and each seat's own."""
+"""Calico's BGPConfiguration "default" shared by several fixtures: foreign entries in it, and each fixture's own."""
 
 from __future__ import annotations
 
@@ -23,29 +23,29 @@ THEIRS = {
     EXTERNAL_IPS: [{"cidr": "198.51.100.32/28"}],
     "nodeToNodeMeshEnabled": True,
 }
-"""What somebody else has written, who says nothing of an asNumber."""
+"""What another client has written, who says nothing of an asNumber."""
 DEFAULTS = ("logSeverityScreen", "serviceLoadBalancerAggregation")
 """What Calico's CRD adds."""
 
 
-def make_theirs(api: Api) -> None:
-    """The configuration as somebody else has made it."""
-    take_away(api)
+def create_foreign_entries(api: Api) -> None:
+    """Create the configuration with entries of another client."""
+    delete_foreign_entries(api)
     resource = RAW.bgp_configuration
     metadata = {"name": "default", "annotations": {"example.com/theirs": "stay"}}
     body = {"apiVersion": resource.api_version, "kind": resource.kind, "metadata": metadata, "spec": THEIRS}
     api.create(REF, body)
 
 
-def must_be_theirs(api: Api) -> None:
-    """Fails where it is not as it was made."""
+def check_foreign_entries(api: Api) -> None:
+    """Fail if the foreign entries have changed."""
     there = api.get(REF)
     assert {key: value for key, value in there["spec"].items() if key not in DEFAULTS} == THEIRS, there
     assert there["metadata"]["annotations"] == {"example.com/theirs": "stay"}, there
 
 
-def take_away(api: Api) -> None:
-    """Deletes it."""
+def delete_foreign_entries(api: Api) -> None:
+    """Delete the configuration."""
     try:
         api.delete(REF)
     except NotFoundError:
@@ -53,7 +53,7 @@ def take_away(api: Api) -> None:
 
 
 def find(api: Api) -> Json | None:
-    """The configuration; None where there is none."""
+    """Return the configuration; None if there is none."""
     try:
         return api.get(REF)
     except NotFoundError:
@@ -61,13 +61,13 @@ def find(api: Api) -> Json | None:
 
 
 def part_of(there: Json | None, prefix: str, uids: Collection[str]) -> Json | None:
-    """What is in it for one seat, as an object, its lists by their CIDRs, as their order means nothing; None where
+    """What is in it for one fixture, as an object, its lists by their CIDRs, as their order means nothing; None where
     nothing is.
 
     Args:
         there: the configuration.
-        prefix: of the seat's addresses, "10.60.".
-        uids: of the seat's networks.
+        prefix: of the fixture's addresses, "10.60.".
+        uids: of the fixture's networks.
     """
     if there is None:
         return None
@@ -89,7 +89,7 @@ def part_of(there: Json | None, prefix: str, uids: Collection[str]) -> Json | No
 
 
 def clear(api: Api, prefix: str, uids: Collection[str]) -> None:
-    """Takes one seat's part out, while others write."""
+    """Remove one fixture's part, while others write."""
     while True:
         there = find(api)
         if there is None or part_of(there, prefix, uids) is None:

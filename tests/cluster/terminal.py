@@ -1,4 +1,4 @@
-"""A shell in a terminal, as a person sits at it: keys go in, a line is completed, the screen comes out."""
+"""A shell in a terminal: keys go in, a line is completed, the screen comes out."""
 
 from __future__ import annotations
 
@@ -56,11 +56,11 @@ class Terminal:
             self._shell.wait()
 
     def type(self, keys: str) -> None:
-        """Presses keys."""
+        """Press keys."""
         os.write(self._keys, keys.encode())
 
     def see(self, pattern: str) -> str:
-        """Waits until the screen shows something that it has not shown before; gives all that is new until then."""
+        """Wait until the screen shows new text; return all new text until then."""
         end = time.monotonic() + PATIENCE_SECONDS
         while True:
             text = _ESCAPES.sub("", self._screen)
@@ -76,13 +76,13 @@ class Terminal:
                 raise AssertionError(f"the shell has ended; the terminal shows:\n{text}") from error
 
     def run(self, line: str) -> str:
-        """Types a line and Enter; gives what it prints."""
+        """Type a line and Enter; return its output."""
         self._marks += 1
         self.type(f"{line}; echo en''d {self._marks}\n")
         return self.see(rf"end {self._marks}\n")
 
     def completed(self, line: str, tabs: int = 1) -> str:
-        """The line as it stands after some keys and TAB; it is not carried out."""
+        """Return the line after some keys and TAB; it is not executed."""
         self._marks += 1
         self.type(f"{line}{TAB * tabs}{BEGIN_OF_LINE}echo 'line' {self._marks}: {chr(5)} :end\n")
         said = self.see(rf"\nline {self._marks}: [^\n]* :end\n")

@@ -7,12 +7,12 @@ from collections.abc import Callable
 
 from lab.testing import Cluster
 from tests.cluster.harness import Yoshi, get, make_vms
-from tests.cluster.pins import PIN, host
+from tests.cluster.vm_assertions import PIN, host
 
 Cidrs = Callable[[int], str]
 
 
-def test_addresses_are_reserved_released_and_told(yoshi: Yoshi, blue: str) -> None:
+def test_ips_reserve_release_and_list(yoshi: Yoshi, blue: str) -> None:
     assert yoshi.done("ips", "reserve", "blue", host(blue, 9), "--note", "printer") == (
         f"{host(blue, 9)} reserved on blue\n"
     )
@@ -35,12 +35,12 @@ def test_addresses_are_reserved_released_and_told(yoshi: Yoshi, blue: str) -> No
     assert "is free already" in yoshi.done("ips", "release", "blue", host(blue, 9))
 
 
-def test_check_finds_what_does_not_agree_and_exits_1(yoshi: Yoshi, installed: Cluster, blue: str) -> None:
+def test_ips_check_reports_discrepancies_and_exits_1(yoshi: Yoshi, installed: Cluster, blue: str) -> None:
     make_vms(installed, yoshi.namespace, "gone", "unpinned", "rightly")
     yoshi.done("vm", "attach", "gone", "unpinned", "rightly", "--network", "blue")
     assert yoshi.done("ips", "check") == "3 addresses, all as recorded\n"
     installed.kubectl("delete", "vm", "gone", "-n", yoshi.namespace)
-    make_vms(installed, yoshi.namespace, "stranger", template_annotations={PIN: f'["{host(blue, 77)}"]'})
+    make_vms(installed, yoshi.namespace, "unknown", template_annotations={PIN: f'["{host(blue, 77)}"]'})
     make_vms(installed, yoshi.namespace, "thief", template_annotations={PIN: f'["{host(blue, 3)}"]'})
     age_records(installed, yoshi.namespace, "blue")
     installed.kubectl(
@@ -76,9 +76,7 @@ def age_records(cluster: Cluster, namespace: str, network: str) -> None:
     )  # fmt: skip
 
 
-def test_collecting_gives_back_what_nobody_uses_and_leaves_young_records_alone(
-    yoshi: Yoshi, installed: Cluster, blue: str
-) -> None:
+def test_gc_releases_unused_addresses_and_keeps_young_allocations(yoshi: Yoshi, installed: Cluster, blue: str) -> None:
     make_vms(installed, yoshi.namespace, "gone", "here")
     yoshi.done("vm", "attach", "gone", "here", "--network", "blue")
     yoshi.done("ips", "reserve", "blue", host(blue, 9))

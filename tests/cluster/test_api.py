@@ -1,4 +1,4 @@
-"""The API's verbs against a real API server: what fakes cannot vouch for."""
+"""The API's verbs against a real API server, for what fakes cannot prove."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def claim(api: Api, ref: ObjectRef, key: str, owner: str) -> str:
     return "done"
 
 
-def test_of_many_writers_of_one_key_exactly_one_succeeds(api: Api, ref: ObjectRef, book: Json) -> None:
+def test_concurrent_patches_of_one_key_let_exactly_one_writer_succeed(api: Api, ref: ObjectRef, book: Json) -> None:
     start = threading.Barrier(12)
 
     def write(number: int) -> str:
@@ -84,7 +84,7 @@ def test_of_many_writers_of_one_key_exactly_one_succeeds(api: Api, ref: ObjectRe
     assert dig(api.get(ref), "data", "10.0.0.1", default="").startswith("writer-")
 
 
-def test_writers_of_different_keys_never_hinder_each_other(api: Api, ref: ObjectRef, book: Json) -> None:
+def test_concurrent_patches_of_different_keys_all_succeed(api: Api, ref: ObjectRef, book: Json) -> None:
     with ThreadPoolExecutor(12) as pool:
         results = Counter(pool.map(lambda number: claim(api, ref, f"10.0.0.{number}", "x"), range(48)))
     assert results == {"done": 48}
@@ -102,7 +102,7 @@ def test_writers_of_different_keys_never_hinder_each_other(api: Api, ref: Object
         [{"op": "add", "path": "/no/such/path", "value": 1}],
     ],
 )
-def test_a_patch_that_does_not_fit_is_told_from_one_that_is_refused(
+def test_patch_with_a_failed_test_raises_patch_test_failed(
     api: Api, ref: ObjectRef, book: Json, ops: list[Json]
 ) -> None:
     with pytest.raises(PatchTestFailedError):
@@ -119,27 +119,25 @@ def test_a_patch_that_does_not_fit_is_told_from_one_that_is_refused(
         [{"op": "add", "path": "/data", "value": [1, 2]}],
     ],
 )
-def test_a_patch_that_is_refused_is_invalid_and_not_out_of_date(
-    api: Api, ref: ObjectRef, book: Json, ops: list[Json]
-) -> None:
+def test_invalid_patch_raises_invalid_error(api: Api, ref: ObjectRef, book: Json, ops: list[Json]) -> None:
     with pytest.raises(InvalidError) as caught:
         api.patch(ref, ops)
     assert len(str(caught.value).splitlines()) <= 5
     assert api.get(ref) == book
 
 
-def test_a_test_of_null_holds_where_the_key_is_missing(api: Api, ref: ObjectRef, book: Json) -> None:
+def test_patch_test_of_null_succeeds_for_a_missing_key(api: Api, ref: ObjectRef, book: Json) -> None:
     api.patch(ref, [{"op": "test", "path": "/data/author", "value": None}])
 
 
-def test_a_custom_resources_own_rules_are_told_as_invalid(api: Api, namespace: str) -> None:
+def test_create_violating_a_crd_schema_raises_invalid_error(api: Api, namespace: str) -> None:
     ref = MACHINES.ref("web", namespace)
     body = {"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine", "metadata": {"name": "web"}, "spec": {}}
     with pytest.raises(InvalidError, match="template"):
         api.create(ref, body)
 
 
-def test_what_this_program_does_not_know_survives_its_patch(api: Api, ref: ObjectRef, book: Json) -> None:
+def test_patch_preserves_unknown_fields(api: Api, ref: ObjectRef, book: Json) -> None:
     original = api.patch(ref, THEIRS)
     patched = api.patch(ref, PatchBuilder().set_in(original, ("metadata", "annotations", "ours"), "1").ops)
     assert patched["metadata"]["annotations"] == {"someone.else/odd": "{}", "ours": "1"}
@@ -147,7 +145,7 @@ def test_what_this_program_does_not_know_survives_its_patch(api: Api, ref: Objec
 
 
 @pytest.mark.I6
-def test_what_somebody_else_wrote_meanwhile_is_not_overwritten(api: Api, ref: ObjectRef, book: Json) -> None:
+def test_patch_does_not_overwrite_concurrent_changes(api: Api, ref: ObjectRef, book: Json) -> None:
     """I6: without its test of what was read, the patch would replace all annotations by its own."""
     theirs = api.patch(ref, THEIRS)
     with pytest.raises(PatchTestFailedError):
@@ -155,7 +153,7 @@ def test_what_somebody_else_wrote_meanwhile_is_not_overwritten(api: Api, ref: Ob
     assert api.get(ref) == theirs
 
 
-def test_a_list_is_whole_however_many_pages_it_has(api: Api, namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_list_returns_all_pages(api: Api, namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(api_module, "PAGE_SIZE", 4)
     names = {f"m{number:02}" for number in range(10)}
     for name in names:
@@ -167,7 +165,7 @@ def test_a_list_is_whole_however_many_pages_it_has(api: Api, namespace: str, mon
     assert api.list(MAPS, namespace, field_selector="metadata.name=m03")[0]["metadata"]["name"] == "m03"
 
 
-def test_apply_makes_and_changes_and_minds_others_fields(api: Api, ref: ObjectRef) -> None:
+def test_apply_creates_and_updates_and_preserves_foreign_fields(api: Api, ref: ObjectRef) -> None:
     made = api.apply(ref, map_named("book", title="I"))
     assert api.apply(ref, map_named("book", title="I")) == made
     api.patch(ref, {"data": {"author": "me"}})
@@ -176,7 +174,7 @@ def test_apply_makes_and_changes_and_minds_others_fields(api: Api, ref: ObjectRe
     assert managers == {"kubectl-yoshi"}
 
 
-def test_apply_without_force_respects_another_manager(api: Api, ref: ObjectRef, cluster: Cluster) -> None:
+def test_apply_without_force_conflicts_with_another_field_manager(api: Api, ref: ObjectRef, cluster: Cluster) -> None:
     base = ("-n", ref.namespace or "", "create", "configmap", "book", "--from-literal=title=theirs")
     cluster.kubectl(*base)
     with pytest.raises(ConflictError, match="title"):
@@ -184,7 +182,7 @@ def test_apply_without_force_respects_another_manager(api: Api, ref: ObjectRef, 
     assert api.apply(ref, map_named("book", title="ours"))["data"] == {"title": "ours"}
 
 
-def test_a_deletion_minds_its_preconditions(api: Api, ref: ObjectRef, book: Json) -> None:
+def test_delete_checks_its_preconditions(api: Api, ref: ObjectRef, book: Json) -> None:
     with pytest.raises(ConflictError):
         api.delete(ref, uid="another")
     changed = api.patch(ref, {"data": {"title": "II"}})
@@ -197,13 +195,13 @@ def test_a_deletion_minds_its_preconditions(api: Api, ref: ObjectRef, book: Json
         api.get(ref)
 
 
-def test_replacing_what_has_changed_is_a_conflict(api: Api, ref: ObjectRef, book: Json) -> None:
+def test_replace_of_a_changed_object_is_a_conflict(api: Api, ref: ObjectRef, book: Json) -> None:
     api.replace(ref, {**book, "data": {"title": "II"}})
     with pytest.raises(ConflictError):
         api.replace(ref, {**book, "data": {"title": "III"}})
 
 
-def test_a_dry_run_keeps_nothing(api: Api, ref: ObjectRef) -> None:
+def test_dry_run_stores_nothing(api: Api, ref: ObjectRef) -> None:
     assert uid_of(api.create(ref, map_named("book", title="I"), dry_run=True))
     assert uid_of(api.apply(ref, map_named("book", title="I"), dry_run=True))
     with pytest.raises(NotFoundError):
@@ -218,7 +216,7 @@ def test_a_dry_run_keeps_nothing(api: Api, ref: ObjectRef) -> None:
     assert api.get(ref) == book
 
 
-def test_what_is_there_already_and_what_is_nowhere(api: Api, ref: ObjectRef, book: Json) -> None:
+def test_create_and_get_errors_for_existing_and_missing_objects(api: Api, ref: ObjectRef, book: Json) -> None:
     with pytest.raises(AlreadyExistsError):
         api.create(ref, map_named("book"))
     with pytest.raises(NotFoundError, match="no namespace"):
@@ -229,7 +227,7 @@ def test_what_is_there_already_and_what_is_nowhere(api: Api, ref: ObjectRef, boo
         api.list(Resource("", "v1", "things", "Thing"))
 
 
-def test_a_watch_goes_on_where_a_list_ended(api: Api, ref: ObjectRef) -> None:
+def test_watch_continues_from_the_resource_version_of_a_list(api: Api, ref: ObjectRef) -> None:
     start = api.listing(MAPS, ref.namespace).resource_version
     api.create(ref, map_named("book", title="I"))
     api.patch(ref, {"data": {"title": "II"}})
@@ -247,29 +245,29 @@ def test_a_watch_goes_on_where_a_list_ended(api: Api, ref: ObjectRef) -> None:
     assert time.monotonic() - begun < 200, "they came when the watch ended"
 
 
-def test_a_watch_ends_after_its_time(api: Api, namespace: str) -> None:
+def test_watch_ends_after_its_timeout(api: Api, namespace: str) -> None:
     start = api.listing(MAPS, namespace).resource_version
     begun = time.monotonic()
     list(api.watch(MAPS, namespace, resource_version=start, timeout_seconds=1))
     assert time.monotonic() - begun < 200
 
 
-def test_a_watch_from_long_ago_is_expired(api: Api) -> None:
+def test_watch_from_an_old_resource_version_is_expired(api: Api) -> None:
     with pytest.raises(ExpiredError):
         list(api.watch(MACHINES, resource_version="1", timeout_seconds=5))
 
 
-def test_deprecated_and_unknown_are_told_once(cluster: Cluster, ref: ObjectRef) -> None:
+def test_api_warnings_are_reported_once(cluster: Cluster, ref: ObjectRef) -> None:
     said: list[str] = []
     options = ConnectionOptions(kubeconfig=str(cluster.kubeconfig), context=cluster.context)
     api = Api(Connection.open(options), on_warning=said.append)
     for title in ("I", "II"):
         api.apply(ref, map_named("book", title=title))
-        api.patch(ref, {"data": {"title": title}, "shelf": 3})
-    assert said == ['unknown field "shelf"']
+        api.patch(ref, {"data": {"title": title}, "floor": 3})
+    assert said == ['unknown field "floor"']
 
 
-def test_a_stranger_is_told_which_right_is_missing(cluster: Cluster, namespace: str) -> None:
+def test_forbidden_error_names_the_missing_permission(cluster: Cluster, namespace: str) -> None:
     options = ConnectionOptions(
         kubeconfig=str(cluster.kubeconfig), context=cluster.context, as_user="carl", as_groups=("guests",)
     )
@@ -277,13 +275,13 @@ def test_a_stranger_is_told_which_right_is_missing(cluster: Cluster, namespace: 
     with pytest.raises(ForbiddenError) as caught:
         api.list(MAPS, namespace)
     assert caught.value.message == f'User "carl" may not list configmaps in namespace {namespace}'
-    wish = Query(MAPS, namespace)
-    answer = run_queries(api, [wish])[wish]
+    query = Query(MAPS, namespace)
+    answer = run_queries(api, [query])[query]
     assert isinstance(answer, Unreadable)
     assert answer.reason.startswith(f"may not list configmaps in namespace {namespace}")
 
 
-def test_wrong_credentials_are_told(cluster: Cluster) -> None:
+def test_wrong_credentials_are_reported(cluster: Cluster) -> None:
     options = ConnectionOptions(kubeconfig=str(cluster.kubeconfig), context=cluster.context, token="wrong")
     connection = Connection.open(options)
     if connection._loaded.configuration.cert_file:
@@ -292,7 +290,7 @@ def test_wrong_credentials_are_told(cluster: Cluster) -> None:
         Api(connection).list(NODES)
 
 
-def test_discovery_agrees_with_kubectl(api: Api, cluster: Cluster) -> None:
+def test_discovery_matches_kubectl_api_resources(api: Api, cluster: Cluster) -> None:
     served = discover(api)
     listed = cluster.kubectl("api-resources", "-o", "name", "--cached=false").split()
     assert {name for name in listed if "." in name} <= set(served.resources), "every group but the core group"
@@ -301,7 +299,7 @@ def test_discovery_agrees_with_kubectl(api: Api, cluster: Cluster) -> None:
     assert not served.resources["clusterroles.rbac.authorization.k8s.io"].namespaced
 
 
-def test_a_plan_is_tried_and_then_done(api: Api, namespace: str) -> None:
+def test_plan_is_applied_as_dry_run_and_then_for_real(api: Api, namespace: str) -> None:
     made, other = MAPS.ref("made", namespace), MAPS.ref("other", namespace)
     patch = [{"op": "test", "path": "/data/title", "value": "I"}, {"op": "add", "path": "/data/n", "value": "1"}]
     plan = Plan(

@@ -1,8 +1,8 @@
-"""Every command as the least of yoshi-viewer, yoshi-user and yoshi-admin that may run it, and as the most that may not,
-bound in one namespace and bound everywhere.
+"""Every command as the least of yoshi-viewer, yoshi-user and yoshi-admin that can run it, and as the most that cannot,
+each bound in one namespace and cluster-wide.
 
-What may be done works; what may not says which right is missing, in five lines at most. What cannot be read is told in
-one line and shown as unknown, never as an error and never as absent.
+What is permitted works; an error names the missing permission, in five lines at most. What cannot be read is reported
+in one line and shown as unknown, never as an error and never as absent.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from lab.testing import Cluster
-from tests.cluster.calico_books import Calico
+from tests.cluster.calico_ipam import Calico
 from tests.cluster.checker import check
 from tests.cluster.harness import ForkServer, Yoshi, delete, ensure, find, get, make, make_vms, patch
 from tests.cluster.public_scene import METALLB
@@ -118,20 +118,20 @@ def kubeconfig_of(scene: Scene, account: str, folder: Path) -> Path:
     return file
 
 
-# -- who may do what -------------------------------------------------------------------------------------------------
+# -- permissions -------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Row:
-    """A command and who may run it.
+    """A command and the users who can run it.
 
     Attributes:
         words: the command line; {new} is a name that nobody has used, {csv} a file that gives db an address of blue.
         here: the least role, bound in the namespace, that may.
         everywhere: the same, bound everywhere.
-        missing: what the message of who may not says he lacks; where that is not the same for all, by the account
-            ("user everywhere") or by its place ("here").
-        hint: what it says to do about it, by place; where nothing is given, to ask for the right that is missing.
+        missing: the permission named by the error; if it differs, by the account ("user everywhere") or by its place
+            ("here").
+        hint: what it says to do about it, by place; by default, to ask for the missing permission.
         before: what the administrator does before, in {}, or LOSE_RECORDS.
         after: and after.
         code: the exit code where it works.
@@ -264,7 +264,7 @@ CELLS = [(row, level, place) for row in ROWS for place in PLACES for level in ac
 @pytest.mark.parametrize(
     ("row", "level", "place"), CELLS, ids=[f"{row.words}-{level}-{place}" for row, level, place in CELLS]
 )
-def test_what_may_be_done_works_and_what_may_not_says_which_right_is_missing(
+def test_command_succeeds_with_its_role_or_names_the_missing_permission(
     scene: Scene, row: Row, level: str, place: str
 ) -> None:
     new = f"new-{next(_names)}"
@@ -305,7 +305,7 @@ def test_what_may_be_done_works_and_what_may_not_says_which_right_is_missing(
 # -- what cannot be read ---------------------------------------------------------------------------------------------
 
 
-def test_who_may_not_see_calicos_handles_attaches_and_is_told_so_once(scene: Scene) -> None:
+def test_attach_without_permission_to_read_ipamhandles_prints_one_note(scene: Scene) -> None:
     ran = scene.accounts["user", "here"].run("vm", "attach", "db", "--network", "blue", "--ip", f"{BLUE}.20")
     assert ran.code == 0, str(ran)
     assert sum(line.startswith("note: not seen: ") for line in ran.err.splitlines()) == 1, str(ran)
@@ -314,7 +314,7 @@ def test_who_may_not_see_calicos_handles_attaches_and_is_told_so_once(scene: Sce
     scene.root.done("vm", "detach", "db", "--network", "blue")
 
 
-def test_an_address_that_calico_may_still_hold_is_not_given_back_by_who_cannot_tell(scene: Scene) -> None:
+def test_detach_keeps_an_address_whose_ipam_state_cannot_be_read(scene: Scene) -> None:
     tenant = scene.accounts["user", "here"]
     tenant.done("vm", "attach", "db", "--network", "blue", "--ip", f"{BLUE}.20")
     ran = tenant.run("vm", "detach", "db", "--network", "blue")
@@ -330,7 +330,7 @@ def test_an_address_that_calico_may_still_hold_is_not_given_back_by_who_cannot_t
     check(scene.cluster, scene.namespace, settled=True)
 
 
-def test_a_tenant_who_may_see_calicos_books_gives_the_address_back_at_once(scene: Scene) -> None:
+def test_detach_by_a_tenant_with_ipam_access_releases_the_address(scene: Scene) -> None:
     tenant = scene.accounts["tenant", "here"]
     for command in (("vm", "attach", "db", "--network", "blue"), ("vm", "detach", "db", "--network", "blue")):
         ran = tenant.run(*command)
@@ -341,7 +341,7 @@ def test_a_tenant_who_may_see_calicos_books_gives_the_address_back_at_once(scene
     assert set(records) == {f"{BLUE}.10"}
 
 
-def test_what_calico_keeps_of_a_vm_a_tenant_leaves_to_an_administrator(scene: Scene) -> None:
+def test_detach_by_a_tenant_leaves_the_ipam_address_to_an_administrator(scene: Scene) -> None:
     tenant, calico = scene.accounts["tenant", "here"], Calico(scene.cluster, scene.namespace)
     missing = "may not update ipamblocks.crd.projectcalico.org"
     tenant.done("vm", "attach", "db", "--network", "blue", "--ip", f"{BLUE}.30")
@@ -377,7 +377,7 @@ def versions(scene: Scene, handle: str) -> list[str]:
 
 
 @pytest.mark.parametrize("level", LEVELS[:3])
-def test_what_happens_in_a_namespace_that_may_not_be_seen_is_unknown_and_not_absent(scene: Scene, level: str) -> None:
+def test_unreadable_namespace_is_reported_as_unknown_and_not_as_absent(scene: Scene, level: str) -> None:
     make_vms(scene.cluster, scene.other, f"guest-{level}")
     there = scene.root.within(scene.other)
     network = f"{scene.namespace}/blue"
@@ -402,7 +402,7 @@ def test_what_happens_in_a_namespace_that_may_not_be_seen_is_unknown_and_not_abs
         there.done("vm", "detach", f"guest-{level}", "--network", network)
 
 
-def test_a_network_of_another_namespace_that_may_not_be_seen_is_refused_with_the_right(scene: Scene) -> None:
+def test_attach_to_an_unreadable_network_names_the_missing_permission(scene: Scene) -> None:
     account = scene.accounts["user", "here"]
     said = account.refused("vm", "attach", "db", "--network", f"{scene.other}/blue")
     assert f"may not get networkwizards.plumber.k8s.pf9.io in namespace {scene.other}" in said
@@ -413,9 +413,9 @@ def test_a_network_of_another_namespace_that_may_not_be_seen_is_refused_with_the
 # -- what runs in the cluster ----------------------------------------------------------------------------------------
 
 
-def test_the_role_yoshi_admin_is_enough_for_sync_watch(scene: Scene, tmp_path: Path) -> None:
+def test_sync_watch_works_with_the_role_yoshi_admin(scene: Scene, tmp_path: Path) -> None:
     account = scene.accounts["admin", "everywhere"]
-    wishes = {"plumber.k8s.pf9.io/networkName": "private", "plumber.k8s.pf9.io/publicNetwork": "public"}
+    annotations = {"plumber.k8s.pf9.io/networkName": "private", "plumber.k8s.pf9.io/publicNetwork": "public"}
     specs = {"private": {"plugin": "calico", "cidr": NEW}, "public": {"plugin": "public", "cidr": f"{PUB}.0/28"}}
     with scene.cluster.namespace() as namespace, watching(account.kubeconfig, tmp_path, "-n", namespace) as watcher:
 
@@ -433,7 +433,7 @@ def test_the_role_yoshi_admin_is_enough_for_sync_watch(scene: Scene, tmp_path: P
             }
             make(scene.cluster, wizard)
         wait_for(lambda: watcher.out.read_text().count("is ready") == 2, "the networks are made")
-        make_vms(scene.cluster, namespace, "web", annotations=wishes)
+        make_vms(scene.cluster, namespace, "web", annotations=annotations)
         wait_for(lambda: all(map(is_held, specs)), "the VM has both addresses")
         check(scene.cluster, namespace)
         delete(scene.cluster, "virtualmachines", "web", namespace=namespace)

@@ -1,8 +1,8 @@
-"""Bad input that only the cluster shows to be bad: what each mistake says, and that it changes nothing.
+"""Bad input that only the cluster can detect: the message of each mistake, and that it changes nothing.
 
 One row a mistake: the command line, its exit code, words that name the trouble, words that show the way out. Every
 row is a process of its own on the real API server; a message has at most five lines and no traceback. Mistakes that are
-told before a request is sent: tests/unit/cli/test_mistakes.py. Servers that are bad: test_bad_servers.py.
+reported before a request is sent: tests/unit/cli/test_usage_errors.py. Servers that are bad: test_bad_servers.py.
 """
 
 from __future__ import annotations
@@ -201,13 +201,15 @@ def nothing_changes(here: Scene, untouched: dict[str, str]) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("bad", TABLE, ids=lambda bad: f"{bad.kind}: {bad.words[:60]}")
-def test_a_mistake_is_told_with_a_way_out_and_changes_nothing(here: Scene, bad: Bad, nothing_changes: None) -> None:
+def test_invalid_input_prints_an_error_with_a_hint_and_changes_nothing(
+    here: Scene, bad: Bad, nothing_changes: None
+) -> None:
     ran = here.yoshi.run(*shlex.split(here.words(bad.words)))
     check_message(ran, bad.code, here.words(bad.trouble), here.words(bad.hint))
 
 
 @pytest.mark.parametrize("bad", {bad.kind: bad for bad in TABLE}.values(), ids=lambda bad: bad.kind)
-def test_an_interpreter_of_its_own_says_the_same(here: Scene, bad: Bad, nothing_changes: None) -> None:
+def test_invalid_input_in_a_separate_process_has_the_same_result(here: Scene, bad: Bad, nothing_changes: None) -> None:
     """The contract of the process itself: exit code, stdout, stderr."""
     words = shlex.split(here.words(bad.words))
     process = here.yoshi.alone(*words)
@@ -217,7 +219,7 @@ def test_an_interpreter_of_its_own_says_the_same(here: Scene, bad: Bad, nothing_
     assert err.replace("python -m kubectl_yoshi", "kubectl yoshi") == ran.err
 
 
-def test_a_closed_stdout_is_no_error(here: Scene, nothing_changes: None) -> None:
+def test_closed_stdout_is_no_error(here: Scene, nothing_changes: None) -> None:
     process = here.yoshi.alone("ips", "list", "--network", "blue")
     assert process.stdout
     assert process.stderr

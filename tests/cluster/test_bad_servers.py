@@ -1,10 +1,10 @@
 """Flags and clusters that are bad, and faults in the middle of a command.
 
 flags                        contexts, users and credentials that are not there; a server that cannot be reached
-clusters without something   the rights, the CRDs, Calico
+clusters without something   the permissions, the CRDs, Calico
 faults in the middle         of a write: all of it or nothing of it, and the same command again completes it
 
-Kubeconfigs and servers that are bad by themselves: tests/unit/cluster/test_bad_servers.py.
+Kubeconfigs and servers that are bad by themselves: tests/unit/kube/test_bad_servers.py.
 """
 
 from __future__ import annotations
@@ -18,9 +18,15 @@ import lab
 from lab.pki import make_authority
 from lab.testing import Cluster
 from tests.cluster.bad_scene import Scene, check_message, scene, wizard
-from tests.cluster.faulty import Faulty, Rule, blackhole_port, faulty, write_kubeconfig
 from tests.cluster.harness import ForkServer, Run, Yoshi, make, make_vms
-from tests.unit.cluster.fault_server import cuts, cuts_within, hangs, refuses, says
+from tests.cluster.scripted_fault_proxy import (
+    Rule,
+    ScriptedFaultProxy,
+    blackhole_port,
+    open_fault_proxy,
+    write_kubeconfig,
+)
+from tests.unit.kube.fault_server import cuts, cuts_within, hangs, refuses, says
 
 LONGEST_SECONDS = 25.0
 """Within this an unreachable server is given up: half of it is for a busy machine, and an answer is waited for 30 s."""
@@ -58,7 +64,9 @@ def untouched(here: Scene) -> Iterator[None]:
         ("--server=https://127.0.0.1:70000", '"https://127.0.0.1:70000" is not a URL', "https://10.0.0.1:6443"),
     ],
 )
-def test_a_flag_that_leads_nowhere(here: Scene, flag: str, trouble: str, way_out: str, untouched: None) -> None:
+def test_connection_flag_with_a_wrong_value_is_reported(
+    here: Scene, flag: str, trouble: str, way_out: str, untouched: None
+) -> None:
     context = here.cluster.context
     for words in (LIST, ("vm", "attach", "web-2", "--network", "blue")):
         ran = here.yoshi.run(flag.replace("{context}", context), *words)
@@ -66,17 +74,17 @@ def test_a_flag_that_leads_nowhere(here: Scene, flag: str, trouble: str, way_out
         assert ran.seconds < LONGEST_SECONDS
 
 
-def test_a_server_whose_certificate_somebody_else_signed(here: Scene, tmp_path: Path, untouched: None) -> None:
-    stranger = make_authority(tmp_path, "stranger")
-    ran = here.yoshi.run(f"--certificate-authority={stranger.file}", *LIST)
+def test_untrusted_server_certificate_is_reported(here: Scene, tmp_path: Path, untouched: None) -> None:
+    other_authority = make_authority(tmp_path, "unknown")
+    ran = here.yoshi.run(f"--certificate-authority={other_authority.file}", *LIST)
     check_message(ran, 1, "the certificate of the API server https://", "is not trusted", "Check certificate-authority")
 
 
 # -- servers ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_server_that_cannot_be_reached_is_given_up_soon(forks: ForkServer, tmp_path: Path) -> None:
-    """In real time; with others than such a server: tests/unit/cluster/test_bad_servers.py."""
+def test_unreachable_server_is_reported_within_the_timeout(forks: ForkServer, tmp_path: Path) -> None:
+    """In real time; with others than such a server: tests/unit/kube/test_bad_servers.py."""
     with blackhole_port() as number:
         server = f"https://127.0.0.1:{number}"
         words = (f"--kubeconfig={write_kubeconfig(tmp_path / 'config', server)}", *LIST)
@@ -112,7 +120,7 @@ ROLE = "the ClusterRole yoshi-user"
         ("uninstall --force --yes", "may not ", "administrator of the cluster"),
     ],
 )
-def test_who_may_nothing_learns_which_right_is_missing(
+def test_missing_permission_of_a_user_is_named(
     here: Scene, words: str, trouble: str, way_out: str, untouched: None
 ) -> None:
     ran = here.yoshi.run("--as=nobody", *words.split())
@@ -139,11 +147,11 @@ EVERY_COMMAND = [
 
 
 @pytest.mark.parametrize("words", EVERY_COMMAND)
-def test_without_the_crds_every_command_says_how_to_install_them(bare: Yoshi, words: str) -> None:
+def test_every_command_without_the_crds_suggests_install(bare: Yoshi, words: str) -> None:
     check_message(bare.run(*words.split()), 1, "networkwizards.plumber.k8s.pf9.io", "kubectl yoshi install")
 
 
-def test_without_calico_a_network_says_what_was_looked_for(bare: Yoshi) -> None:
+def test_network_create_without_calico_names_the_missing_apis(bare: Yoshi) -> None:
     cluster = Cluster(bare.kubeconfig, bare.context)
     cluster.kubectl("delete", "crd", "ippools.crd.projectcalico.org")
     bare.done("install")
@@ -161,13 +169,13 @@ def test_without_calico_a_network_says_what_was_looked_for(bare: Yoshi) -> None:
 
 
 @pytest.fixture
-def proxy(here: Scene) -> Iterator[Faulty]:
-    with faulty(here.cluster) as found:
+def proxy(here: Scene) -> Iterator[ScriptedFaultProxy]:
+    with open_fault_proxy(here.cluster) as found:
         yield found
 
 
 @pytest.fixture
-def through(here: Scene, proxy: Faulty, tmp_path: Path) -> Iterator[Yoshi]:
+def through(here: Scene, proxy: ScriptedFaultProxy, tmp_path: Path) -> Iterator[Yoshi]:
     """The program, by the faulty way; what it attached is detached at the end."""
     file = write_kubeconfig(tmp_path / "config", proxy.url, namespace=here.here)
     yield Yoshi(file, "it", here.yoshi.server, here.here)
@@ -181,7 +189,7 @@ ATTACH = ("vm", "attach", "web-2", "--network", "blue")
 FREE = "10.97.0.12"
 
 
-def test_the_proxy_itself_changes_nothing(here: Scene, through: Yoshi) -> None:
+def test_fault_proxy_without_rules_is_transparent(here: Scene, through: Yoshi) -> None:
     assert FREE in through.done(*ATTACH)
 
 
@@ -200,8 +208,8 @@ def test_the_proxy_itself_changes_nothing(here: Scene, through: Yoshi) -> None:
     ],
     ids=["500-record", "500-vm", "429-record", "403-vm", "401-vm", "webhook-vm", "cuts", "cuts-within", "html"],
 )
-def test_a_write_that_fails_leaves_nothing_behind(
-    here: Scene, proxy: Faulty, through: Yoshi, rule: Rule, trouble: str, way_out: str
+def test_failed_write_leaves_nothing_behind(
+    here: Scene, proxy: ScriptedFaultProxy, through: Yoshi, rule: Rule, trouble: str, way_out: str
 ) -> None:
     proxy.rules = [rule]
     check_message(through.run(*ATTACH), 1, trouble, way_out)
@@ -231,21 +239,23 @@ def test_a_write_that_fails_leaves_nothing_behind(
         "vm-done-cut-within", "vm-cut", "vm-done-hangs", "record-429", "all-429", "get-503", "get-cut", "vm-get-cut",
     ],
 )  # fmt: skip
-def test_a_fault_that_passes_is_survived(here: Scene, proxy: Faulty, through: Yoshi, rule: Rule) -> None:
+def test_transient_fault_is_retried(here: Scene, proxy: ScriptedFaultProxy, through: Yoshi, rule: Rule) -> None:
     proxy.rules = [rule]
     assert FREE in through.done("--request-timeout=5s", *ATTACH)
     assert here.records() == {"10.97.0.10": "web-1", "10.97.0.11": "printer", FREE: "web-2"}
     assert here.pin_of("web-2") == f'["{FREE}"]'
 
 
-def test_a_server_that_takes_no_write_is_left_in_peace(here: Scene, proxy: Faulty, through: Yoshi) -> None:
+def test_refused_writes_are_retried_a_limited_number_of_times(
+    here: Scene, proxy: ScriptedFaultProxy, through: Yoshi
+) -> None:
     proxy.rules = [Rule(refuses(500, "InternalError", "boom"), **ON_VM)]
     check_message(through.run(*ATTACH), 1, "boom", "again later")
     assert sum(asked.startswith("PATCH") and ON_VM["path"] in asked for asked in proxy.asked) < 10
 
 
-def test_a_server_that_dies_between_two_writes_is_completed_by_the_same_command(
-    here: Scene, proxy: Faulty, through: Yoshi
+def test_attach_interrupted_by_a_server_failure_is_completed_by_a_second_run(
+    here: Scene, proxy: ScriptedFaultProxy, through: Yoshi
 ) -> None:
     proxy.rules = [Rule(cuts, method="PATCH", skip=1), Rule(cuts, method="GET", skip=len_reads(through, proxy))]
     ran = through.run(*ATTACH)
@@ -257,7 +267,7 @@ def test_a_server_that_dies_between_two_writes_is_completed_by_the_same_command(
     assert here.pin_of("web-2") == f'["{FREE}"]'
 
 
-def len_reads(through: Yoshi, proxy: Faulty) -> int:
+def len_reads(through: Yoshi, proxy: ScriptedFaultProxy) -> int:
     """How many reads an attachment makes before its first write."""
     proxy.asked.clear()
     through.done(*ATTACH, "--dry-run")
@@ -275,8 +285,8 @@ def len_reads(through: Yoshi, proxy: Faulty) -> int:
     ],
     ids=["pool-500", "pool-done-cut", "network-done-cut", "network-500", "status-500"],
 )
-def test_a_network_is_made_whole_or_not_at_all(
-    here: Scene, proxy: Faulty, through: Yoshi, rule: Rule, made: bool
+def test_network_create_is_all_or_nothing(
+    here: Scene, proxy: ScriptedFaultProxy, through: Yoshi, rule: Rule, made: bool
 ) -> None:
     before = here.snapshot()
     proxy.rules = [rule]

@@ -31,7 +31,7 @@ def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
 
 @pytest.mark.timeout(1200)  # the peer is built first where it is not in the cache
 @pytest.mark.parametrize("name", MEASUREMENTS)
-def test_a_measurement_gives_rows_that_can_be_printed_and_kept(bench: Bench, name: str) -> None:
+def test_measurement_returns_rows_for_the_table_and_bench_json(bench: Bench, name: str) -> None:
     rows = list(MEASUREMENTS[name](bench))
 
     assert rows
@@ -45,7 +45,7 @@ def test_a_measurement_gives_rows_that_can_be_printed_and_kept(bench: Bench, nam
     assert len(json.loads(json.dumps(report(Taken(bench.runs, [0.5, 0.7], rows))))["rows"]) == len(rows)
 
 
-def test_what_the_measurements_leave_satisfies_the_invariants(bench: Bench) -> None:
+def test_invariants_hold_after_the_measurements(bench: Bench) -> None:
     cluster = Cluster(bench.lab.kubeconfig, "lab")
     namespaces = [
         item["metadata"]["name"] for item in json.loads(cluster.kubectl("get", "namespaces", "-o", "json"))["items"]

@@ -21,11 +21,11 @@ import pytest
 
 import lab
 from lab.api import DISCOVERY
-from lab.core import load_crds
 from lab.manifests import set_documents
+from lab.profiles.core import load_crds
 from lab.testing import Cluster
 from tests.cluster.calico_apiserver import KEPT, calico_apiserver
-from tests.cluster.harness import ForkServer, Json, Yoshi, address_told, delete, get, make, make_vms
+from tests.cluster.harness import ForkServer, Json, Yoshi, delete, get, make, make_vms, reported_address
 from tests.waiting import wait_for
 
 V1, V3 = "crd.projectcalico.org", "projectcalico.org"
@@ -149,7 +149,7 @@ def whole_way(yoshi: Yoshi, cluster: Cluster, group: str) -> None:
     cluster.kubectl("delete", "virtualmachine", "web", "-n", yoshi.namespace)
 
 
-def test_without_calico_it_is_said_what_was_looked_for(bare: lab.Lab, yoshi: Yoshi) -> None:
+def test_network_create_without_calico_names_the_missing_apis(bare: lab.Lab, yoshi: Yoshi) -> None:
     said = yoshi.refused("network", "create", "blue", "--cidr", "10.33.0.0/24")
     for group in (V1, V3):
         assert f"ippools.{group}" in said
@@ -160,7 +160,7 @@ def test_without_calico_it_is_said_what_was_looked_for(bare: lab.Lab, yoshi: Yos
 
 
 @with_v1
-def test_calicos_own_api_server_is_written_through(
+def test_pool_is_written_through_the_calico_api_server(
     bare: lab.Lab, cluster: Cluster, yoshi: Yoshi, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder: Path = tmp_path_factory.mktemp("calico")
@@ -178,7 +178,7 @@ def test_calicos_own_api_server_is_written_through(
 
 
 @with_v1
-def test_what_a_broken_api_server_of_calico_would_have_told_is_unknown_and_nothing_is_written(
+def test_unavailable_calico_api_server_is_reported_as_unknown_and_nothing_is_written(
     bare: lab.Lab, cluster: Cluster, yoshi: Yoshi
 ) -> None:
     def groups() -> set[str]:
@@ -207,7 +207,7 @@ def test_what_a_broken_api_server_of_calico_would_have_told_is_unknown_and_nothi
     assert name in said
     assert f"{yoshi.namespace}.green" not in pools(cluster, V1)
     assert "10.33.0.10" in yoshi.done("ips", "list")
-    assert address_told(yoshi.run("vm", "attach", "db", "--network", "blue")) == "10.33.0.1"
+    assert reported_address(yoshi.run("vm", "attach", "db", "--network", "blue")) == "10.33.0.1"
     assert "does not answer" in yoshi.refused("network", "delete", "blue", "--force", "--yes")
     cluster.kubectl("delete", "apiservice", name)
     wait_for(lambda: V3 not in groups(), "discovery has forgotten it")
@@ -215,7 +215,7 @@ def test_what_a_broken_api_server_of_calico_would_have_told_is_unknown_and_nothi
 
 
 @pytest.mark.parametrize(("bare", "group"), [(("calico-v1",), V1), (("calico-v3",), V3)], indirect=["bare"])
-def test_a_locked_datastore_is_not_written_to(cluster: Cluster, yoshi: Yoshi, group: str) -> None:
+def test_locked_datastore_is_not_written_to(cluster: Cluster, yoshi: Yoshi, group: str) -> None:
     information = {
         "apiVersion": f"{group}/{'v1' if group == V1 else 'v3'}",
         "kind": "ClusterInformation",
@@ -236,7 +236,7 @@ def test_a_locked_datastore_is_not_written_to(cluster: Cluster, yoshi: Yoshi, gr
     indirect=["bare"],
     ids=["v1", "v3", "both"],
 )
-def test_the_group_that_calico_itself_uses_is_written_to(
+def test_pool_is_written_to_the_api_group_that_calico_uses(
     cluster: Cluster, yoshi: Yoshi, group: str, other: str | None
 ) -> None:
     whole_way(yoshi, cluster, group)
@@ -244,9 +244,7 @@ def test_the_group_that_calico_itself_uses_is_written_to(
 
 
 @pytest.mark.parametrize("bare", [("calico-v1", "calico-v3", "migration")], indirect=True, ids=["both"])
-def test_while_calico_moves_its_data_nothing_is_written_and_then_in_the_new_place(
-    cluster: Cluster, yoshi: Yoshi
-) -> None:
+def test_datastore_migration_blocks_writes_until_it_is_finished(cluster: Cluster, yoshi: Yoshi) -> None:
     whole_way(yoshi, cluster, V1)  # a migration that nobody has begun
     migration = {
         "apiVersion": "migration.projectcalico.org/v1beta1",

@@ -51,7 +51,7 @@ def block(yoshi: Yoshi, api: Api, old: str) -> Iterator[ObjectRef]:
 @pytest.mark.parametrize(
     "words", [("attach", "--network", "new", "--replace"), ("detach", "--network", "old")], ids=["attach", "detach"]
 )
-def test_all_vms_release_their_addresses_while_others_write_to_the_block(
+def test_many_vms_release_addresses_of_a_block_with_concurrent_writers(
     yoshi: Yoshi, installed: Cluster, api: Api, old: str, block: ObjectRef, words: tuple[str, ...]
 ) -> None:
     with writers(api, block, 4) as others:

@@ -2,9 +2,9 @@
 
 attach, halted VM      another address is released: the block with its resourceVersion, then the handle
 attach, VM runs        refused, with the way out
-detach                 releases it in Calico, then on the template, then in the ledger
+detach                 releases it in Calico, then on the template, then in the allocations
 gc                     releases what a VM left that was stopped and then deleted; never what is anybody's who exists
-pods                   what Calico gave to a pod is neither given out nor released
+pods                   what Calico gave to a pod is neither assigned nor released
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from collections.abc import Callable
 import pytest
 
 from lab.testing import Cluster
-from tests.cluster.calico_books import HANDLES, Calico
+from tests.cluster.calico_ipam import HANDLES, Calico
 from tests.cluster.checker import check
-from tests.cluster.harness import Yoshi, address_told, get, make, make_vms
-from tests.cluster.pins import POOLS
+from tests.cluster.harness import Yoshi, get, make, make_vms, reported_address
+from tests.cluster.vm_assertions import POOLS
 
 pytestmark = [pytest.mark.I5, pytest.mark.I6, pytest.mark.I10]
 
@@ -62,7 +62,7 @@ def run_vmi(cluster: Cluster, namespace: str, name: str, *addresses: str) -> Non
     )
 
 
-def test_what_calico_holds_for_a_halted_vm_is_released_block_first_then_handle(
+def test_ipam_address_of_a_halted_vm_is_released_in_the_block_and_then_in_the_handle(
     yoshi: Yoshi, installed: Cluster, calico: Calico, first: str
 ) -> None:
     make_vms(installed, yoshi.namespace, "web")
@@ -82,17 +82,15 @@ def test_what_calico_holds_for_a_halted_vm_is_released_block_first_then_handle(
     check(installed, yoshi.namespace, settled=True)
 
 
-def test_what_calico_holds_for_the_vm_is_its_own_and_stays(
-    yoshi: Yoshi, installed: Cluster, calico: Calico, first: str
-) -> None:
+def test_ipam_address_of_the_vm_itself_is_kept(yoshi: Yoshi, installed: Cluster, calico: Calico, first: str) -> None:
     make_vms(installed, yoshi.namespace, "web")
     handle = calico.hold(f"{first}.10", vm="web")
     ran = yoshi.run("vm", "attach", "web", "--network", "blue", "--ip", f"{first}.10")
-    assert address_told(ran) == f"{first}.10"
+    assert reported_address(ran) == f"{first}.10"
     assert calico.holders() == {f"{first}.10": handle}
 
 
-def test_a_handle_with_two_addresses_loses_the_one_that_is_not_wanted(
+def test_handle_with_two_addresses_keeps_only_the_requested_one(
     yoshi: Yoshi, installed: Cluster, calico: Calico, first: str
 ) -> None:
     make_vms(installed, yoshi.namespace, "web")
@@ -103,7 +101,7 @@ def test_a_handle_with_two_addresses_loses_the_one_that_is_not_wanted(
     assert spec["block"] == {f"{first}.64/26": 1}
 
 
-def test_a_vm_that_runs_is_refused_with_the_way_out(
+def test_attach_of_a_running_vm_with_another_ipam_address_is_refused_with_a_hint(
     yoshi: Yoshi, installed: Cluster, calico: Calico, first: str
 ) -> None:
     make_vms(installed, yoshi.namespace, "web", run_strategy="Always")
@@ -118,7 +116,7 @@ def test_a_vm_that_runs_is_refused_with_the_way_out(
     assert PIN not in json.dumps(get(installed, "virtualmachine", "web", namespace=yoshi.namespace))
 
 
-def test_detaching_releases_in_calico_then_on_the_template_then_in_the_ledger(
+def test_detach_writes_ipam_then_the_template_then_the_allocation(
     yoshi: Yoshi, installed: Cluster, calico: Calico, first: str
 ) -> None:
     make_vms(installed, yoshi.namespace, "web")
@@ -136,7 +134,7 @@ def test_detaching_releases_in_calico_then_on_the_template_then_in_the_ledger(
     check(installed, yoshi.namespace, settled=True)
 
 
-def test_gc_releases_what_a_stopped_vm_left_that_was_deleted_and_never_what_is_of_a_vm_that_exists(
+def test_gc_releases_ipam_addresses_of_deleted_vms_and_never_of_existing_vms(
     yoshi: Yoshi, installed: Cluster, calico: Calico, first: str
 ) -> None:
     make_vms(installed, yoshi.namespace, "gone", "halted", "moved", "strange")
@@ -160,10 +158,10 @@ def test_gc_releases_what_a_stopped_vm_left_that_was_deleted_and_never_what_is_o
     }
     assert never not in calico.handles()
     assert "nothing to collect" in yoshi.done("ips", "gc", "--network", "blue", "--yes", "--grace", "0s")
-    assert address_told(yoshi.run("vm", "attach", "halted", "--network", "blue")) == f"{first}.2"
+    assert reported_address(yoshi.run("vm", "attach", "halted", "--network", "blue")) == f"{first}.2"
 
 
-def test_two_collectors_and_an_attachment_at_once_leave_calicos_books_in_order(
+def test_ipam_is_consistent_after_two_gc_runs_and_an_attach_at_the_same_time(
     yoshi: Yoshi, installed: Cluster, calico: Calico, first: str
 ) -> None:
     names = [f"gone-{number}" for number in range(5)]
@@ -180,12 +178,10 @@ def test_two_collectors_and_an_attachment_at_once_leave_calicos_books_in_order(
     check(installed, yoshi.namespace, settled=True)
 
 
-def test_what_calico_gave_to_a_pod_is_not_given_out(
-    yoshi: Yoshi, installed: Cluster, calico: Calico, first: str
-) -> None:
+def test_address_of_a_pod_in_ipam_is_not_assigned(yoshi: Yoshi, installed: Cluster, calico: Calico, first: str) -> None:
     make_vms(installed, yoshi.namespace, "web", "db")
     pod = calico.hold(f"{first}.1", handle=f"k8s-pod-network.{yoshi.namespace}-container", owner={"pod": "pod-1"})
-    assert address_told(yoshi.run("vm", "attach", "web", "--network", "blue")) == f"{first}.2"
+    assert reported_address(yoshi.run("vm", "attach", "web", "--network", "blue")) == f"{first}.2"
     said = yoshi.refused("vm", "attach", "db", "--network", "blue", "--ip", f"{first}.1")
     assert f"{first}.1 is not free" in said
     assert "is not free" in yoshi.refused("ips", "reserve", "blue", f"{first}.1")
@@ -193,7 +189,7 @@ def test_what_calico_gave_to_a_pod_is_not_given_out(
     assert calico.holders() == {f"{first}.1": pod}
 
 
-def test_a_pool_stays_as_long_as_calico_holds_an_address_of_it(
+def test_pool_is_kept_while_ipam_holds_an_address_of_it(
     yoshi: Yoshi, installed: Cluster, calico: Calico, first: str
 ) -> None:
     calico.hold(f"{first}.7", vm="left-behind")

@@ -1,4 +1,4 @@
-"""Commands killed by SIGKILL before and after every write to Calico's IPAM, and what people do next.
+"""Commands killed by SIGKILL before and after every write to Calico's IPAM, and the commands that follow.
 
 killed       vm attach --replace, --restart, vm detach, ips release, ips gc, ips rebuild; ips move writes nothing there
 when         before an IPAMBlock or IPAMHandle is written, and when it is written and the answer is on its way
@@ -10,7 +10,7 @@ YOSHI_KILL_THEN    after how many of these four things it is looked, for each ki
                    others by turns
 YOSHI_KILL_CELLS   only cells that have this in what they are called, such as "then start"
 
-Calico's CNI plugin and KubeVirt are played (played_calico.py): a VM whose handle is miscounted does not start.
+Calico's CNI plugin and KubeVirt are played (fake_calico_cni.py): a VM whose handle is miscounted does not start.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ from kubectl_yoshi.model.objects import Json, Resource
 from kubectl_yoshi.model.vm import POD, VM, VMI, Vm
 from lab.testing import Cluster
 from tests.cluster.checker import violations
-from tests.cluster.fates import Fate, Kill, Proxy
-from tests.cluster.faulty import write_kubeconfig
-from tests.cluster.harness import ForkServer, Ran, Yoshi, fork_server, vm
+from tests.cluster.command_fixture import HastyClock, run_in_process
+from tests.cluster.fake_calico_cni import WithCalico, assign, find, handle_of, held
+from tests.cluster.fake_kubevirt import PIN
+from tests.cluster.harness import CommandResult, ForkServer, Yoshi, fork_server, vm
 from tests.cluster.killing import run_killed
-from tests.cluster.played_calico import WithCalico, assign, find, handle_of, held
-from tests.cluster.played_kubevirt import PIN
-from tests.cluster.seats import HastyClock, run_here
-from tests.cluster.seen import Seen
-from tests.unit.cluster.fault_server import serving
+from tests.cluster.raw_state import RawState
+from tests.cluster.scripted_fault_proxy import write_kubeconfig
+from tests.cluster.seeded_fault_proxy import FaultSchedule, Kill, Proxy
+from tests.unit.kube.fault_server import serving
 
 pytestmark = [pytest.mark.I5, pytest.mark.I10]
 
@@ -67,7 +67,7 @@ class Case:
     """
 
     command: str
-    before: tuple[str | Callable[[Place], None], ...]
+    before: tuple[str | Callable[[CalicoFixture], None], ...]
     writes: int
     code: int = 0
 
@@ -86,7 +86,7 @@ class Moment:
 
 
 @dataclass
-class Place:
+class CalicoFixture:
     """A namespace with a network blue. Use one from one thread.
 
     Attributes:
@@ -122,18 +122,18 @@ class Place:
     def words(self, text: str) -> list[str]:
         return shlex.split(text.replace("{a}", self.a).replace("{b}", self.b).replace("{ns}", self.namespace))
 
-    def killed(self, text: str, at: Moment = Moment(0, False)) -> tuple[Ran, Kill]:
+    def killed(self, text: str, at: Moment = Moment(0, False)) -> tuple[CommandResult, Kill]:
         """A command in a process of its own, which is killed then."""
         return run_killed(self.program, self.proxy, self.words(text), at.write, IPAM, at.done)
 
-    def run(self, text: str) -> Ran:
+    def run(self, text: str) -> CommandResult:
         """A command in this process."""
-        self.proxy.fate = Fate()
+        self.proxy.schedule = FaultSchedule()
         api = Api(self.bad, clock=HastyClock())
         api.__dict__["served"] = self.api.served
-        return run_here(self.words(text), api, self.namespace)
+        return run_in_process(self.words(text), api, self.namespace)
 
-    def done(self, text: str) -> Ran:
+    def done(self, text: str) -> CommandResult:
         ran = self.run(text)
         assert ran.code == 0, str(ran)
         return ran
@@ -174,8 +174,8 @@ class Place:
 
         ipam = [*self.of_ipam()]
         blocks, handles = ([obj for kind, obj in ipam if kind == which] for which in (RAW.block, RAW.handle))
-        seen = Seen(of(NETWORKWIZARD), [], of(VM), of(VMI), of(POD), ipam_blocks=blocks, ipam_handles=handles)
-        found = violations(seen, [self.namespace], settled=settled)
+        raw_state = RawState(of(NETWORKWIZARD), [], of(VM), of(VMI), of(POD), ipam_blocks=blocks, ipam_handles=handles)
+        found = violations(raw_state, [self.namespace], settled=settled)
         return [one for one in found if re.match(r"I\d", one)]
 
     @property
@@ -219,36 +219,40 @@ class Place:
 # -- what there is before ----------------------------------------------------------------------------------------------
 
 
-def hold_a(place: Place) -> None:
+def hold_a(fixture: CalicoFixture) -> None:
     """Calico has given the VM what it is pinned to, and it has been stopped."""
-    assign(place.api, handle_of(place.namespace, "web"), place.a)
+    assign(fixture.api, handle_of(fixture.namespace, "web"), fixture.a)
 
 
-def hold_two(place: Place) -> None:
+def hold_two(fixture: CalicoFixture) -> None:
     """As after a handle was deleted alone: it has an address of another block besides."""
-    assign(place.api, handle_of(place.namespace, "web"), place.a, place.b.replace(".70", ".99"))
+    assign(fixture.api, handle_of(fixture.namespace, "web"), fixture.a, fixture.b.replace(".70", ".99"))
 
 
-def run_it(place: Place) -> None:
-    place.start()
-    assert place.runs_with == place.a
+def run_it(fixture: CalicoFixture) -> None:
+    fixture.start()
+    assert fixture.runs_with == fixture.a
 
 
-def delete_vm(place: Place) -> None:
-    place.api.delete(VM.ref("web", place.namespace))
+def delete_vm(fixture: CalicoFixture) -> None:
+    fixture.api.delete(VM.ref("web", fixture.namespace))
 
 
-def lose_record(place: Place) -> None:
-    place.api.patch(NETWORKWIZARD.ref("blue", place.namespace), {"status": {"allocations": None}}, subresource="status")
-    place.api.patch(NETWORKWIZARD.ref("blue", place.namespace), {"status": {"allocations": {}}}, subresource="status")
+def lose_record(fixture: CalicoFixture) -> None:
+    fixture.api.patch(
+        NETWORKWIZARD.ref("blue", fixture.namespace), {"status": {"allocations": None}}, subresource="status"
+    )
+    fixture.api.patch(
+        NETWORKWIZARD.ref("blue", fixture.namespace), {"status": {"allocations": {}}}, subresource="status"
+    )
 
 
-def half_release(place: Place) -> None:
+def interrupt_release(fixture: CalicoFixture) -> None:
     """As a release leaves it that is cut off between block and handle."""
-    hold_a(place)
-    for resource, obj in place.of_ipam():
+    hold_a(fixture)
+    for resource, obj in fixture.of_ipam():
         if resource == RAW.block:
-            place.api.delete(resource.ref(obj["metadata"]["name"]))
+            fixture.api.delete(resource.ref(obj["metadata"]["name"]))
 
 
 ATTACHED = "vm attach web --network blue --ip {a}"
@@ -262,7 +266,7 @@ CASES = {
     "gc": Case(GC, (ATTACHED, hold_a, delete_vm), 2),
     "gc, nothing recorded": Case(GC, (ATTACHED, hold_a, delete_vm, lose_record), 2),
     "rebuild": Case("ips rebuild --yes", (ATTACHED, lose_record, hold_a), 0),
-    "rebuild of a half release": Case("ips rebuild --yes", (ATTACHED, half_release), 1),
+    "rebuild of a half release": Case("ips rebuild --yes", (ATTACHED, interrupt_release), 1),
     "move": Case("ips move {a} --to web", (ATTACHED, hold_a), 0, code=1),
 }
 OTHERS = ("gc", "sync", "start")
@@ -271,7 +275,7 @@ NEXT = int(os.environ.get("YOSHI_KILL_THEN", "2"))
 
 
 @dataclass(frozen=True)
-class One:
+class Cell:
     """A cell of the matrix."""
 
     name: str
@@ -288,45 +292,45 @@ KILLS = [
     for write, done in product(range(1, case.writes + 1), (False, True))
 ]
 MATRIX = [
-    One(name, at, then)
+    Cell(name, at, then)
     for turn, (name, at) in enumerate(KILLS)
     for then in ("same", *(OTHERS[(turn + n) % len(OTHERS)] for n in range(min(NEXT, len(THEN)) - 1)))
 ]
 MATRIX = [one for one in MATRIX if os.environ.get("YOSHI_KILL_CELLS", "") in str(one)]
 
 
-def prepare(place: Place, case: Case) -> None:
-    place.clear()
+def prepare(fixture: CalicoFixture, case: Case) -> None:
+    fixture.clear()
     for step in case.before:
-        step(place) if callable(step) else place.done(step)
+        step(fixture) if callable(step) else fixture.done(step)
 
 
-def judge_one(one: One, place: Place) -> list[str]:
+def check_cell(one: Cell, fixture: CalicoFixture) -> list[str]:
     """Plays a cell; gives what had to be done because `ips check` said so."""
     case = CASES[one.name]
-    prepare(place, case)
-    ran, _ = place.killed(case.command, one.at)
+    prepare(fixture, case)
+    ran, _ = fixture.killed(case.command, one.at)
     assert ran.killed, f"not killed: {ran}"
     if one.then == "start":
-        place.start()
+        fixture.start()
     else:
         again = {"same": case.command, "gc": GC, "sync": "sync"}[one.then]
-        ran = place.run(again)
+        ran = fixture.run(again)
         assert ran.code == case.code, str(ran)
         assert "Traceback" not in ran.err
-    found = [sentence for sentence in place.violations() if not sentence.startswith("I3")]
+    found = [sentence for sentence in fixture.violations() if not sentence.startswith("I3")]
     if one.then == "start":  # nothing was repaired yet: that `ips check` says so is judged below
         found = [sentence for sentence in found if not sentence.startswith(("I5", "I10"))]
     assert not found, found
-    repaired = as_check_says(place)
-    assert not [sentence for sentence in place.violations() if sentence.startswith("I10")]
-    if not place.runs_with:
-        place.start()
-    assert place.runs_with, "the VM does not start"
-    assert place.runs_with == place.pin or not place.pin
-    place.done(GC)
-    said = place.run("ips check").out
-    assert [sentence for sentence in place.violations(settled=True) if not is_reported(sentence, said)] == []
+    repaired = as_check_says(fixture)
+    assert not [sentence for sentence in fixture.violations() if sentence.startswith("I10")]
+    if not fixture.runs_with:
+        fixture.start()
+    assert fixture.runs_with, "the VM does not start"
+    assert fixture.runs_with == fixture.pin or not fixture.pin
+    fixture.done(GC)
+    said = fixture.run("ips check").out
+    assert [sentence for sentence in fixture.violations(settled=True) if not is_reported(sentence, said)] == []
     return repaired
 
 
@@ -338,33 +342,33 @@ def is_reported(sentence: str, said: str) -> bool:
     )
 
 
-def as_check_says(place: Place) -> list[str]:
+def as_check_says(fixture: CalicoFixture) -> list[str]:
     """Does what `ips check` names, until it says nothing of Calico any more; gives the commands.
 
     It must say it where a VM does not start, or would start with another address.
     """
     did: list[str] = []
     for _ in range(4):
-        said = place.run("ips check").out
-        hangs = bool(find(place.api, POD.ref("virt-launcher-web", place.namespace))) and not place.runs_with
-        otherwise = place.assigned_otherwise
+        said = fixture.run("ips check").out
+        hangs = bool(find(fixture.api, POD.ref("virt-launcher-web", fixture.namespace))) and not fixture.runs_with
+        otherwise = fixture.assigned_otherwise
         assert not hangs or "cannot start" in said, said
-        assert not otherwise or f"Calico would assign {otherwise} to VM {place.namespace}/web" in said, said
+        assert not otherwise or f"Calico would assign {otherwise} to VM {fixture.namespace}/web" in said, said
         lines = [line for line in said.splitlines() if "Calico would assign" in line or "IPAMHandle" in line]
         if not lines:
             return did
         (command,) = COMMAND.findall(lines[0])[-1:]
         did.append(command)
         if command.startswith("virtctl stop"):
-            place.stop()
+            fixture.stop()
         else:
             yes = " --yes" if " gc " in command else ""
-            place.done(command.removeprefix("kubectl yoshi ") + yes)
+            fixture.done(command.removeprefix("kubectl yoshi ") + yes)
     raise AssertionError(f"it does not help: {did}")
 
 
 @contextmanager
-def places(cluster: Cluster, folder: Path) -> Iterator[list[Place]]:
+def open_fixtures(cluster: Cluster, folder: Path) -> Iterator[list[CalicoFixture]]:
     """Places side by side, each with a warm parent for its processes."""
     options = ConnectionOptions(kubeconfig=str(cluster.kubeconfig), context=cluster.context)
     with ExitStack() as stack:
@@ -378,48 +382,46 @@ def places(cluster: Cluster, folder: Path) -> Iterator[list[Place]]:
             bad = stack.enter_context(closing(Connection.open(ConnectionOptions(kubeconfig=str(file)))))
             parent: ForkServer = stack.enter_context(fork_server())
             program = Yoshi(file, "it", parent, namespace)
-            place = Place(number, namespace, Api(good, clock=HastyClock()), proxy, bad, program)
-            stack.callback(_take_away, place)
-            place.done(f"network create blue --cidr 10.{number}.0.0/24")
-            found.append(place)
+            fixture = CalicoFixture(number, namespace, Api(good, clock=HastyClock()), proxy, bad, program)
+            stack.callback(_clean_up, fixture)
+            fixture.done(f"network create blue --cidr 10.{number}.0.0/24")
+            found.append(fixture)
         yield found
 
 
-def _take_away(place: Place) -> None:
-    place.clear()
-    place.done("network delete blue --force --yes")
+def _clean_up(fixture: CalicoFixture) -> None:
+    fixture.clear()
+    fixture.done("network delete blue --force --yes")
 
 
-def side_by_side(places: Sequence[Place], cells: Sequence[One]) -> tuple[list[str], list[str]]:
+def side_by_side(fixtures: Sequence[CalicoFixture], cells: Sequence[Cell]) -> tuple[list[str], list[str]]:
     """Plays each cell at a place that is free; gives what had to be done, and what went wrong."""
     left = iter(cells)
     did: list[str] = []
     wrong: list[str] = []
 
-    def work(place: Place) -> None:
+    def work(fixture: CalicoFixture) -> None:
         for one in left:
             try:
-                did.extend(f"{one}: {command}" for command in judge_one(one, place))
+                did.extend(f"{one}: {command}" for command in check_cell(one, fixture))
             except Exception as error:
                 wrong.append(f"{one}: {error!r}")
                 print(wrong[-1], flush=True)
 
-    with ThreadPoolExecutor(len(places)) as pool:
-        list(pool.map(work, places))
+    with ThreadPoolExecutor(len(fixtures)) as pool:
+        list(pool.map(work, fixtures))
     return did, wrong
 
 
 @pytest.mark.timeout(1800)
-def test_whatever_write_to_ipam_a_command_is_killed_at_every_handle_counts_what_its_blocks_contain_in_the_end(
-    installed: Cluster, tmp_path: Path
-) -> None:
-    with places(installed, tmp_path) as found:
+def test_ipam_handles_match_blocks_after_a_kill_at_any_ipam_write(installed: Cluster, tmp_path: Path) -> None:
+    with open_fixtures(installed, tmp_path) as found:
         for name, case in CASES.items():
-            place = found[0]
-            prepare(place, case)
-            ran, fate = place.killed(case.command)
+            fixture = found[0]
+            prepare(fixture, case)
+            ran, schedule = fixture.killed(case.command)
             assert ran.code == case.code, str(ran)
-            assert fate.written == case.writes, f"{name}: {fate.written} writes to IPAM"
+            assert schedule.written == case.writes, f"{name}: {schedule.written} writes to IPAM"
         did, wrong = side_by_side(found, MATRIX)
     kills = {(one.name, one.at) for one in MATRIX}
     print(f"\n{len(kills)} kills of {len(CASES)} commands, then {len(THEN)}: {len(MATRIX)} cells, {len(wrong)} wrong")

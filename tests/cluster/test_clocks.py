@@ -1,4 +1,4 @@
-"""Several people at once whose clocks differ by an hour: records are young for one and old for another."""
+"""Concurrent users whose clocks differ by an hour: allocations are young for one and old for another."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import pytest
 from kubectl_yoshi.kube.client import Api
 from lab.testing import Cluster
 from tests.cluster.checker import violations
-from tests.cluster.seats import HastyClock, Seat, run_here, seats
-from tests.cluster.seen import look
+from tests.cluster.command_fixture import CommandFixture, HastyClock, open_fixtures, run_in_process
+from tests.cluster.raw_state import read_raw_state
 
 pytestmark = [pytest.mark.I1, pytest.mark.I5]
 
@@ -36,9 +36,9 @@ class Skewed(datetime):
 
 
 @pytest.fixture
-def seat(installed: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Seat]:
+def fixture(installed: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[CommandFixture]:
     monkeypatch.setattr("kubectl_yoshi.plan.context.datetime", Skewed)
-    with seats(installed, [70], tmp_path) as (found,):
+    with open_fixtures(installed, [70], tmp_path) as (found,):
         found.clear()
         found.done("network create small --cidr {ip}.0.0/29")
         found.done("network create large --cidr {ip}.16.0/20")
@@ -46,7 +46,7 @@ def seat(installed: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         found.clear()
 
 
-def one_person(seat: Seat, skew: float, seed: str) -> list[str]:
+def one_person(fixture: CommandFixture, skew: float, seed: str) -> list[str]:
     """Commands at random; gives what went wrong in another way than people understand."""
     Skewed.ahead.seconds = skew
     rng = random.Random(seed)
@@ -62,28 +62,28 @@ def one_person(seat: Seat, skew: float, seed: str) -> list[str]:
                 "sync",
             ]
         )
-        api = Api(seat.good, clock=HastyClock())
-        api.__dict__["served"] = seat.api.served
-        ran = run_here(command.split(), api, seat.namespace)
+        api = Api(fixture.good, clock=HastyClock())
+        api.__dict__["served"] = fixture.api.served
+        ran = run_in_process(command.split(), api, fixture.namespace)
         understood = ran.code == 0 or any(words in ran.err for words in UNDERSTOOD)
         if ran.code not in (0, 1) or not understood or "internal error" in ran.err:
             wrong.append(str(ran))
     return wrong
 
 
-def test_clocks_that_differ_break_no_invariant(seat: Seat, installed: Cluster) -> None:
-    assert seat.api.served
+def test_invariants_hold_with_skewed_clocks(fixture: CommandFixture, installed: Cluster) -> None:
+    assert fixture.api.served
     with ThreadPoolExecutor(len(SKEWS)) as pool:
-        going = [pool.submit(one_person, seat, skew, name) for name, skew in SKEWS.items()]
+        going = [pool.submit(one_person, fixture, skew, name) for name, skew in SKEWS.items()]
         while not all(one.done() for one in going):
-            found = violations(look(installed, [seat.namespace]), [seat.namespace])
+            found = violations(read_raw_state(installed, [fixture.namespace]), [fixture.namespace])
             assert not [one for one in found if not one.startswith("I3") or "carries" in one]
         wrong = [text for one in going for text in one.result()]
     assert not wrong, "\n".join(wrong[:3])
-    seat.check()
+    fixture.check()
     for skew in (3600.0, -3600.0):
         Skewed.ahead.seconds = skew
-        seat.run("sync")
-        seat.done("ips gc --grace 0s --yes")
-        seat.check(settled=True)
+        fixture.run("sync")
+        fixture.done("ips gc --grace 0s --yes")
+        fixture.check(settled=True)
     Skewed.ahead.seconds = 0.0

@@ -1,4 +1,4 @@
-"""What holds for every command on the real API server; each one's own: test_{network,vm,address}_commands.py.
+"""What holds for every command on the real API server; each one alone: test_{network,vm,address}_commands.py.
 
 diff         exits 0, 1, more than 1
 twice (I7)   every command's second run leaves every resourceVersion as it was
@@ -14,14 +14,14 @@ import pytest
 from lab.testing import Cluster
 from tests.cluster.checker import check
 from tests.cluster.harness import Yoshi, get, make_vms, resource_versions
-from tests.cluster.pins import PIN, POOLS, host
+from tests.cluster.vm_assertions import PIN, POOLS, host
 
 pytestmark = [pytest.mark.I7, pytest.mark.I8]
 
 Cidrs = Callable[[int], str]
 
 
-def test_diff_exits_0_1_or_more(yoshi: Yoshi, installed: Cluster, cidr: Cidrs, blue: str) -> None:
+def test_diff_exit_codes(yoshi: Yoshi, installed: Cluster, cidr: Cidrs, blue: str) -> None:
     make_vms(installed, yoshi.namespace, "web", "other")
     yoshi.done("vm", "attach", "web", "--network", "blue")
     before = resource_versions(installed, yoshi.namespace, "networkwizards", "virtualmachines")
@@ -49,7 +49,7 @@ def test_diff_exits_0_1_or_more(yoshi: Yoshi, installed: Cluster, cidr: Cidrs, b
 KINDS = ("networkwizards", "addressblocks", "virtualmachines", POOLS)
 
 
-def test_every_command_may_be_run_twice(yoshi: Yoshi, installed: Cluster, cidr: Cidrs) -> None:
+def test_every_command_is_idempotent(yoshi: Yoshi, installed: Cluster, cidr: Cidrs) -> None:
     blue, big = cidr(24), cidr(20)
     make_vms(installed, yoshi.namespace, "web", "db", labels={"app": "x"})
 
@@ -85,7 +85,7 @@ def test_every_command_may_be_run_twice(yoshi: Yoshi, installed: Cluster, cidr: 
     check(installed, yoshi.namespace, settled=True)
 
 
-def test_what_was_made_for_a_network_goes_away_with_it(yoshi: Yoshi, installed: Cluster, cidr: Cidrs) -> None:
+def test_objects_created_for_a_network_are_removed_with_it(yoshi: Yoshi, installed: Cluster, cidr: Cidrs) -> None:
     """Deleted with plain kubectl: Kubernetes takes the blocks, `ips gc` what Kubernetes cannot."""
     yoshi.done("network", "create", "big", "--cidr", cidr(18))
     yoshi.done("ips", "reserve", "big", "--count", "2")

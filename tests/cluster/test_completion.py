@@ -25,7 +25,7 @@ from lab.running import kubectl_command
 from lab.testing import Cluster
 from tests.cluster.harness import ROOT, Yoshi, make_vms
 from tests.cluster.terminal import KILL_LINE, Terminal
-from tests.work import least_work
+from tests.cpu_time import least_work
 
 Cidrs = Callable[[int], str]
 
@@ -50,7 +50,7 @@ COMMANDS = {
 
 
 @dataclass(frozen=True)
-class Home:
+class HomeFolder:
     """A user who has installed the program.
 
     Attributes:
@@ -75,7 +75,7 @@ class Home:
         return {word: about for word, _, about in (line.partition("\t") for line in lines)}, int(last.removeprefix(":"))
 
 
-def home_of(folder: Path, kubeconfig: Path) -> Home:
+def home_of(folder: Path, kubeconfig: Path) -> HomeFolder:
     """A home whose PATH has kubectl and this program, and little else of ours."""
     programs = folder / "bin"
     programs.mkdir(parents=True)
@@ -85,7 +85,7 @@ def home_of(folder: Path, kubeconfig: Path) -> Home:
         start = start.replace(" -P", "")
     (programs / "kubectl-yoshi").write_text(start)
     (programs / "kubectl-yoshi").chmod(0o755)
-    return Home(
+    return HomeFolder(
         folder,
         {
             "HOME": str(folder),
@@ -100,7 +100,7 @@ def home_of(folder: Path, kubeconfig: Path) -> Home:
 
 
 @pytest.fixture(scope="module")
-def home(installed: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Home:
+def home(installed: Cluster, tmp_path_factory: pytest.TempPathFactory) -> HomeFolder:
     found = home_of(tmp_path_factory.mktemp("home"), installed.kubeconfig)
     shutil.copy(ROOT / "completions" / "kubectl_complete-yoshi", found.folder / "bin")
     return found
@@ -138,7 +138,7 @@ def shell(request: pytest.FixtureRequest, installed: Cluster, tmp_path: Path) ->
         yield terminal
 
 
-def test_a_shell_completes_the_plugin_and_the_program_alone(shell: Terminal, namespace: str, blue: str) -> None:
+def test_shells_complete_the_plugin_and_the_standalone_program(shell: Terminal, namespace: str, blue: str) -> None:
     for program in ("kubectl yoshi", "kubectl-yoshi"):
         assert shell.completed(f"{program} vm att") == f"{program} vm attach"
         assert shell.completed(f"{program} version --server-v") == f"{program} version --server-version"
@@ -153,7 +153,7 @@ def test_a_shell_completes_the_plugin_and_the_program_alone(shell: Terminal, nam
         shell.type(KILL_LINE)
 
 
-def test_a_shell_completes_words_with_colons_quotes_and_files(
+def test_shells_complete_words_with_colons_quotes_and_files(
     shell: Terminal, namespace: str, yoshi: Yoshi, blue: str
 ) -> None:
     six = f"fd00:1{namespace[-3:]}:1{namespace[-6:-3]}"  # every shell has a network of its own
@@ -169,7 +169,7 @@ def test_a_shell_completes_words_with_colons_quotes_and_files(
 # -- names -----------------------------------------------------------------------------------------------------------
 
 
-def test_names_come_with_a_few_words_about_each(home: Home, namespace: str, blue: str) -> None:
+def test_completed_names_have_descriptions(home: HomeFolder, namespace: str, blue: str) -> None:
     here = ("-n", namespace)
     assert home.complete(*here, "network", "describe", "") == (
         {"blue": f"calico {blue}.0/24", "bordeaux": home.complete(*here, "network", "list", "bo")[0]["bordeaux"]},
@@ -186,7 +186,7 @@ def test_names_come_with_a_few_words_about_each(home: Home, namespace: str, blue
     assert home.complete(*here, "diff", "vm", "attach", "--network", "bl")[0].keys() == {"blue"}
 
 
-def test_free_addresses_are_those_that_nobody_holds(home: Home, namespace: str, blue: str) -> None:
+def test_completed_free_addresses_exclude_allocated_ones(home: HomeFolder, namespace: str, blue: str) -> None:
     words = ("-n", namespace, "vm", "attach", "web-2", "--network", "blue", "--ip", "")
     found, directive = home.complete(*words)
     assert (list(found)[:2], len(found), directive) == ([f"{blue}.2", f"{blue}.3"], 20, 36)
@@ -195,8 +195,8 @@ def test_free_addresses_are_those_that_nobody_holds(home: Home, namespace: str, 
     ]  # fmt: skip
 
 
-def test_contexts_clusters_and_users_are_those_of_every_kubeconfig(
-    home: Home, installed: Cluster, tmp_path: Path
+def test_completed_contexts_clusters_and_users_come_from_all_kubeconfigs(
+    home: HomeFolder, installed: Cluster, tmp_path: Path
 ) -> None:
     other = tmp_path / "other"
     other.write_text("{contexts: [{name: far}], clusters: [{name: moon}], users: [{name: jane}]}")
@@ -206,14 +206,16 @@ def test_contexts_clusters_and_users_are_those_of_every_kubeconfig(
     assert home.complete(f"--kubeconfig={other}", "--user", "")[0].keys() == {"jane"}
 
 
-def test_the_lines_own_flags_say_whom_to_ask(home: Home, installed: Cluster, namespace: str, blue: str) -> None:
+def test_completion_uses_the_connection_flags_of_the_line(
+    home: HomeFolder, installed: Cluster, namespace: str, blue: str
+) -> None:
     here = ("-n", namespace, "network", "list")
     kubeconfig = f"--kubeconfig={installed.kubeconfig}"
     assert home.complete(kubeconfig, *here, "bl", KUBECONFIG="/nowhere")[0].keys() == {"blue"}
-    assert home.complete(*here, "--as", "nobody", "bl") == ({}, 4)  # who may see nothing is offered nothing
+    assert home.complete(*here, "--as", "nobody", "bl") == ({}, 4)  # a user without permissions gets no completions
 
 
-def test_names_are_little_work(home: Home, namespace: str, blue: str) -> None:
+def test_completion_of_names_needs_little_cpu_time(home: HomeFolder, namespace: str, blue: str) -> None:
     """What a person may have to wait, in processor time: a busy machine does not stretch it as it does the clock's."""
     for words in (["network", "describe"], ["vm", "attach"], ["vm", "attach", "--network", "blue", "--ip"]):
         complete = partial(home.complete, "-n", namespace, *words, "")
@@ -223,7 +225,7 @@ def test_names_are_little_work(home: Home, namespace: str, blue: str) -> None:
 # -- silence ---------------------------------------------------------------------------------------------------------
 
 
-def test_nothing_is_offered_where_the_cluster_does_not_answer_within_a_second(home: Home) -> None:
+def test_completion_gives_up_after_one_second(home: HomeFolder) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         server = f"http://127.0.0.1:{silent.getsockname()[1]}"
         began = time.monotonic()
@@ -246,17 +248,17 @@ def test_nothing_is_offered_where_the_cluster_does_not_answer_within_a_second(ho
     ],
     ids=" ".join,
 )
-def test_what_goes_wrong_is_not_told(home: Home, words: list[str]) -> None:
+def test_completion_prints_no_errors(home: HomeFolder, words: list[str]) -> None:
     assert home.complete(*words, "vm", "list", "", KUBECTL_YOSHI_COMPLETION_SECONDS="5") == ({}, 4)
 
 
-def test_kubectl_passes_on_what_is_offered(home: Home, namespace: str, blue: str) -> None:
+def test_kubectl_passes_completions_on(home: HomeFolder, namespace: str, blue: str) -> None:
     ran = home.run("kubectl", "__complete", "yoshi", "-n", namespace, "vm", "detach", "--network", "")
     assert ran.stdout.splitlines()[0] == f"blue\tcalico {blue}.0/24"
     assert ran.stdout.splitlines()[-1] == ":4"
 
 
-def test_installing_completion_twice_changes_nothing(installed: Cluster, tmp_path: Path) -> None:
+def test_completion_install_is_idempotent(installed: Cluster, tmp_path: Path) -> None:
     user = home_of(tmp_path / "home", installed.kubeconfig)
     for word in ("created", "unchanged"):
         ran = user.run("kubectl-yoshi", "completion", "install", "--shell", "fish")

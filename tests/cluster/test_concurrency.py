@@ -1,4 +1,4 @@
-"""Many processes at once on the real API server: what each of them reports, and what is true afterwards.
+"""Many concurrent processes on the real API server: what each of them reports, and the state afterwards.
 
     24 attach 24 VMs, 20 addresses          exactly 20 succeed, distinct; 4 say that the network is full
     8 attach the same VM                    one address, one record, all report it
@@ -9,7 +9,7 @@
     attach -l of 40 against 8 single ones   40 addresses, one each
     gc against attach                       nobody loses an address
 
-The last four are tried on a Layer 2 network too: the rules do not depend on the back-end.
+The last four are tried on a Layer 2 network too: the rules do not depend on the backend.
 
 The 8 that attach the same VM are interpreters of their own, and forked ones, which meet more closely; all others are
 forked.
@@ -28,10 +28,10 @@ import pytest
 
 from lab.testing import Cluster
 from tests.cluster.checker import check
-from tests.cluster.gates import Gate
-from tests.cluster.harness import Ran, Run, Yoshi, address_told, get, make_vms
-from tests.cluster.killing import Behind
-from tests.cluster.seen import IP_OF
+from tests.cluster.harness import CommandResult, Run, Yoshi, get, make_vms, reported_address
+from tests.cluster.killing import ProxiedProgram
+from tests.cluster.raw_state import IP_OF
+from tests.cluster.request_gate import RequestGate
 
 pytestmark = [pytest.mark.I1, pytest.mark.I2, pytest.mark.I3]
 
@@ -55,24 +55,24 @@ def records_of(cluster: Cluster, namespace: str, network: str) -> dict[str, str]
     return found
 
 
-def all_done(rans: list[Ran]) -> list[Ran]:
+def all_done(rans: list[CommandResult]) -> list[CommandResult]:
     for ran in rans:
         assert ran.code == 0, str(ran)
     return rans
 
 
-def run_interpreters(yoshi: Yoshi, commands: list[tuple[str, ...]]) -> list[Ran]:
+def run_interpreters(yoshi: Yoshi, commands: list[tuple[str, ...]]) -> list[CommandResult]:
     """Each command in an interpreter of its own, all started before any is waited for."""
     processes = [yoshi.alone(*command) for command in commands]
     with ThreadPoolExecutor(len(processes)) as pool:
         said = list(pool.map(lambda process: process.communicate(timeout=120), processes))
     return [
-        Ran(command, process.returncode, out, err, 0.0)
+        CommandResult(command, process.returncode, out, err, 0.0)
         for command, process, (out, err) in zip(commands, processes, said, strict=True)
     ]
 
 
-def test_of_24_processes_exactly_as_many_get_an_address_as_there_are(
+def test_24_processes_attach_exactly_as_many_vms_as_there_are_addresses(
     yoshi: Yoshi, installed: Cluster, cidr: Cidrs
 ) -> None:
     network = cidr(24)
@@ -83,7 +83,7 @@ def test_of_24_processes_exactly_as_many_get_an_address_as_there_are(
 
     rans = yoshi.together(*(("vm", "attach", name, "--network", "blue") for name in names))
 
-    told = {ran.args[2]: address_told(ran) for ran in rans if ran.code == 0}
+    told = {ran.args[2]: reported_address(ran) for ran in rans if ran.code == 0}
     assert len(told) == 20
     assert set(told.values()) == {f"{first}.{number}" for number in range(11, 31)}
     for ran in rans:
@@ -97,7 +97,7 @@ def test_of_24_processes_exactly_as_many_get_an_address_as_there_are(
 
 @pytest.mark.parametrize("length", [24, 16])
 @pytest.mark.parametrize("start", ["interpreters", "forks"])
-def test_eight_processes_that_attach_one_vm_give_it_one_address(
+def test_eight_processes_attaching_one_vm_assign_one_address(
     yoshi: Yoshi, installed: Cluster, cidr: Cidrs, start: str, length: int
 ) -> None:
     yoshi.done("network", "create", "blue", "--cidr", cidr(length))
@@ -106,20 +106,20 @@ def test_eight_processes_that_attach_one_vm_give_it_one_address(
     commands = [("vm", "attach", "web", "--network", "blue")] * 8
     rans = run_interpreters(yoshi, commands) if start == "interpreters" else yoshi.together(*commands)
 
-    addresses = {address_told(ran) for ran in all_done(rans)}
+    addresses = {reported_address(ran) for ran in all_done(rans)}
     assert len(addresses) == 1
     assert records_of(installed, yoshi.namespace, "blue") == {addresses.pop(): "web"}
     check(installed, yoshi.namespace, settled=True)
 
 
-def test_24_processes_on_a_large_network_each_get_their_own_address(
+def test_24_processes_on_a_large_network_assign_distinct_addresses(
     yoshi: Yoshi, installed: Cluster, cidr: Cidrs
 ) -> None:
     yoshi.done("network", "create", "big", "--cidr", cidr(16))
     names = [f"web-{number:02}" for number in range(24)]
     make_vms(installed, yoshi.namespace, *names)
     rans = all_done(yoshi.together(*(("vm", "attach", name, "--network", "big") for name in names)))
-    told = {address_told(ran): ran.args[2] for ran in rans}
+    told = {reported_address(ran): ran.args[2] for ran in rans}
     assert len(told) == 24
     assert records_of(installed, yoshi.namespace, "big") == told
     check(installed, yoshi.namespace, settled=True)
@@ -129,7 +129,7 @@ def test_24_processes_on_a_large_network_each_get_their_own_address(
     check(installed, yoshi.namespace, settled=True)
 
 
-def test_24_processes_in_one_block_of_a_large_network_each_get_their_own_address(
+def test_24_processes_in_one_address_block_assign_distinct_addresses(
     yoshi: Yoshi, installed: Cluster, cidr: Cidrs
 ) -> None:
     network = cidr(16)
@@ -145,7 +145,7 @@ def test_24_processes_in_one_block_of_a_large_network_each_get_their_own_address
 
 
 @pytest.mark.parametrize("second", [24, 26])
-def test_of_two_overlapping_networks_made_at_once_at_most_one_survives(
+def test_overlapping_networks_created_at_once_leave_at_most_one(
     yoshi: Yoshi, installed: Cluster, cidr: Cidrs, second: int
 ) -> None:
     survivors: set[str] = set()
@@ -183,7 +183,7 @@ def nothing_is_left_but(cluster: Cluster, namespace: str, networks: set[str]) ->
 
 @pytest.mark.parametrize(("made_by", "length"), [("calico", 28), ("calico", 20), ("ovs", 28)], indirect=["made_by"])
 @pytest.mark.parametrize("force", [(), ("--force", "--yes")])
-def test_attaching_to_a_network_that_is_being_deleted_leaves_nothing_on_the_vm(
+def test_attach_during_network_deletion_leaves_nothing_on_the_vm(
     yoshi: Yoshi, installed: Cluster, cidr: Cidrs, made_by: MadeBy, length: int, force: tuple[str, ...]
 ) -> None:
     names = [f"web-{number}" for number in range(5)]
@@ -215,9 +215,9 @@ def test_attaching_to_a_network_that_is_being_deleted_leaves_nothing_on_the_vm(
 @pytest.mark.parametrize(("made_by", "length"), [("calico", 28), ("calico", 20), ("ovs", 28)], indirect=["made_by"])
 @pytest.mark.parametrize("force", [(), ("--force", "--yes")], ids=["", "force"])
 @pytest.mark.parametrize("recorded", [False, True], ids=["before the record", "after the record"])
-def test_a_network_is_deleted_in_the_middle_of_an_attachment(
+def test_network_delete_in_the_middle_of_an_attach(
     yoshi: Yoshi,
-    between: Behind,
+    proxied: ProxiedProgram,
     installed: Cluster,
     cidr: Cidrs,
     made_by: MadeBy,
@@ -228,8 +228,8 @@ def test_a_network_is_deleted_in_the_middle_of_an_attachment(
     """Both orders of the race above: the deletion comes before the attachment's first write, or before its last."""
     yoshi.done("network", "create", "blue", "--cidr", cidr(length), *made_by())
     make_vms(installed, yoshi.namespace, "web")
-    gate = Gate(0, "PATCH", "/virtualmachines/") if recorded else Gate(0)
-    with between.held(gate, "vm", "attach", "web", "--network", "blue") as attaching:
+    gate = RequestGate(0, "PATCH", "/virtualmachines/") if recorded else RequestGate(0)
+    with proxied.held(gate, "vm", "attach", "web", "--network", "blue") as attaching:
         assert attaching.poll() is None, "it has not come to the gate"
         deleting = yoshi.run("network", "delete", "blue", *force)
         gate.open()
@@ -253,16 +253,16 @@ def must_be_ready(cluster: Cluster, namespace: str, network: str) -> None:
 
 
 def pin_of(cluster: Cluster, namespace: str, name: str) -> str:
-    """What of an address, or the wish for a network, is on a VM."""
+    """What of an address, or a requested network, is on a VM."""
     found = get(cluster, "virtualmachine", name, namespace=namespace)
     template = found["spec"]["template"].get("metadata", {}).get("annotations", {})
-    wish = found["metadata"].get("annotations", {}).get("plumber.k8s.pf9.io/networkName", "")
+    requested = found["metadata"].get("annotations", {}).get("plumber.k8s.pf9.io/networkName", "")
     pins = [template[key] for key in template if key == PIN or key.startswith(IP_OF)]
-    return str(pins or wish or "")
+    return str(pins or requested or "")
 
 
 @pytest.mark.parametrize(("made_by", "length"), [("calico", 28), ("calico", 20), ("ovs", 28)], indirect=["made_by"])
-def test_attaching_against_detaching_one_vm_ends_soundly(
+def test_concurrent_attach_and_detach_of_one_vm_leave_a_consistent_state(
     yoshi: Yoshi, installed: Cluster, cidr: Cidrs, made_by: MadeBy, length: int
 ) -> None:
     yoshi.done("network", "create", "blue", "--cidr", cidr(length), *made_by())
@@ -279,15 +279,15 @@ def test_attaching_against_detaching_one_vm_ends_soundly(
         ends.add(pin_of(installed, yoshi.namespace, "web") != "")
         number += 1
         if beside := yoshi.done("ips", "gc", "--network", "blue", "--grace", "0s", "--yes").splitlines():
-            # An attachment that was overtaken writes its DHCP server's file late; records are given back by then.
+            # An attachment that was overtaken writes its DHCP server's file late; records are released by then.
             assert all("configmap/" in line or line == "nothing to collect" for line in beside), beside
         check(installed, yoshi.namespace, settled=True)
-    told = address_told(yoshi.run(*attach))
+    told = reported_address(yoshi.run(*attach))
     assert records_of(installed, yoshi.namespace, "blue") == {told: "web"}
 
 
 @pytest.mark.parametrize(("made_by", "length"), [("calico", 24), ("calico", 18), ("ovs", 24)], indirect=["made_by"])
-def test_forty_vms_attached_at_once_while_others_attach_some_of_them(
+def test_attach_of_forty_vms_while_other_processes_attach_some_of_them(
     yoshi: Yoshi, installed: Cluster, cidr: Cidrs, made_by: MadeBy, length: int
 ) -> None:
     yoshi.done("network", "create", "blue", "--cidr", cidr(length), *made_by())
@@ -304,7 +304,7 @@ def test_forty_vms_attached_at_once_while_others_attach_some_of_them(
     told = dict(re.findall(r"/(\S+) attached to blue: (\S+)", bulk.out))
     assert set(told) == set(names)
     for ran in singles:
-        assert told.setdefault(ran.args[2], address_told(ran)) == address_told(ran)
+        assert told.setdefault(ran.args[2], reported_address(ran)) == reported_address(ran)
     assert len(set(told.values())) == 44
     assert records_of(installed, yoshi.namespace, "blue") == {address: name for name, address in told.items()}
     check(installed, yoshi.namespace, settled=True)
@@ -313,10 +313,10 @@ def test_forty_vms_attached_at_once_while_others_attach_some_of_them(
 @pytest.mark.parametrize(
     ("made_by", "grace"), [("calico", "0s"), ("calico", "5m"), ("ovs", "0s")], indirect=["made_by"]
 )
-def test_collecting_takes_no_address_away_from_who_is_being_attached(
+def test_gc_never_releases_the_address_of_an_attach_in_progress(
     yoshi: Yoshi, installed: Cluster, cidr: Cidrs, made_by: MadeBy, grace: str
 ) -> None:
-    """With --grace 0s a record may be taken while its attachment is under way; that attachment then mends it."""
+    """With --grace 0s a record may be taken while its attachment is under way; that attachment then fixes it."""
     network = cidr(28)
     yoshi.done("network", "create", "blue", "--cidr", network, *made_by())
     names = [f"web-{number}" for number in range(8)]
@@ -327,7 +327,7 @@ def test_collecting_takes_no_address_away_from_who_is_being_attached(
             *(Run(("vm", "attach", name, "--network", "blue"), wait=0.04 * place) for place, name in enumerate(names)),
             *(Run(collect, wait=0.1 + 0.05 * (2 * number % 7) + 0.2 * place) for place in range(2)),
         )
-        told = {address_told(ran): ran.args[2] for ran in all_done(rans)[:8]}
+        told = {reported_address(ran): ran.args[2] for ran in all_done(rans)[:8]}
         assert records_of(installed, yoshi.namespace, "blue") == told
         if grace == "5m":
             assert all("nothing to collect" in ran.out for ran in rans[8:])

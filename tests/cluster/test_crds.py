@@ -5,7 +5,7 @@
 - a range's order, against Python's ipaddress, for both families
 - every field has a description; the printer columns
 
-What the original yoshi had, and the ledger's patches: test_crds_status.py.
+What Platform9 yoshi had, and patches of allocations: test_crds_status.py.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ TAKEN = {
         **BGP,
         "public": {"announce": "calico-bgp", "via": "external-ips", "interfaces": ["eth0"], "nodeSelector": {"a": "b"}},
     },
-    "layer 2": {
+    "Layer 2": {
         **OVS,
         "gateway": "10.20.0.1",
         "ovs": {
@@ -186,13 +186,13 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("spec", TAKEN.values(), ids=TAKEN.keys())
-def test_a_right_spec_is_taken_and_kept_as_it_is(server: Server, spec: Any) -> None:
+def test_valid_spec_is_accepted_and_stored_unchanged(server: Server, spec: Any) -> None:
     made = server.api.post(f"{NETWORKS}?dryRun=All&fieldValidation=Strict", manifest("taken", spec))
     assert made["spec"] == (spec or {})
 
 
 @pytest.mark.parametrize(("spec", "says"), REFUSED.values(), ids=REFUSED.keys())
-def test_a_wrong_spec_is_refused_with_a_sentence(server: Server, spec: Any, says: str) -> None:
+def test_invalid_spec_is_refused_with_a_message(server: Server, spec: Any, says: str) -> None:
     with pytest.raises(lab.LabError) as refused:
         server.api.post(f"{NETWORKS}?dryRun=All", manifest("refused", spec))
     assert " 422 " in str(refused.value)
@@ -227,7 +227,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize(("spec", "change", "says"), CHANGES.values(), ids=CHANGES.keys())
-def test_what_names_a_network_never_changes(server: Server, spec: Any, change: Any, says: str) -> None:
+def test_identifying_fields_of_a_network_are_immutable(server: Server, spec: Any, change: Any, says: str) -> None:
     path = server.network("changing", spec)
     try:
         if says:
@@ -240,7 +240,7 @@ def test_what_names_a_network_never_changes(server: Server, spec: Any, change: A
         server.lab.kubectl("delete", "networkwizard", "changing")
 
 
-def test_a_range_is_in_order_as_python_has_it(server: Server) -> None:
+def test_range_order_rule_matches_python(server: Server) -> None:
     rng = random.Random(133)
     for version, bits in ((4, 32), (6, 128)):
         for _ in range(60):
@@ -265,7 +265,7 @@ BLOCK = {"network": "big", "networkUID": "u-1", "first": "10.133.4.0"}
 
 
 @pytest.mark.parametrize("first", ["10.133.4.0", "0.0.0.0", "fd00:133::", "fd00:133::100", "::"])
-def test_a_block_starts_at_a_multiple_of_256(server: Server, first: str) -> None:
+def test_valid_address_block_is_accepted(server: Server, first: str) -> None:
     made = server.api.post(f"{BLOCKS}?dryRun=All", manifest("b", {**BLOCK, "first": first}, "AddressBlock"))
     assert made["spec"]["size"] == 256
 
@@ -283,13 +283,13 @@ def test_a_block_starts_at_a_multiple_of_256(server: Server, first: str) -> None
         ({**BLOCK, "size": 512}, "Unsupported value"),
     ],
 )
-def test_a_wrong_block_is_refused(server: Server, spec: Any, says: str) -> None:
+def test_invalid_address_block_is_refused(server: Server, spec: Any, says: str) -> None:
     with pytest.raises(lab.LabError) as refused:
         server.api.post(f"{BLOCKS}?dryRun=All", manifest("b", spec, "AddressBlock"))
     assert says in str(refused.value)
 
 
-def test_a_block_is_for_ever_the_same_addresses(server: Server) -> None:
+def test_address_block_spec_is_immutable(server: Server) -> None:
     server.api.post(BLOCKS, manifest("big.10.133.4.0", BLOCK, "AddressBlock"))
     path = f"{BLOCKS}/big.10.133.4.0"
     for change in ({"first": "10.133.5.0"}, {"networkUID": "u-2"}, {"network": "other"}):
@@ -324,14 +324,14 @@ def undescribed(schema: Any, path: str) -> Iterator[str]:
                 yield from undescribed(grandchild, f"{path}[].{name}")
 
 
-def test_explain_tells_the_shape_of_what_has_no_type(server: Server) -> None:
+def test_explain_describes_fields_without_a_type(server: Server) -> None:
     peers = server.lab.kubectl("explain", "networkwizard.spec.bgpConfig.peers")
     assert all(field in peers for field in ("peerIP", "reachableBy", "multihop", "passwordSecret"))
     record = server.lab.kubectl("explain", "nw.status.allocations.uid")
     assert "one recreated under the same name is another machine" in " ".join(record.split())
 
 
-def test_a_list_shows_what_a_network_is(server: Server) -> None:
+def test_printer_columns_of_networks(server: Server) -> None:
     condition = {
         "type": "Ready",
         "status": "False",

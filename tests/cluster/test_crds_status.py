@@ -1,8 +1,8 @@
 """What the CRDs take in a status on real API servers, the oldest and the newest that the lab builds.
 
-- a cluster that had the original yoshi's CRD and objects: nothing is lost, also not what breaks the new rules
-- the YAML of the original's README and samples, unchanged
-- the ledger's guarded patches: which `test` holds when, and with which status code it fails
+- a cluster that had Platform9 yoshi's CRD and objects: nothing is lost, also not what breaks the new rules
+- the YAML of Platform9 yoshi's README and samples, unchanged
+- guarded patches of allocations: which `test` holds when, and with which status code it fails
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from tests.cluster.crds_scene import (
     Server,
     manifest,
 )
-from tests.cluster.originals import README_PUBLIC
+from tests.cluster.legacy_fixtures import README_PUBLIC
 
-# --- a cluster of the original yoshi ---
+# --- a cluster of Platform9 yoshi ---
 
 
 @pytest.mark.parametrize("name", ORIGINAL_OBJECTS)
-def test_the_originals_objects_are_taken_over_with_nothing_lost(server: Server, name: str) -> None:
+def test_legacy_objects_keep_all_fields_under_the_new_crds(server: Server, name: str) -> None:
     before = server.before[name]
     after = server.api.get(f"{NETWORKS}/{name}")
     assert after.pop("spec") == (before.pop("spec", None) or {})
@@ -42,7 +42,7 @@ def test_the_originals_objects_are_taken_over_with_nothing_lost(server: Server, 
     assert after == before
 
 
-def test_the_originals_plain_names_become_records_one_by_one(server: Server) -> None:
+def test_legacy_allocations_are_converted_one_by_one(server: Server) -> None:
     path = server.network("names", status={"allocations": {"10.1.0.1": "vm-1", "10.1.0.2": "vm-2"}})
     status = server.patch_status(
         path,
@@ -53,7 +53,7 @@ def test_the_originals_plain_names_become_records_one_by_one(server: Server) -> 
     assert " 422 " in server.refusal(path, ("test", "/status/allocations/10.1.0.2", "vm-1"))
 
 
-def test_an_object_that_breaks_a_new_rule_takes_writes_elsewhere_and_can_be_repaired(server: Server) -> None:
+def test_object_violating_a_new_rule_accepts_other_writes_and_can_be_fixed(server: Server) -> None:
     path = f"{NETWORKS}/oldrange"
     write = ("add", "/status/allocations/10.9.0.9", RECORD)
     if server.lab.options.kubernetes == "1.31":
@@ -85,7 +85,7 @@ spec:
 
 
 @pytest.mark.parametrize("text", ORIGINAL_YAML.values(), ids=ORIGINAL_YAML.keys())
-def test_the_originals_yaml_is_applied_unchanged(server: Server, text: str) -> None:
+def test_legacy_manifests_are_accepted_unchanged(server: Server, text: str) -> None:
     for _ in range(2):
         server.lab.kubectl("apply", "-f", "-", input=text)
         wanted = yaml.safe_load(text)
@@ -99,11 +99,11 @@ def test_peers_as_text_or_list_survive_server_side_apply(server: Server) -> None
         assert made["spec"]["bgpConfig"]["peers"] == peers
 
 
-# --- the ledger's patches ---
+# --- patches of allocations ---
 
 
-def test_an_address_is_taken_once_and_given_back_by_its_holder_only(server: Server) -> None:
-    path = server.network("ledger", status={"allocations": {}})
+def test_allocation_is_added_once_and_removed_only_by_its_owner(server: Server) -> None:
+    path = server.network("allocations", status={"allocations": {}})
     take = (("test", "/status/allocations/10.1.0.9", None), ("add", "/status/allocations/10.1.0.9", RECORD))
     assert server.patch_status(path, *take)["allocations"] == {"10.1.0.9": RECORD}
     taken = server.refusal(path, *take)
@@ -126,9 +126,7 @@ def test_an_address_is_taken_once_and_given_back_by_its_holder_only(server: Serv
     ],
     ids=["no status", "no allocations", "no address", "another's address"],
 )
-def test_a_test_for_null_holds_where_only_the_last_step_is_missing(
-    server: Server, status: Any, guard: str, write: Any
-) -> None:
+def test_patch_test_of_null_requires_an_existing_parent(server: Server, status: Any, guard: str, write: Any) -> None:
     path = server.network("guarded", status=status)
     try:
         see_that_the_guard_holds(server, path, guard, write)
@@ -147,17 +145,17 @@ def see_that_the_guard_holds(server: Server, path: str, guard: str, write: Any) 
     assert " 422 " in server.refusal(path, ("test", guard, None), ("add", guard, write))
 
 
-def test_a_network_made_anew_is_another_one(server: Server) -> None:
-    path = server.network("anew")
+def test_patch_with_the_old_uid_fails_for_a_recreated_network(server: Server) -> None:
+    path = server.network("recreated")
     uid = server.api.get(path)["metadata"]["uid"]
-    server.lab.kubectl("delete", "networkwizard", "anew")
+    server.lab.kubectl("delete", "networkwizard", "recreated")
     gone = server.refusal(path, ("test", "/metadata/uid", uid), ("add", "/status", {}))
     assert " 404 " in gone
-    server.network("anew")
+    server.network("recreated")
     assert " 422 " in server.refusal(path, ("test", "/metadata/uid", uid), ("add", "/status", {}))
 
 
-def test_a_record_without_a_kind_is_refused_with_its_address(server: Server) -> None:
+def test_allocation_without_a_kind_is_refused_with_its_address(server: Server) -> None:
     path = server.network("record", status={"allocations": {}})
     said = server.refusal(path, ("add", "/status/allocations/10.1.0.9", {"name": "web-1"}))
     assert " 422 " in said
@@ -166,7 +164,7 @@ def test_a_record_without_a_kind_is_refused_with_its_address(server: Server) -> 
     assert server.patch_status(path, ("add", "/status/allocations/10.1.0.9", kept))["allocations"] == {"10.1.0.9": kept}
 
 
-def test_the_map_is_one_field_to_the_managed_fields(server: Server) -> None:
+def test_allocations_are_one_atomic_field_in_managed_fields(server: Server) -> None:
     path = server.network("atomic", status={"allocations": {f"10.1.0.{i}": RECORD for i in range(1, 200)}})
     server.patch_status(path, ("add", "/status/allocations/10.1.0.200", RECORD))
     fields = server.api.get(path)["metadata"]["managedFields"]

@@ -1,4 +1,4 @@
-"""Every way to tell kubectl where and who, on the real API server, each as a process of its own.
+"""Every way to configure server and user, on the real API server, each as a process of its own.
 
 files         KUBECONFIG with several, each with a part; flags before and after the subcommand, in the place of a file
 who           client certificates, tokens, token files, credential plugins; --as and --as-group
@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
-from lab.core import CLIENT_USER
+from lab.profiles.core import CLIENT_USER
 from lab.testing import Cluster
 from tests.cluster.harness import ROOT
 
@@ -119,7 +119,7 @@ LIST = ("network", "list")
 CERTIFICATE = {"client-certificate": "client.crt", "client-key": "client.key"}
 
 
-def test_of_several_files_each_gives_its_part(access: Access) -> None:
+def test_kubeconfig_is_merged_from_several_files(access: Access) -> None:
     context = {"cluster": "c", "user": "u", "namespace": access.namespace}
     files = [
         access.write("1", **{"current-context": "x"}),
@@ -131,7 +131,7 @@ def test_of_several_files_each_gives_its_part(access: Access) -> None:
     assert found_none(access) in "".join(run(*LIST, KUBECONFIG=together))
 
 
-def test_flags_replace_the_file_before_and_after_the_subcommand(access: Access) -> None:
+def test_connection_flags_override_the_kubeconfig_before_and_after_the_subcommand(access: Access) -> None:
     where = access.flags("server", "certificate-authority", "client-certificate", "client-key")
     for args in (
         [*where, "-n", access.namespace, *LIST],
@@ -141,7 +141,7 @@ def test_flags_replace_the_file_before_and_after_the_subcommand(access: Access) 
         assert found_none(access) in "".join(run(*args))
 
 
-def test_tokens_are_sent_from_flags_fields_and_files(access: Access) -> None:
+def test_tokens_from_flags_fields_and_files_are_sent(access: Access) -> None:
     here = found_none(access)
     by_flag = [*LIST, *access.flags("server", "certificate-authority", "token"), "-n", access.namespace]
     assert here in "".join(run(*by_flag))
@@ -154,7 +154,7 @@ def test_tokens_are_sent_from_flags_fields_and_files(access: Access) -> None:
 
 
 @pytest.mark.parametrize("gives", ["token", "certificate"])
-def test_a_credential_plugin_is_asked(access: Access, gives: str) -> None:
+def test_credential_plugin_is_called(access: Access, gives: str) -> None:
     status = {"token": access.token}
     if gives == "certificate":
         crt, key = ((access.folder / name).read_text() for name in ("client.crt", "client.key"))
@@ -169,7 +169,7 @@ def test_a_credential_plugin_is_asked(access: Access, gives: str) -> None:
     assert found_none(access) in out
 
 
-def test_who_is_impersonated_is_who_is_refused(access: Access) -> None:
+def test_impersonated_user_is_named_in_the_refusal(access: Access) -> None:
     file = access.kubeconfig({"token": access.admin})
     assert 'User "eve"' in run(*LIST, "--as=eve", code=1, KUBECONFIG=file)[1]
     for groups in (["--as-group=system:masters"], ["--as-group", "some", "--as-group", "system:masters"]):
@@ -229,7 +229,7 @@ def proxy() -> Iterator[Proxy]:
         server.shutdown()
 
 
-def test_a_proxy_is_gone_through(access: Access, proxy: Proxy) -> None:
+def test_requests_go_through_the_configured_proxy(access: Access, proxy: Proxy) -> None:
     through = [f"CONNECT {urlsplit(access.server).netloc}"]
     run(*LIST, KUBECONFIG=access.kubeconfig(CERTIFICATE, **{"proxy-url": proxy.url}))
     assert proxy.asked[:1] == through
@@ -242,7 +242,7 @@ def test_a_proxy_is_gone_through(access: Access, proxy: Proxy) -> None:
     assert proxy.asked == []
 
 
-def test_in_a_pod_its_service_account_is_used(access: Access) -> None:
+def test_service_account_is_used_inside_a_pod(access: Access) -> None:
     """In a mount namespace with the files that the kubelet puts into a pod."""
     if os.geteuid() != 0:
         pytest.skip("making a mount namespace needs root")
@@ -266,7 +266,7 @@ def test_in_a_pod_its_service_account_is_used(access: Access) -> None:
 # -- what is shown ---------------------------------------------------------------------------------------------------
 
 
-def test_verbosity_shows_the_requests_without_the_credentials(access: Access) -> None:
+def test_verbose_output_shows_requests_without_credentials(access: Access) -> None:
     file = access.kubeconfig({"token": access.token})
     for level in ("6", "9"):
         out, err = run(*LIST, "-v", level, KUBECONFIG=file)

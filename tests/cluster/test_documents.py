@@ -21,5 +21,5 @@ def blocks_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dic
 
 
 @pytest.mark.parametrize("page", pages_that_need("core"), ids=lambda page: page.name)
-def test_the_commands_of_a_page_do_what_it_says(page: Path, blocks_environment: dict[str, str]) -> None:
+def test_commands_of_a_page_print_the_documented_output(page: Path, blocks_environment: dict[str, str]) -> None:
     check_page(page, blocks_environment)

@@ -133,7 +133,7 @@ def well(variables: dict[str, str], commands: str, code: int = 0, shell: str = "
 
 
 @pytest.mark.parametrize(("command", "example"), EXAMPLES, ids=[f"{c}: {e.splitlines()[0]}" for c, e in EXAMPLES])
-def test_an_example_does_what_it_should(command: str, example: str, scene: dict[str, str]) -> None:
+def test_help_examples_succeed(command: str, example: str, scene: dict[str, str]) -> None:
     if command in BEFORE:
         well(scene, f"set -e; {BEFORE[command]}")
     shell = command.rpartition(" ")[2] if command in ("completion zsh", "completion fish") else "bash"
@@ -143,6 +143,6 @@ def test_an_example_does_what_it_should(command: str, example: str, scene: dict[
         well(scene, "kubectl yoshi install")
 
 
-def test_no_scene_is_for_a_command_that_has_no_examples() -> None:
+def test_every_preparation_belongs_to_an_example() -> None:
     assert {*BEFORE, *PRELUDES} <= {command for command, _ in EXAMPLES}
     assert {FINDS_DIFFERENCES, UNTIL_CTRL_C} <= {example.splitlines()[-1] for _, example in EXAMPLES}

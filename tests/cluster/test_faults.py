@@ -8,9 +8,9 @@ then without faults. As processes that are killed: test_kill_matrix.py.
     once more                   changes nothing (I7)
     it only looks               it says the same as where nothing went wrong, or that it failed; nothing was changed
 
-YOSHI_FAULT_SEEDS   how many courses: first those of `classed` and STORMY more, which are the default, then every
+YOSHI_FAULT_SEEDS   how many fault runs: first those of `classed` and STORMY more, which are the default, then every
                     command with every fault, then random ones
-YOSHI_FAULT_ONLY    only these courses: their numbers, with commas; what a failure prints
+YOSHI_FAULT_ONLY    only these fault runs: their numbers, with commas; what a failure prints
 YOSHI_CUT_OFFS      before how many writes of each case it is cut off: the first, the last, and between; by default the
                     cases of a command take turns, and in test_kill_matrix.py each is killed before another one
 YOSHI_CUT_OFF_ONLY  only this case is cut off, "attach one", or before one of its writes, "attach one, 2"
@@ -34,30 +34,30 @@ from kubectl_yoshi.model.network import NETWORKWIZARD
 from kubectl_yoshi.model.objects import name_of
 from lab.testing import Cluster
 from tests.cluster import shared_bgp
-from tests.cluster.courses import CASES, Case, turns_of
-from tests.cluster.fates import (
+from tests.cluster.assertions import (
+    assert_output,
+    assert_state,
+    check_message,
+    check_reported,
+    check_success,
+    is_failure,
+    raise_first,
+    table_of,
+)
+from tests.cluster.command_fixture import CommandFixture, open_fixtures_with_foreign_bgp, side_by_side
+from tests.cluster.fault_scenarios import SCENARIOS, Scenario, turns_of
+from tests.cluster.harness import CommandResult
+from tests.cluster.seeded_fault_proxy import (
     READ_CLASSES,
     READ_FAULTS,
     WRITE_CLASSES,
     WRITE_FAULTS,
     CutOff,
-    Fate,
+    FaultSchedule,
     OneFault,
     is_read,
     spread,
     spread_by_turns,
-)
-from tests.cluster.harness import Ran
-from tests.cluster.seats import Seat, seats_beside_others, side_by_side
-from tests.cluster.verdicts import (
-    check_message,
-    check_success,
-    check_told,
-    is_failure,
-    must_be,
-    must_say,
-    raise_first,
-    table_of,
 )
 
 pytestmark = [
@@ -74,20 +74,20 @@ STARTED_AGAIN = "is started again unchanged"
 NOT_SEEN = "note: not seen:"
 HANDLE = "IPAMHandle "
 MOVES = ("attach elsewhere", "attach a running one elsewhere")
-"""Cases that give back an address in the end: where they were cut off before that, `ips gc` does, as for any VM that no
+"""Cases that release an address in the end: where they were cut off before that, `ips gc` does, as for any VM that no
 longer carries one."""
 CUT_OFFS = int(os.environ.get("YOSHI_CUT_OFFS", "0"))
 CUT_OFF_ONLY = os.environ.get("YOSHI_CUT_OFF_ONLY", "")
 ONLY = [int(number) for number in os.environ.get("YOSHI_FAULT_ONLY", "").split(",") if number]
-SEATS = range(60, 68)
+FIXTURE_NUMBERS = range(60, 68)
 STORMY = 16
-"""How many courses with one fault anywhere, or a storm, follow those with one fault of each class."""
+"""How many fault runs with one fault anywhere, or a storm, follow those with one fault of each class."""
 STORMS = [(0.1, 0.01), (0.3, 0.03), (0.6, 0.05), (0.5, 0.0), (0.0, 0.2)]
 TURNS = 4
 ALONE = threading.Lock()
-"""Of courses that change what is in other seats as well."""
-NAMES = list(CASES)
-TURN_OF = turns_of({name: case for name, case in CASES.items() if not case.looks})
+"""Of scenarios that change what is in other fixtures as well."""
+NAMES = list(SCENARIOS)
+TURN_OF = turns_of({name: scenario for name, scenario in SCENARIOS.items() if not scenario.looks})
 THOROUGH = ("network create", "vm attach")
 """Commands that meet every class of faults, at writes and at reads: they choose what others must not have."""
 SENT_AGAIN = (("busy",), ("slow", "overtaken"), ("closed",))
@@ -98,14 +98,14 @@ OF_READS = 3
 
 
 @dataclass(frozen=True)
-class Undisturbed:
+class FaultFreeRun:
     """What a case comes to where nothing goes wrong.
 
     Attributes:
-        state: see Seat.state.
+        state: see CommandFixture.state.
         writes, reads: what was sent.
         sent: how many writes, with those that were sent again.
-        said: see Seat.said.
+        said: see CommandFixture.said.
     """
 
     state: dict[str, str]
@@ -116,7 +116,7 @@ class Undisturbed:
 
 
 @dataclass(frozen=True)
-class OneOf:
+class PlannedFault:
     """A fault at one request of a case.
 
     Attributes:
@@ -130,23 +130,23 @@ class OneOf:
     fault: str
 
 
-def courses_of(command: str, writes: Sequence[str], reads: Sequence[str]) -> Iterator[OneOf]:
+def courses_of(command: str, writes: Sequence[str], reads: Sequence[str]) -> Iterator[PlannedFault]:
     """A command with these faults at a write, and those at a read; its cases take turns."""
-    cases = [name for name in NAMES if CASES[name].name == command]
-    changing = [name for name in cases if not CASES[name].looks]
+    scenarios = [name for name in NAMES if SCENARIOS[name].name == command]
+    changing = [name for name in scenarios if not SCENARIOS[name].looks]
     if changing:
-        yield from (OneOf(changing[n % len(changing)], True, fault) for n, fault in enumerate(writes))
-    yield from (OneOf(cases[n % len(cases)], False, fault) for n, fault in enumerate(reads))
+        yield from (PlannedFault(changing[n % len(changing)], True, fault) for n, fault in enumerate(writes))
+    yield from (PlannedFault(scenarios[n % len(scenarios)], False, fault) for n, fault in enumerate(reads))
 
 
-def classed() -> Iterator[OneOf]:
+def classed() -> Iterator[PlannedFault]:
     """Every command with a fault of each class that it can deal with in a way of its own, and of some other classes.
 
     These take turns from command to command, those that change something and those that only look for themselves, and
     so do the faults of a class.
     """
-    changing = {case.name for case in CASES.values() if not case.looks}
-    for commands in (changing, {case.name for case in CASES.values()} - changing):
+    changing = {scenario.name for scenario in SCENARIOS.values() if not scenario.looks}
+    for commands in (changing, {scenario.name for scenario in SCENARIOS.values()} - changing):
         for turn, command in enumerate(sorted(commands)):
             writes, reads = WRITE_CLASSES, READ_CLASSES
             if command not in THOROUGH:
@@ -157,54 +157,54 @@ def classed() -> Iterator[OneOf]:
             yield from courses_of(command, *one_of_each)
 
 
-COMMANDS = sorted({case.name for case in CASES.values()})
+COMMANDS = sorted({scenario.name for scenario in SCENARIOS.values()})
 CLASSED = list(classed())
 EVERY = [one for command in COMMANDS for one in courses_of(command, WRITE_FAULTS, READ_FAULTS) if one not in CLASSED]
 COURSES = [*CLASSED, *[None] * STORMY, *EVERY]
-"""The first courses, and so many at random; further ones are at random."""
+"""The first fault runs, and so many at random; further ones are at random."""
 SEEDS = int(os.environ.get("YOSHI_FAULT_SEEDS", len(CLASSED) + STORMY))
 
 
 @pytest.fixture(scope="module")
-def places(installed: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Seat]]:
-    with seats_beside_others(installed, SEATS, tmp_path_factory.mktemp("seats")) as found:
+def fixtures(installed: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[CommandFixture]]:
+    with open_fixtures_with_foreign_bgp(installed, FIXTURE_NUMBERS, tmp_path_factory.mktemp("seats")) as found:
         yield found
 
 
-def prepare(seat: Seat, case: Case) -> None:
+def prepare(fixture: CommandFixture, scenario: Scenario) -> None:
     """What there is before a case; left as it is where the last one had the same, and only looked."""
-    seat.fixed = [seat.words(address) for address in case.fixed]
-    if seat.scene is None or seat.scene != case.before:
-        case.prepare(seat)
-    seat.scene = case.before if case.looks else None
+    fixture.fixed = [fixture.words(address) for address in scenario.fixed]
+    if fixture.prepared is None or fixture.prepared != scenario.before:
+        scenario.prepare(fixture)
+    fixture.prepared = scenario.before if scenario.looks else None
 
 
 @pytest.fixture(scope="module")
-def undisturbed(places: list[Seat]) -> dict[str, Undisturbed]:
+def fault_free(fixtures: list[CommandFixture]) -> dict[str, FaultFreeRun]:
     """Every case without faults, by way of the proxy."""
-    found: dict[str, Undisturbed] = {}
+    found: dict[str, FaultFreeRun] = {}
 
-    def look(name: str, seat: Seat) -> None:
-        case, fate = CASES[name], Fate()
-        prepare(seat, case)
-        before = seat.versions()
-        ran = seat.run(case.command, fate)
-        assert ran.code == case.code, str(ran)
-        sent = sum(fate.asked[request] for request in fate.writes)
-        found[name] = Undisturbed(seat.state(), fate.writes, fate.reads, sent, seat.said(ran))
-        if case.looks:
-            assert seat.versions() == before, f"{case.command} changes something"
-            assert not fate.writes
+    def look(name: str, fixture: CommandFixture) -> None:
+        scenario, schedule = SCENARIOS[name], FaultSchedule()
+        prepare(fixture, scenario)
+        before = fixture.versions()
+        ran = fixture.run(scenario.command, schedule)
+        assert ran.code == scenario.code, str(ran)
+        sent = sum(schedule.asked[request] for request in schedule.writes)
+        found[name] = FaultFreeRun(fixture.state(), schedule.writes, schedule.reads, sent, fixture.said(ran))
+        if scenario.looks:
+            assert fixture.versions() == before, f"{scenario.command} changes something"
+            assert not schedule.writes
             return
-        seat.check(settled=True)
-        assert fate.writes, f"{case.command} writes nothing"
+        fixture.check(settled=True)
+        assert schedule.writes, f"{scenario.command} writes nothing"
 
-    raise_first(side_by_side(places, [partial(look, name) for name in NAMES]))
+    raise_first(side_by_side(fixtures, [partial(look, name) for name in NAMES]))
     return found
 
 
-def fate_of(number: int, undisturbed: Mapping[str, Undisturbed], turn: int = 0) -> tuple[str, Fate]:
-    """A course's case and fate: of those at random, one fault anywhere, or a storm.
+def schedule_of(number: int, fault_free: Mapping[str, FaultFreeRun], turn: int = 0) -> tuple[str, FaultSchedule]:
+    """A fault run's scenario and fault schedule: of those at random, one fault anywhere, or a storm.
 
     Of one fault, each turn is at another request, as some are not sent every time.
     """
@@ -212,51 +212,55 @@ def fate_of(number: int, undisturbed: Mapping[str, Undisturbed], turn: int = 0) 
     one = planned(number)
     if one is None:
         name = NAMES[number % len(NAMES)]
-        if CASES[name].looks or rng.random() < 0.5:
-            return name, Fate(f"course {number}", *rng.choice(STORMS))
-        one = OneOf(name, True, rng.choice(WRITE_FAULTS))
-    requests = undisturbed[one.name].writes if one.writing else undisturbed[one.name].reads
+        if SCENARIOS[name].looks or rng.random() < 0.5:
+            return name, FaultSchedule(f"course {number}", *rng.choice(STORMS))
+        one = PlannedFault(name, True, rng.choice(WRITE_FAULTS))
+    requests = fault_free[one.name].writes if one.writing else fault_free[one.name].reads
     return one.name, OneFault(rng.choice(requests), one.fault, rng.choice((1, 1, 2, 9)))
 
 
-def planned(number: int) -> OneOf | None:
-    """The fault of a course; None where it is at random."""
+def planned(number: int) -> PlannedFault | None:
+    """The fault of a fault run; None where it is at random."""
     return COURSES[number] if number < len(COURSES) else None
 
 
 @pytest.mark.timeout(max(1800, 3 * SEEDS))
-def test_every_command_under_every_fault(places: list[Seat], undisturbed: dict[str, Undisturbed]) -> None:
+def test_every_command_under_every_fault(fixtures: list[CommandFixture], fault_free: dict[str, FaultFreeRun]) -> None:
     wanted = ONLY or range(SEEDS)
-    met: dict[str, Counter[str]] = {case.name: Counter() for case in CASES.values()}
-    wrong = side_by_side(places, [partial(run_course, number, undisturbed, met) for number in wanted])
-    print(f"\n{len(wanted)} courses, {sum(map(Counter.total, met.values()))} faults, {len(wrong)} went wrong")
+    counts: dict[str, Counter[str]] = {scenario.name: Counter() for scenario in SCENARIOS.values()}
+    wrong = side_by_side(fixtures, [partial(run_numbered_fault, number, fault_free, counts) for number in wanted])
+    print(f"\n{len(wanted)} courses, {sum(map(Counter.total, counts.values()))} faults, {len(wrong)} went wrong")
     raise_first(wrong)
     assert len(AFTER_LAST_READ) <= max(1, len(wanted) // 100), "too many courses of which only invariants were checked"
-    shared_bgp_is_theirs(places)
+    check_shared_bgp(fixtures)
     if not ONLY:
-        print(table_of(met))
-        must_have_met_all(met)
+        print(table_of(counts))
+        check_all_faults_occurred(counts)
 
 
 @pytest.mark.timeout(1800)
-def test_every_command_cut_off_before_each_of_its_writes(
-    places: list[Seat], undisturbed: dict[str, Undisturbed]
+def test_every_command_disconnected_before_each_of_its_writes(
+    fixtures: list[CommandFixture], fault_free: dict[str, FaultFreeRun]
 ) -> None:
     """Every case that changes something, before its first write, its last, and some between: what it says is true."""
-    changing = [name for name, case in CASES.items() if not case.looks]
-    points = [(name, writes) for name in changing for writes in writes_to_cut_off_at(name, undisturbed[name].sent)]
+    changing = [name for name, scenario in SCENARIOS.items() if not scenario.looks]
+    points = [(name, writes) for name in changing for writes in writes_to_cut_off_at(name, fault_free[name].sent)]
     wanted = [(name, writes) for name, writes in points if CUT_OFF_ONLY in ("", name, f"{name}, {writes}")]
-    met: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
 
-    def cut_off(name: str, writes: int, seat: Seat) -> None:
-        fate = CutOff(writes)
-        run_one(Course(writes, CASES[name], fate, undisturbed[name], seat, [f"{name}, {writes} (YOSHI_CUT_OFF_ONLY)"]))
-        met[name] += bool(fate.met)
+    def cut_off(name: str, writes: int, fixture: CommandFixture) -> None:
+        schedule = CutOff(writes)
+        run_fault(
+            FaultRun(
+                writes, SCENARIOS[name], schedule, fault_free[name], fixture, [f"{name}, {writes} (YOSHI_CUT_OFF_ONLY)"]
+            )
+        )
+        counts[name] += bool(schedule.counts)
 
-    wrong = side_by_side(places, [partial(cut_off, name, writes) for name, writes in wanted])
-    print(f"\n{len(wanted)} times cut off, {met.total()} before the end, {len(wrong)} went wrong")
+    wrong = side_by_side(fixtures, [partial(cut_off, name, writes) for name, writes in wanted])
+    print(f"\n{len(wanted)} times cut off, {counts.total()} before the end, {len(wrong)} went wrong")
     raise_first(wrong)
-    assert CUT_OFF_ONLY or all(met[name] for name in changing), met
+    assert CUT_OFF_ONLY or all(counts[name] for name in changing), counts
 
 
 def writes_to_cut_off_at(name: str, sent: int) -> list[int]:
@@ -267,147 +271,151 @@ def writes_to_cut_off_at(name: str, sent: int) -> list[int]:
     return spread(sent, CUT_OFFS) if CUT_OFFS else spread_by_turns(sent, turn + 1, turns)
 
 
-def shared_bgp_is_theirs(places: list[Seat]) -> None:
-    """What somebody else wrote into Calico's configuration is there still, and nothing of ours when all is cleared."""
-    for seat in places:
-        seat.scene = None
-        for network in seat.api.list(NETWORKWIZARD, seat.namespace):
-            seat.run(f"network delete {name_of(network)} --force --yes")
-        seat.clear()
-    shared_bgp.must_be_theirs(places[0].api)
+def check_shared_bgp(fixtures: list[CommandFixture]) -> None:
+    """What another client wrote into Calico's configuration is there still, and nothing of ours when all is cleared."""
+    for fixture in fixtures:
+        fixture.prepared = None
+        for network in fixture.api.list(NETWORKWIZARD, fixture.namespace):
+            fixture.run(f"network delete {name_of(network)} --force --yes")
+        fixture.clear()
+    shared_bgp.check_foreign_entries(fixtures[0].api)
 
 
-def must_have_met_all(met: Mapping[str, Counter[str]]) -> None:
+def check_all_faults_occurred(counts: Mapping[str, Counter[str]]) -> None:
     """Every command met the faults that are planned for it."""
     for one in filter(None, COURSES[:SEEDS]):
         kind = f"{'write' if one.writing else 'read'} {one.fault}"
-        assert met[CASES[one.name].name][kind], f"{CASES[one.name].name} never met a {kind}"
+        assert counts[SCENARIOS[one.name].name][kind], f"{SCENARIOS[one.name].name} never met a {kind}"
 
 
-def run_course(number: int, undisturbed: dict[str, Undisturbed], met: Mapping[str, Counter[str]], seat: Seat) -> None:
-    """One course, from what there is before it to its end; again with another request where its fault was not met."""
+def run_numbered_fault(
+    number: int, fault_free: dict[str, FaultFreeRun], counts: Mapping[str, Counter[str]], fixture: CommandFixture
+) -> None:
+    """Run one fault run from its preparation to its end; repeat it with another request if its fault did not occur."""
     for turn in range(TURNS):
-        fate = run_turn(number, turn, undisturbed, seat)
-        met[CASES[fate_of(number, undisturbed)[0]].name].update(fate.met)
-        if fate.met or planned(number) is None:
+        schedule = run_turn(number, turn, fault_free, fixture)
+        counts[SCENARIOS[schedule_of(number, fault_free)[0]].name].update(schedule.counts)
+        if schedule.counts or planned(number) is None:
             return
 
 
-def run_turn(number: int, turn: int, undisturbed: dict[str, Undisturbed], seat: Seat) -> Fate:
-    """One course; gives what went wrong on its way."""
-    name, fate = fate_of(number, undisturbed, turn)
-    told = [f"course {number} (YOSHI_FAULT_ONLY={number}): {name}"]
-    run_one(Course(number, CASES[name], fate, undisturbed[name], seat, told))
-    return fate
+def run_turn(number: int, turn: int, fault_free: dict[str, FaultFreeRun], fixture: CommandFixture) -> FaultSchedule:
+    """One fault run; gives what went wrong on its way."""
+    name, schedule = schedule_of(number, fault_free, turn)
+    log = [f"course {number} (YOSHI_FAULT_ONLY={number}): {name}"]
+    run_fault(FaultRun(number, SCENARIOS[name], schedule, fault_free[name], fixture, log))
+    return schedule
 
 
-def run_one(course: Course) -> None:
-    """One course, alone where it must be; an AssertionError says what happened."""
+def run_fault(fault_run: FaultRun) -> None:
+    """One fault run, alone where it must be; an AssertionError says what happened."""
     try:
-        with ALONE if course.case.alone else nullcontext():
-            course.run()
+        with ALONE if fault_run.scenario.alone else nullcontext():
+            fault_run.run()
     except AssertionError as error:
-        course.seat.scene = None
-        raise AssertionError("\n".join([*course.told, str(error)])) from error
+        fault_run.fixture.prepared = None
+        raise AssertionError("\n".join([*fault_run.log, str(error)])) from error
 
 
 AFTER_LAST_READ: list[int] = []
-"""Courses in which a late call to KubeVirt came after the run's last read: only the invariants hold for these."""
+"""Fault runs in which a late call to KubeVirt came after the run's last read: only the invariants hold for these."""
 
 
 @dataclass
-class Course:
+class FaultRun:
     """A command by a bad way, and what is judged of it.
 
     Attributes:
         number: tells it from others, and is the seed of what is random in it.
-        usual: what the case comes to where nothing goes wrong.
-        told: what happened, for who reads of a failure.
+        expected: what the scenario comes to where nothing goes wrong.
+        log: what happened, for the failure message.
         started_again: a VM was stopped in vain, and was started again.
     """
 
     number: int
-    case: Case
-    fate: Fate
-    usual: Undisturbed
-    seat: Seat
-    told: list[str] = field(default_factory=list)
+    scenario: Scenario
+    schedule: FaultSchedule
+    expected: FaultFreeRun
+    fixture: CommandFixture
+    log: list[str] = field(default_factory=list)
     started_again: bool = False
 
     def run(self) -> None:
-        """Runs the command under its fate, and then without."""
-        prepare(self.seat, self.case)
-        objects = self.seat.objects()
-        before, known = self.seat.state(objects), self.seat.violations(objects=objects)
-        ran = self.seat.run(self.case.command, self.fate)
+        """Runs the command under its faults, and then without."""
+        prepare(self.fixture, self.scenario)
+        objects = self.fixture.objects()
+        before, known = self.fixture.state(objects), self.fixture.violations(objects=objects)
+        ran = self.fixture.run(self.scenario.command, self.schedule)
         self.started_again = STARTED_AGAIN in ran.err
-        self.told += [*(f"    {line}" for line in self.fate.told), str(ran)]
-        check_message(ran, self.case.code, 2 if self.case.name == "diff" else 1)
-        if self.seat.proxy.late_calls:
-            self.seat.proxy.arrive_all()
-            self.seat.check(known)
+        self.log += [*(f"    {line}" for line in self.schedule.log), str(ran)]
+        check_message(ran, self.scenario.code, 2 if self.scenario.name == "diff" else 1)
+        if self.fixture.proxy.late_calls:
+            self.fixture.proxy.arrive_all()
+            self.fixture.check(known)
             AFTER_LAST_READ.append(self.number)
-        elif self.case.looks:
+        elif self.scenario.looks:
             self.check_look(ran, before)
         else:
             self.check_change(ran, before, known)
             self.complete(known)
 
-    def again(self, word: str = "again") -> Ran:
+    def again(self, word: str = "again") -> CommandResult:
         """The same command without faults."""
-        ran = self.seat.run(self.case.command)
-        self.told.append(f"{word}: {ran}")
+        ran = self.fixture.run(self.scenario.command)
+        self.log.append(f"{word}: {ran}")
         return ran
 
-    def check_look(self, ran: Ran, before: dict[str, str]) -> None:
+    def check_look(self, ran: CommandResult, before: dict[str, str]) -> None:
         """What only looks says what is so, or that it could not."""
-        must_be(self.seat.state(), before, "it has changed something")
+        assert_state(self.fixture.state(), before, "it has changed something")
         for one in (*(() if is_failure(ran) else (ran,)), self.again()):
-            assert one.code == self.case.code, f"exit code {one.code}"
-            said = self.seat.said(one)
+            assert one.code == self.scenario.code, f"exit code {one.code}"
+            said = self.fixture.said(one)
             if one is ran and NOT_SEEN in one.err:
-                otherwise = [line for line in said if line not in self.usual.said]
+                otherwise = [line for line in said if line not in self.expected.said]
                 assert all("cannot be read" in line for line in otherwise), otherwise
             else:
-                must_say(said, self.usual.said)
+                assert_output(said, self.expected.said)
 
-    def check_change(self, ran: Ran, before: dict[str, str], known: list[str]) -> None:
+    def check_change(self, ran: CommandResult, before: dict[str, str], known: list[str]) -> None:
         """What changes something has done it, or says how far it came."""
-        objects = self.seat.objects()
-        self.seat.check(known, objects=objects)
-        after = self.seat.state(objects)
+        objects = self.fixture.objects()
+        self.fixture.check(known, objects=objects)
+        after = self.fixture.state(objects)
         if ran.code == 0 and NOT_SEEN not in ran.err:
-            must_be(after, self.usual.state, "it says that it is done, and it is not")
-            must_say(self.seat.said(ran), self.usual.said, more=self.case.name == "sync")  # it tells of each renewal
+            assert_state(after, self.expected.state, "it says that it is done, and it is not")
+            assert_output(
+                self.fixture.said(ran), self.expected.said, more=self.scenario.name == "sync"
+            )  # it tells of each renewal
         else:
-            check_told(ran, before, after)
+            check_reported(ran, before, after)
             assert not self.was_done_unheard(), "it did not look whether what got no answer was done"
 
     def was_done_unheard(self) -> bool:
         """Whether all was well but for a few answers that did not come: who looks again knows that all is done."""
         return (
-            isinstance(self.fate, OneFault)
-            and self.fate.fault.startswith("done-")
-            and self.fate.times < MAX_WRITE_ATTEMPTS
-            and not is_read(self.fate.request)
-            and self.case.name != "install"  # which is no run of plans, and says what it does not know
+            isinstance(self.schedule, OneFault)
+            and self.schedule.fault.startswith("done-")
+            and self.schedule.times < MAX_WRITE_ATTEMPTS
+            and not is_read(self.schedule.request)
+            and self.scenario.name != "install"  # which is no run of plans, and says what it does not know
         )
 
     def complete(self, known: list[str]) -> None:
         """The same command without faults makes it as it is where nothing went wrong; once more changes nothing."""
         if random.Random(self.number).random() < 0.5:
-            self.seat.proxy.arrive_all()
-            self.seat.check(known)
+            self.fixture.proxy.arrive_all()
+            self.fixture.check(known)
         check_success(self.again())
-        if isinstance(self.fate, CutOff) and self.case in [CASES[name] for name in MOVES]:
-            check_success(self.seat.run("ips gc --grace 0s --yes"))
-        self.seat.proxy.arrive_all()
-        objects = self.seat.objects()
-        now = self.seat.state(objects)
+        if isinstance(self.schedule, CutOff) and self.scenario in [SCENARIOS[name] for name in MOVES]:
+            check_success(self.fixture.run("ips gc --grace 0s --yes"))
+        self.fixture.proxy.arrive_all()
+        objects = self.fixture.objects()
+        now = self.fixture.state(objects)
         if self.started_again:  # in between; what Calico counts for a VM that runs is Calico's to put right
-            now = {key: text for key, text in now.items() if key in self.usual.state or not key.startswith(HANDLE)}
-        must_be(now, self.usual.state, "it is not what there is without faults")
-        self.seat.check(settled=True, objects=objects)
-        versions = self.seat.versions(objects)
+            now = {key: text for key, text in now.items() if key in self.expected.state or not key.startswith(HANDLE)}
+        assert_state(now, self.expected.state, "it is not what there is without faults")
+        self.fixture.check(settled=True, objects=objects)
+        versions = self.fixture.versions(objects)
         check_success(self.again("once more"))
-        must_be(self.seat.versions(), versions, "once more has changed something")
+        assert_state(self.fixture.versions(), versions, "once more has changed something")

@@ -4,8 +4,8 @@ they change the whole cluster, so it is their own.
 As in test_faults.py: a run that says that it is done has done it, one that failed tells what it did or may have done,
 the same command without faults completes it, and once more it changes nothing.
 
-YOSHI_FAULT_INSTALL_COURSES   how many courses (CLASSED): first one of each class, then those of the other faults
-YOSHI_FAULT_INSTALL_ONLY      only these courses, their numbers with commas; what a failure prints
+YOSHI_FAULT_INSTALL_COURSES   how many fault runs (CLASSED): first one of each class, then those of the other faults
+YOSHI_FAULT_INSTALL_ONLY      only these fault runs, their numbers with commas; what a failure prints
 YOSHI_KILLS                   before how many writes each is killed (3)
 """
 
@@ -28,13 +28,22 @@ from kubectl_yoshi.kube.connection import Connection, ConnectionOptions
 from kubectl_yoshi.model.network import NETWORKWIZARD
 from kubectl_yoshi.model.objects import Json
 from lab.testing import Cluster
+from tests.cluster.assertions import assert_output, assert_state, check_message, check_reported, table_of
+from tests.cluster.command_fixture import HastyClock, run_in_process
 from tests.cluster.denials import denying
-from tests.cluster.fates import POINTS, READ_FAULTS, WRITE_FAULTS, Fate, OneFault, Proxy, proxy, spread
-from tests.cluster.faulty import write_kubeconfig
-from tests.cluster.harness import Ran, Yoshi
+from tests.cluster.harness import CommandResult, Yoshi
 from tests.cluster.killing import KILLS, run_killed
-from tests.cluster.seats import HastyClock, run_here
-from tests.cluster.verdicts import check_message, check_told, must_be, must_say, table_of
+from tests.cluster.scripted_fault_proxy import write_kubeconfig
+from tests.cluster.seeded_fault_proxy import (
+    POINTS,
+    READ_FAULTS,
+    WRITE_FAULTS,
+    FaultSchedule,
+    OneFault,
+    Proxy,
+    proxy,
+    spread,
+)
 
 pytestmark = pytest.mark.I7
 
@@ -58,7 +67,7 @@ READ_CLASSES = (
     ("lost", "done-cut", "done-headers", "done-half"),
     ("slow", "overtaken", "closed", "forgotten"),
 )
-"""Fewer than those of fates.py: neither command plans anew because of a conflict or of what it cannot read."""
+"""Fewer than those of seeded_fault_proxy.py: neither command plans again after a conflict or a failed read."""
 EVERY = [
     (command, writing, fault)
     for command in COMMANDS
@@ -71,8 +80,8 @@ CLASSED = [
     for writing, classes in ((True, WRITE_CLASSES), (False, READ_CLASSES))
     for faults in classes
 ]
-"""A course for each class; the faults of a class take turns."""
-COURSES = [*CLASSED, *(course for course in EVERY if course not in CLASSED)]
+"""A fault run for each class; the faults of a class take turns."""
+FAULT_RUNS = [*CLASSED, *(course for course in EVERY if course not in CLASSED)]
 WANTED = ONLY or range(int(os.environ.get("YOSHI_FAULT_INSTALL_COURSES", len(CLASSED))))
 ATTEMPTS = 4
 """How often another request is chosen for a fault, where the one that was chosen was not made this time: how often the
@@ -87,7 +96,7 @@ NETWORK: Json = {
 
 
 @dataclass(frozen=True)
-class Place:
+class InstallFixture:
     """A cluster of the test's own, the good way to it, and the bad one."""
 
     good: Api
@@ -95,11 +104,11 @@ class Place:
     proxy: Proxy
     program: Yoshi
 
-    def run(self, command: str, fate: Fate | None = None) -> Ran:
-        if fate is None:
-            return run_here(command.split(), Api(self.good.connection, clock=HastyClock()), "default")
-        self.proxy.fate = fate
-        return run_here(command.split(), Api(self.bad, clock=HastyClock()), "default")
+    def run(self, command: str, schedule: FaultSchedule | None = None) -> CommandResult:
+        if schedule is None:
+            return run_in_process(command.split(), Api(self.good.connection, clock=HastyClock()), "default")
+        self.proxy.schedule = schedule
+        return run_in_process(command.split(), Api(self.bad, clock=HastyClock()), "default")
 
     def prepare(self, command: str) -> None:
         """Where the command begins."""
@@ -127,16 +136,16 @@ class Place:
 
 
 @dataclass
-class Undisturbed:
+class FaultFreeRun:
     """What a command comes to where nothing goes wrong."""
 
     state: dict[str, str] = field(default_factory=dict)
     said: list[str] = field(default_factory=list)
-    fate: Fate = field(default_factory=Fate)
+    schedule: FaultSchedule = field(default_factory=FaultSchedule)
 
 
 @pytest.fixture(scope="module")
-def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+def fixture(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[InstallFixture]:
     if request.config.getoption("cluster") != "lab":
         pytest.skip("takes the CRDs away, so it needs a lab of its own")
     with lab.start() as running:
@@ -146,130 +155,136 @@ def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
             file = write_kubeconfig(tmp_path_factory.mktemp("kubeconfig") / "by-proxy", bad_way.url)
             with closing(Connection.open(ConnectionOptions(kubeconfig=str(file)))) as bad:
                 program = Yoshi(file, "it", request.getfixturevalue("forks"), "default")
-                yield Place(Api(good, clock=HastyClock()), bad, bad_way, program)
+                yield InstallFixture(Api(good, clock=HastyClock()), bad, bad_way, program)
 
 
 @pytest.fixture(scope="module")
-def undisturbed(place: Place) -> dict[str, Undisturbed]:
+def fault_free(fixture: InstallFixture) -> dict[str, FaultFreeRun]:
     found = {}
     for command in COMMANDS:
-        place.prepare(command)
-        fate = Fate()
-        ran = place.run(command, fate)
+        fixture.prepare(command)
+        schedule = FaultSchedule()
+        ran = fixture.run(command, schedule)
         assert ran.code == 0, str(ran)
-        found[command] = Undisturbed(place.state(), lines(ran), fate)
+        found[command] = FaultFreeRun(fixture.state(), lines(ran), schedule)
     assert found["uninstall --force --yes"].state == {}
     assert len(found["install"].state) > 3
     return found
 
 
-def lines(ran: Ran) -> list[str]:
+def lines(ran: CommandResult) -> list[str]:
     return sorted(ran.out.splitlines())
 
 
 @pytest.mark.timeout(max(1800, 60 * len(WANTED)))
-def test_installing_and_uninstalling_under_every_fault(place: Place, undisturbed: dict[str, Undisturbed]) -> None:
+def test_install_and_uninstall_under_every_fault(fixture: InstallFixture, fault_free: dict[str, FaultFreeRun]) -> None:
     met: dict[str, Counter[str]] = {command: Counter() for command in COMMANDS}
     for number in WANTED:
-        command, writing, fault = COURSES[number]
+        command, writing, fault = FAULT_RUNS[number]
         for attempt in range(ATTEMPTS):
-            run_course(number, place, undisturbed, met, attempt)
+            run_numbered_fault(number, fixture, fault_free, met, attempt)
             if met[command][f"{'write' if writing else 'read'} {fault}"]:
                 break
     print(f"\n{table_of({command.partition(' ')[0]: counts for command, counts in met.items()})}")
     for number in WANTED:
-        command, writing, fault = COURSES[number]
+        command, writing, fault = FAULT_RUNS[number]
         assert met[command][f"{'write' if writing else 'read'} {fault}"], f"{command} never met {fault}"
 
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_command_killed_before_one_of_its_writes_is_completed_by_the_same(
-    place: Place, undisturbed: dict[str, Undisturbed], command: str
+def test_install_and_uninstall_killed_before_a_write_are_completed_by_a_second_run(
+    fixture: InstallFixture, fault_free: dict[str, FaultFreeRun], command: str
 ) -> None:
-    place.prepare(command)
-    ran, fate = run_killed(place.program, place.proxy, command.split())
+    fixture.prepare(command)
+    ran, schedule = run_killed(fixture.program, fixture.proxy, command.split())
     assert ran.code == 0, str(ran)
-    must_be(place.state(), undisturbed[command].state, "a process comes to something else")
-    for write in (number + 1 for number in spread(fate.written, KILLS or POINTS)):
-        with telling(f"{command}, killed before write {write} of {fate.written}") as told:
-            place.prepare(command)
-            ran, killed = run_killed(place.program, place.proxy, command.split(), write)
-            told += [*killed.told, str(ran)]
+    assert_state(fixture.state(), fault_free[command].state, "a process comes to something else")
+    for write in (number + 1 for number in spread(schedule.written, KILLS or POINTS)):
+        with logging_failures(f"{command}, killed before write {write} of {schedule.written}") as log:
+            fixture.prepare(command)
+            ran, killed = run_killed(fixture.program, fixture.proxy, command.split(), write)
+            log += [*killed.log, str(ran)]
             assert ran.killed
-            complete(place, command, undisturbed[command], told)
+            complete(fixture, command, fault_free[command], log)
 
 
 @pytest.mark.timeout(900)
-def test_without_one_permission_they_are_done_or_change_nothing(
-    place: Place, undisturbed: dict[str, Undisturbed]
+def test_install_and_uninstall_without_one_permission_succeed_or_change_nothing(
+    fixture: InstallFixture, fault_free: dict[str, FaultFreeRun]
 ) -> None:
     outcomes: Counter[str] = Counter()
     for command in COMMANDS:
-        place.prepare(command)
-        with denying(place.proxy, None) as everything:
-            ran = place.run(command, Fate())
+        fixture.prepare(command)
+        with denying(fixture.proxy, None) as everything:
+            ran = fixture.run(command, FaultSchedule())
         assert ran.code == 0, str(ran)
         refused = False
         for permission in sorted(everything.needed):
             if not refused:  # or everything is as it was
-                place.prepare(command)
-            versions = place.versions()
-            with denying(place.proxy, permission) as denial:
-                ran = place.run(command, Fate())
-            told = f"{command}, may not {permission}\n{ran}\n"
-            assert denial.met, told
+                fixture.prepare(command)
+            versions = fixture.versions()
+            with denying(fixture.proxy, permission) as denial:
+                ran = fixture.run(command, FaultSchedule())
+            log = f"{command}, may not {permission}\n{ran}\n"
+            assert denial.met, log
             check_message(ran)
             refused = ran.code != 0
             if not refused:
-                must_be(place.state(), undisturbed[command].state, f"{told}it says that it is done, and it is not")
+                assert_state(fixture.state(), fault_free[command].state, f"{log}it says that it is done, and it is not")
             else:
-                must_be(place.versions(), versions, f"{told}it was refused, and has changed something")
+                assert_state(fixture.versions(), versions, f"{log}it was refused, and has changed something")
             outcomes["refused" if refused else "done"] += 1
     print(f"\n{outcomes}")
     assert outcomes["refused"] > len(COMMANDS), outcomes
 
 
-def run_course(
-    number: int, place: Place, undisturbed: dict[str, Undisturbed], met: dict[str, Counter[str]], attempt: int
+def run_numbered_fault(
+    number: int,
+    fixture: InstallFixture,
+    fault_free: dict[str, FaultFreeRun],
+    met: dict[str, Counter[str]],
+    attempt: int,
 ) -> None:
-    command, writing, fault = COURSES[number]
-    usual, rng = undisturbed[command], random.Random(f"course {number}{f', {attempt}' if attempt else ''}")
-    fate = OneFault(rng.choice(usual.fate.writes if writing else usual.fate.reads), fault, rng.choice((1, 1, 2, 9)))
-    with telling(f"course {number} (YOSHI_FAULT_INSTALL_ONLY={number}): {command}") as told:
-        place.prepare(command)
-        before = place.state()
-        ran = place.run(command, fate)
-        told += [*(f"    {line}" for line in fate.told), str(ran)]
-        met[command].update(fate.met)
+    command, writing, fault = FAULT_RUNS[number]
+    expected, rng = fault_free[command], random.Random(f"course {number}{f', {attempt}' if attempt else ''}")
+    schedule = OneFault(
+        rng.choice(expected.schedule.writes if writing else expected.schedule.reads), fault, rng.choice((1, 1, 2, 9))
+    )
+    with logging_failures(f"course {number} (YOSHI_FAULT_INSTALL_ONLY={number}): {command}") as log:
+        fixture.prepare(command)
+        before = fixture.state()
+        ran = fixture.run(command, schedule)
+        log += [*(f"    {line}" for line in schedule.log), str(ran)]
+        met[command].update(schedule.counts)
         check_message(ran)
         if ran.code == 0:
-            must_be(place.state(), usual.state, "it says that it is done, and it is not")
-            must_say(lines(ran), usual.said)
+            assert_state(fixture.state(), expected.state, "it says that it is done, and it is not")
+            assert_output(lines(ran), expected.said)
         else:
-            check_told(ran, before, place.state())
-        place.proxy.arrive_all()
-        complete(place, command, usual, told)
+            check_reported(ran, before, fixture.state())
+        fixture.proxy.arrive_all()
+        complete(fixture, command, expected, log)
 
 
 @contextmanager
-def telling(what: str) -> Iterator[list[str]]:
+def logging_failures(what: str) -> Iterator[list[str]]:
     """Gives a list for what happens; an AssertionError says all of it."""
-    told = [what]
+    log = [what]
     try:
-        yield told
+        yield log
     except AssertionError as error:
-        raise AssertionError("\n".join([*told, str(error)])) from error
+        raise AssertionError("\n".join([*log, str(error)])) from error
 
 
-def complete(place: Place, command: str, usual: Undisturbed, told: list[str]) -> None:
+def complete(fixture: InstallFixture, command: str, expected: FaultFreeRun, log: list[str]) -> None:
     """The same command without faults makes it as it is where nothing went wrong; once more changes nothing."""
-    again = place.run(command)
-    told.append(f"again: {again}")
+    again = fixture.run(command)
+    log.append(f"again: {again}")
     assert again.code == 0
-    must_be(place.state(), usual.state, "it is not what there is without faults")
-    versions = place.versions()
-    once_more = place.run(command)
-    told.append(f"once more: {once_more}")
+    assert_state(fixture.state(), expected.state, "it is not what there is without faults")
+    versions = fixture.versions()
+    once_more = fixture.run(command)
+    log.append(f"once more: {once_more}")
     assert once_more.code == 0
-    must_be(place.versions(), versions, "once more has changed something")
+    assert_state(fixture.versions(), versions, "once more has changed something")

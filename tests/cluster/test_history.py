@@ -1,7 +1,7 @@
-"""Quotas, who had an address before, and cool-down, as processes see them on the real API server.
+"""Quotas, history and cool-down, as processes see them on the real API server.
 
-8 processes at a quota of 3, in a small network and in one of several blocks    3 get an address, 5 are told why not
-history                      `ips who` tells, as words and as JSON; several who give back at once are all there
+8 processes at a quota of 3, in a small network and in one of several blocks    3 get an address, 5 are refused
+history                      `ips who` prints it, as text and as JSON; several concurrent releases are all there
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def host(network: str, number: int) -> str:
 
 
 @pytest.mark.parametrize("length", [24, 22])
-def test_of_8_processes_at_a_quota_none_passes_it(yoshi: Yoshi, installed: Cluster, cidr: Cidrs, length: int) -> None:
+def test_quota_is_not_exceeded_by_eight_processes(yoshi: Yoshi, installed: Cluster, cidr: Cidrs, length: int) -> None:
     yoshi.done("network", "create", "blue", "--cidr", cidr(length), "--max-addresses-per-namespace", "3")
     names = [f"web-{number}" for number in range(8)]
     make_vms(installed, yoshi.namespace, *names)
@@ -58,7 +58,7 @@ def test_of_8_processes_at_a_quota_none_passes_it(yoshi: Yoshi, installed: Clust
 
 
 @pytest.mark.parametrize("length", [24, 22])
-def test_who_had_an_address_before_is_told(yoshi: Yoshi, installed: Cluster, cidr: Cidrs, length: int) -> None:
+def test_previous_owner_of_an_address_is_reported(yoshi: Yoshi, installed: Cluster, cidr: Cidrs, length: int) -> None:
     network = cidr(length)
     address = host(network, 9)
     yoshi.done("network", "create", "blue", "--cidr", network)
@@ -86,7 +86,7 @@ def test_who_had_an_address_before_is_told(yoshi: Yoshi, installed: Cluster, cid
 
 
 @pytest.mark.parametrize("length", [24, 22])
-def test_of_8_who_give_back_at_once_all_are_in_the_history(
+def test_history_has_all_of_eight_concurrent_releases(
     yoshi: Yoshi, installed: Cluster, cidr: Cidrs, length: int
 ) -> None:
     network = cidr(length)
@@ -105,7 +105,7 @@ def test_of_8_who_give_back_at_once_all_are_in_the_history(
     check(installed, yoshi.namespace, settled=True)
 
 
-def test_what_cools_down_goes_to_nobody_but_who_had_it(yoshi: Yoshi, installed: Cluster, cidr: Cidrs) -> None:
+def test_cooling_address_is_assigned_only_to_its_last_owner(yoshi: Yoshi, installed: Cluster, cidr: Cidrs) -> None:
     network = cidr(24)
     first = host(network, 1)
     three = f"{first}-{host(network, 3)}"

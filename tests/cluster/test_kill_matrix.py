@@ -31,7 +31,9 @@ import pytest
 
 from kubectl_yoshi.model.network import NETWORKWIZARD
 from lab.testing import Cluster
-from tests.cluster.courses import (
+from tests.cluster.assertions import assert_state, check_success, raise_first
+from tests.cluster.command_fixture import CommandFixture, open_fixtures_with_foreign_bgp, side_by_side
+from tests.cluster.fault_scenarios import (
     ATTACHED_BGP,
     ATTACHED_BIG,
     ATTACHED_ELASTIC,
@@ -39,20 +41,18 @@ from tests.cluster.courses import (
     ATTACHED_PUB,
     BGP,
     BIG,
-    CASES,
     ELASTIC_BGP,
     LAN,
     PUB,
-    Case,
+    SCENARIOS,
+    Scenario,
+    delete_allocations,
     delete_vm,
-    lose_ledgers,
     turns_of,
 )
-from tests.cluster.fates import Fate, Kill, spread, spread_by_turns
-from tests.cluster.harness import Ran, Yoshi, fork_server
+from tests.cluster.harness import CommandResult, Yoshi, fork_server
 from tests.cluster.killing import KILLS, run_killed
-from tests.cluster.seats import Seat, seats_beside_others, side_by_side
-from tests.cluster.verdicts import check_success, must_be, raise_first
+from tests.cluster.seeded_fault_proxy import FaultSchedule, Kill, spread, spread_by_turns
 
 pytestmark = [
     pytest.mark.I1,
@@ -64,51 +64,51 @@ pytestmark = [
     pytest.mark.I8,
 ]
 
-SEATS = range(40, 44)
+FIXTURE_NUMBERS = range(40, 44)
 ONLY = os.environ.get("YOSHI_KILLS_ONLY", "")
 ALONE = threading.Lock()
-"""Of cases that write to what all seats have together: how many writes that takes depends on the others."""
+"""Of cases that write to what all fixtures have together: how many writes that takes depends on the others."""
 APPLIED = re.compile(r"/(customresourcedefinitions|clusterroles)/")
 """What `install` applies each time: the API server compares, and changes nothing that is so already."""
 
 GC = "ips gc --grace 0s --yes"
 ELASTIC_IP = "{ip}.10.5"
 MORE = {
-    "create without a CIDR, announced by Calico": Case(ELASTIC_BGP),
-    "delete without a CIDR, announced by Calico": Case("network delete elastic --yes", (ELASTIC_BGP,)),
-    "attach to a large one": Case("vm attach web-1 --network big --ip {ip}.17.5", (BIG,), ("{ip}.17.5",)),
-    "attach public elsewhere": Case(
+    "create without a CIDR, announced by Calico": Scenario(ELASTIC_BGP),
+    "delete without a CIDR, announced by Calico": Scenario("network delete elastic --yes", (ELASTIC_BGP,)),
+    "attach to a large one": Scenario("vm attach web-1 --network big --ip {ip}.17.5", (BIG,), ("{ip}.17.5",)),
+    "attach public elsewhere": Scenario(
         "vm attach web-1 --public-network pub --public-ip {ip}.9.7 --replace", ATTACHED_PUB, ("{ip}.9.7",)
     ),
-    "attach layer 2 elsewhere": Case("vm attach web-1 --network lan --ip {ip}.20.77 --replace", ATTACHED_LAN,
+    "attach Layer 2 elsewhere": Scenario("vm attach web-1 --network lan --ip {ip}.20.77 --replace", ATTACHED_LAN,
                                      ("{ip}.20.77",)),
-    "reserve on a public one": Case("ips reserve pub {ip}.9.7", (PUB,)),
-    "reserve on one announced by Calico": Case("ips reserve bgp {ip}.8.7", (BGP,)),
-    "reserve on layer 2": Case("ips reserve lan {ip}.20.7", (LAN,)),
-    "release of a large one": Case("ips release big {ip}.17.7", (BIG, "ips reserve big {ip}.17.7")),
-    "release of a public one": Case("ips release pub {ip}.9.7", (PUB, "ips reserve pub {ip}.9.7")),
-    "release of one announced by Calico": Case("ips release bgp {ip}.8.7", (BGP, "ips reserve bgp {ip}.8.7")),
-    "release of layer 2": Case("ips release lan {ip}.20.7", (LAN, "ips reserve lan {ip}.20.7")),
-    "move without a CIDR": Case(f"ips move {ELASTIC_IP} --to web-2", ATTACHED_ELASTIC, (ELASTIC_IP,)),
-    "gc of a large one": Case(GC, (*ATTACHED_BIG, delete_vm)),
-    "gc of a public one": Case(GC, (*ATTACHED_PUB, delete_vm)),
-    "gc of one announced by Calico": Case(GC, (*ATTACHED_BGP, delete_vm)),
-    "gc without a CIDR": Case(GC, (*ATTACHED_ELASTIC, delete_vm)),
-    "gc of layer 2": Case(GC, (*ATTACHED_LAN, delete_vm)),
-    "rebuild of a public one": Case("ips rebuild --yes", (*ATTACHED_PUB, lose_ledgers)),
-    "rebuild of one announced by Calico": Case("ips rebuild --yes", (*ATTACHED_BGP, lose_ledgers)),
-    "rebuild without a CIDR": Case("ips rebuild --yes", (*ATTACHED_ELASTIC, lose_ledgers)),
-    "rebuild of layer 2": Case("ips rebuild --yes", (*ATTACHED_LAN, lose_ledgers)),
+    "reserve on a public one": Scenario("ips reserve pub {ip}.9.7", (PUB,)),
+    "reserve on one announced by Calico": Scenario("ips reserve bgp {ip}.8.7", (BGP,)),
+    "reserve on Layer 2": Scenario("ips reserve lan {ip}.20.7", (LAN,)),
+    "release of a large one": Scenario("ips release big {ip}.17.7", (BIG, "ips reserve big {ip}.17.7")),
+    "release of a public one": Scenario("ips release pub {ip}.9.7", (PUB, "ips reserve pub {ip}.9.7")),
+    "release of one announced by Calico": Scenario("ips release bgp {ip}.8.7", (BGP, "ips reserve bgp {ip}.8.7")),
+    "release of Layer 2": Scenario("ips release lan {ip}.20.7", (LAN, "ips reserve lan {ip}.20.7")),
+    "move without a CIDR": Scenario(f"ips move {ELASTIC_IP} --to web-2", ATTACHED_ELASTIC, (ELASTIC_IP,)),
+    "gc of a large one": Scenario(GC, (*ATTACHED_BIG, delete_vm)),
+    "gc of a public one": Scenario(GC, (*ATTACHED_PUB, delete_vm)),
+    "gc of one announced by Calico": Scenario(GC, (*ATTACHED_BGP, delete_vm)),
+    "gc without a CIDR": Scenario(GC, (*ATTACHED_ELASTIC, delete_vm)),
+    "gc of Layer 2": Scenario(GC, (*ATTACHED_LAN, delete_vm)),
+    "rebuild of a public one": Scenario("ips rebuild --yes", (*ATTACHED_PUB, delete_allocations)),
+    "rebuild of one announced by Calico": Scenario("ips rebuild --yes", (*ATTACHED_BGP, delete_allocations)),
+    "rebuild without a CIDR": Scenario("ips rebuild --yes", (*ATTACHED_ELASTIC, delete_allocations)),
+    "rebuild of Layer 2": Scenario("ips rebuild --yes", (*ATTACHED_LAN, delete_allocations)),
 }  # fmt: skip
 """Commands for kinds of networks with which CASES has them not."""
-MATRIX = {name: case for name, case in {**CASES, **MORE}.items() if not case.looks}
+MATRIX = {name: scenario for name, scenario in {**SCENARIOS, **MORE}.items() if not scenario.looks}
 MOST_REPEATED = 2
 """In how many cases the API server may refuse a write of the undisturbed run for a moment, so that it is sent twice and
 the last kill comes before a write that is not sent."""
 LEFT_TO_GC = {"attach elsewhere": (5,), "attach a running one elsewhere": (5, 6, 7, 8)}
-"""The writes of these that come when the VM's template is changed already. The last one gives back the address on
-network blue: killed before it, the same command finds the VM attached as asked for, and `ips gc` gives that address
-back, as of any VM that no longer carries one."""
+"""The writes of these that come when the VM's template is changed already. The last one releases the address on
+network blue: killed before it, the same command finds the VM attached as asked for, and `ips gc` releases that
+address, as of any VM that no longer carries one."""
 TURN_OF = turns_of(MATRIX)
 
 
@@ -129,41 +129,46 @@ class Cell:
 
 
 @pytest.fixture(scope="module")
-def places(installed: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Seat]]:
-    with seats_beside_others(installed, SEATS, tmp_path_factory.mktemp("seats")) as found:
+def fixtures(installed: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[CommandFixture]]:
+    with open_fixtures_with_foreign_bgp(installed, FIXTURE_NUMBERS, tmp_path_factory.mktemp("seats")) as found:
         yield found
 
 
 @pytest.fixture(scope="module")
-def programs(places: list[Seat]) -> Iterator[dict[int, Yoshi]]:
-    """The program as processes of each seat's own, by the seat's proxy."""
+def programs(fixtures: list[CommandFixture]) -> Iterator[dict[int, Yoshi]]:
+    """The program as processes of each fixture's own, by the fixture's proxy."""
     with ExitStack() as stack:
-        parents = {seat.number: stack.enter_context(fork_server()) for seat in places}
-        yield {seat.number: Yoshi(seat.by_proxy, "it", parents[seat.number], seat.namespace) for seat in places}
+        parents = {fixture.number: stack.enter_context(fork_server()) for fixture in fixtures}
+        yield {
+            fixture.number: Yoshi(fixture.by_proxy, "it", parents[fixture.number], fixture.namespace)
+            for fixture in fixtures
+        }
 
 
 @pytest.mark.timeout(1800)
-def test_every_command_killed_before_each_of_its_writes(places: list[Seat], programs: dict[int, Yoshi]) -> None:
+def test_every_command_killed_before_each_of_its_writes(
+    fixtures: list[CommandFixture], programs: dict[int, Yoshi]
+) -> None:
     wrong: list[BaseException] = []
     kills: Counter[str] = Counter()
     repeated: list[str] = []
 
-    def kill_all(name: str, seat: Seat) -> None:
-        case = MATRIX[name]
-        with ALONE if is_shared(case) else nullcontext():
-            kill_case(Killing(name, case, seat, programs[seat.number]), kills, repeated, wrong)
+    def kill_all(name: str, fixture: CommandFixture) -> None:
+        scenario = MATRIX[name]
+        with ALONE if is_shared(scenario) else nullcontext():
+            kill_case(Killing(name, scenario, fixture, programs[fixture.number]), kills, repeated, wrong)
 
     names = [name for name in MATRIX if ONLY.partition(", ")[0] in ("", name)]
-    wrong += side_by_side(places, [partial(kill_all, name) for name in names])
+    wrong += side_by_side(fixtures, [partial(kill_all, name) for name in names])
     print(f"\n{kills.total()} kills of {len(kills)} commands, {len(wrong)} went wrong")
     raise_first(wrong)
     assert set(kills) == set(names)
     assert len(repeated) <= MOST_REPEATED, "\n".join(repeated)
 
 
-def is_shared(case: Case) -> bool:
-    """Whether it writes to what all seats have together."""
-    return case.alone or any(step in (BGP, ELASTIC_BGP) for step in (case.command, *case.before))
+def is_shared(scenario: Scenario) -> bool:
+    """Whether it writes to what all fixtures have together."""
+    return scenario.alone or any(step in (BGP, ELASTIC_BGP) for step in (scenario.command, *scenario.before))
 
 
 def writes_to_kill_at(name: str, written: int) -> list[int]:
@@ -175,79 +180,81 @@ def writes_to_kill_at(name: str, written: int) -> list[int]:
 
 @dataclass
 class Killing:
-    """A case at a seat."""
+    """A case at a fixture."""
 
     name: str
-    case: Case
-    seat: Seat
+    scenario: Scenario
+    fixture: CommandFixture
     program: Yoshi
 
-    def run(self, write: int = 0) -> tuple[Ran, Kill]:
+    def run(self, write: int = 0) -> tuple[CommandResult, Kill]:
         """The command in a process of its own, killed before that write (0: never)."""
-        return run_killed(self.program, self.seat.proxy, shlex.split(self.seat.words(self.case.command)), write)
+        return run_killed(
+            self.program, self.fixture.proxy, shlex.split(self.fixture.words(self.scenario.command)), write
+        )
 
 
 def kill_case(killing: Killing, kills: Counter[str], repeated: list[str], wrong: list[BaseException]) -> None:
     """Runs a case undisturbed, then kills it before its writes."""
-    killing.case.prepare(killing.seat)
-    ran, fate = killing.run()
-    assert ran.code == killing.case.code, str(ran)
-    usual = killing.seat.state()
-    for write in (number + 1 for number in writes_to_kill_at(killing.name, fate.written)):
+    killing.scenario.prepare(killing.fixture)
+    ran, schedule = killing.run()
+    assert ran.code == killing.scenario.code, str(ran)
+    expected = killing.fixture.state()
+    for write in (number + 1 for number in writes_to_kill_at(killing.name, schedule.written)):
         cell = Cell(killing.name, write)
         if ONLY not in ("", killing.name, str(cell)):
             continue
-        told = [f"{cell} of {fate.written} (YOSHI_KILLS_ONLY): {dict(fate.asked)}"]
+        log = [f"{cell} of {schedule.written} (YOSHI_KILLS_ONLY): {dict(schedule.asked)}"]
         try:
-            if judge(killing, write, usual, told):
+            if check_kill(killing, write, expected, log):
                 kills[killing.name] += 1
             else:
-                repeated.append("\n".join(told))
+                repeated.append("\n".join(log))
         except AssertionError as error:
-            wrong.append(AssertionError("\n".join([*told, str(error)])))
+            wrong.append(AssertionError("\n".join([*log, str(error)])))
 
 
-def judge(killing: Killing, write: int, usual: dict[str, str], told: list[str]) -> bool:
+def check_kill(killing: Killing, write: int, expected: dict[str, str], log: list[str]) -> bool:
     """Kills, and judges what there is then, after the same command, and after it once more.
 
     Returns:
         False where it is done before that write.
     """
-    seat, command = killing.seat, killing.case.command
-    killing.case.prepare(seat)
-    known = seat.violations()
-    ran, fate = killing.run(write)
-    told += [*(f"    {line}" for line in fate.told), str(ran)]
+    fixture, command = killing.fixture, killing.scenario.command
+    killing.scenario.prepare(fixture)
+    known = fixture.violations()
+    ran, schedule = killing.run(write)
+    log += [*(f"    {line}" for line in schedule.log), str(ran)]
     if not ran.killed:
-        assert (ran.code, fate.written) == (killing.case.code, write - 1), "it was not killed"
-        must_be(seat.state(), usual, "it is not what there is where nothing was killed")
+        assert (ran.code, schedule.written) == (killing.scenario.code, write - 1), "it was not killed"
+        assert_state(fixture.state(), expected, "it is not what there is where nothing was killed")
         return False
-    seat.check(known)
+    fixture.check(known)
 
-    again = seat.run(command)
-    told.append(f"again: {again}")
+    again = fixture.run(command)
+    log.append(f"again: {again}")
     check_success(again)
     if write in LEFT_TO_GC.get(killing.name, ()):
-        must_have_left_one(seat, usual)
-        check_success(seat.run(GC))
-    objects = seat.objects()
-    must_be(seat.state(objects), usual, "it is not what there is where nothing was killed")
-    seat.check(settled=True, objects=objects)
+        check_old_address_is_left(fixture, expected)
+        check_success(fixture.run(GC))
+    objects = fixture.objects()
+    assert_state(fixture.state(objects), expected, "it is not what there is where nothing was killed")
+    fixture.check(settled=True, objects=objects)
 
-    versions, nothing = seat.versions(objects), Fate()
-    once_more = seat.run(command, nothing)
-    told.append(f"once more: {once_more}")
+    versions, nothing = fixture.versions(objects), FaultSchedule()
+    once_more = fixture.run(command, nothing)
+    log.append(f"once more: {once_more}")
     check_success(once_more)
-    must_be(seat.versions(), versions, "once more has changed something")
+    assert_state(fixture.versions(), versions, "once more has changed something")
     written = [request for request in nothing.writes if not APPLIED.search(request)]
     assert not written, f"once more has written: {written}"
     return True
 
 
-def must_have_left_one(seat: Seat, usual: dict[str, str]) -> None:
+def check_old_address_is_left(fixture: CommandFixture, expected: dict[str, str]) -> None:
     """All is as where nothing was killed, but that web-1 has its address on network blue still, besides the new one."""
-    now, blue = seat.state(), f"{NETWORKWIZARD.kind} blue"
-    must_be({**now, blue: ""}, {**usual, blue: ""}, "more than the old address is left")
+    now, blue = fixture.state(), f"{NETWORKWIZARD.kind} blue"
+    assert_state({**now, blue: ""}, {**expected, blue: ""}, "more than the old address is left")
     records = [record["name"] for record in json.loads(now[blue])["status"]["allocations"].values()]
-    kept = [record["name"] for record in json.loads(usual[blue])["status"]["allocations"].values()]
+    kept = [record["name"] for record in json.loads(expected[blue])["status"]["allocations"].values()]
     assert sorted(records) == sorted([*kept, "web-1"])

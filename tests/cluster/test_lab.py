@@ -1,4 +1,4 @@
-"""The lab itself: it is what it says, labs live side by side, and nothing of one is left behind."""
+"""The lab itself: its version and APIs, parallel labs, and that nothing of one is left behind."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 import lab
-from lab.places import labs_folder
+from lab.lab_ids import is_free_port, list_taken_lab_ids
+from lab.paths import labs_folder
 from lab.processes import list_lab_pids
 from lab.programs import DEFAULT_KUBERNETES, kubernetes_program
-from lab.slots import is_free_port, list_taken_lab_ids
 from lab.testing import Cluster
 from tests.waiting import wait_for
 
@@ -28,14 +28,14 @@ def only_with_a_lab(request: pytest.FixtureRequest) -> None:
         pytest.skip("about the lab, and another cluster was chosen")
 
 
-def test_the_api_server_says_its_true_version(cluster: Cluster) -> None:
+def test_api_server_reports_its_version(cluster: Cluster) -> None:
     told = json.loads(cluster.kubectl("version", "-o", "json"))["serverVersion"]
     version = kubernetes_program("kube-apiserver").version
     assert told["gitVersion"] == version
     assert f"{told['major']}.{told['minor']}" == DEFAULT_KUBERNETES
 
 
-def test_the_custom_resources_of_every_back_end_are_served(cluster: Cluster) -> None:
+def test_custom_resources_of_every_backend_are_served(cluster: Cluster) -> None:
     served = set(cluster.kubectl("api-resources", "-o", "name").split())
     assert served >= {
         "virtualmachines.kubevirt.io",
@@ -50,7 +50,7 @@ def test_the_custom_resources_of_every_back_end_are_served(cluster: Cluster) -> 
     }
 
 
-def test_owners_take_what_they_own_with_them(cluster: Cluster, namespace: str) -> None:
+def test_owned_objects_are_garbage_collected(cluster: Cluster, namespace: str) -> None:
     owner = json.loads(cluster.kubectl("-n", namespace, "create", "configmap", "owner", "-o", "json"))
     reference = {"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": owner["metadata"]["uid"]}
     owned = {
@@ -63,7 +63,7 @@ def test_owners_take_what_they_own_with_them(cluster: Cluster, namespace: str) -
     cluster.kubectl("-n", namespace, "wait", "--for=delete", "configmap/owned", "--timeout=120s")
 
 
-def test_two_labs_live_side_by_side_and_down_leaves_nothing_behind() -> None:
+def test_two_labs_run_in_parallel_and_down_removes_everything() -> None:
     with lab.start() as one, lab.start() as two:
         one.kubectl("create", "namespace", "only-in-one")
         assert "only-in-one" not in two.kubectl("get", "namespaces")
@@ -77,7 +77,7 @@ def test_two_labs_live_side_by_side_and_down_leaves_nothing_behind() -> None:
         assert all(is_free_port(port) for port in ports[number])
 
 
-def test_an_api_server_that_was_killed_comes_back_with_what_it_knew() -> None:
+def test_restarted_api_server_has_its_data() -> None:
     with lab.start() as running:
         running.kubectl("create", "namespace", "kept")
         running.kill_api_server()
@@ -87,7 +87,7 @@ def test_an_api_server_that_was_killed_comes_back_with_what_it_knew() -> None:
         assert "kept" in running.kubectl("get", "namespaces")
 
 
-def test_a_lab_ends_with_a_process_that_is_killed() -> None:
+def test_lab_is_removed_when_its_owner_process_is_killed() -> None:
     name = f"killed-{os.getpid()}"
     code = f"import lab, time; lab.start(name={name!r}); print('up', flush=True); time.sleep(600)"
     with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True) as owner:
@@ -98,7 +98,7 @@ def test_a_lab_ends_with_a_process_that_is_killed() -> None:
 
 
 @pytest.mark.parametrize("begun", [".", "programs/kube-apiserver.json"])
-def test_an_interrupted_up_leaves_nothing_behind(begun: str) -> None:
+def test_interrupted_up_leaves_nothing_behind(begun: str) -> None:
     """As soon as its folder is there, and as soon as its API server is: it takes seconds to be ready."""
     name = f"interrupted-{os.getpid()}"
     folder = labs_folder() / name
@@ -112,7 +112,7 @@ def test_an_interrupted_up_leaves_nothing_behind(begun: str) -> None:
     assert_gone(folder)
 
 
-def test_up_says_where_its_kubeconfig_is_and_lives_on_until_down() -> None:
+def test_up_prints_its_kubeconfig_and_runs_until_down() -> None:
     name = f"background-{os.getpid()}"
 
     def run(*args: str) -> str:

@@ -15,13 +15,13 @@ import yaml
 
 from lab.testing import Cluster
 from tests.cluster.harness import ROOT, Yoshi, get, make_vms, patch
-from tests.cluster.pins import POOLS, annotations, host, template_annotations
+from tests.cluster.vm_assertions import POOLS, annotations, host, template_annotations
 from tests.waiting import wait_for
 
 Cidrs = Callable[[int], str]
 
 
-def test_a_network_is_made_with_its_pool_and_says_that_it_is_ready(yoshi: Yoshi, installed: Cluster, blue: str) -> None:
+def test_network_create_creates_the_pool_and_sets_ready(yoshi: Yoshi, installed: Cluster, blue: str) -> None:
     made = get(installed, "networkwizard", "blue", namespace=yoshi.namespace)
     assert made["spec"] == {"plugin": "calico", "cidr": blue}
     status = made["status"]
@@ -43,7 +43,7 @@ def test_a_network_is_made_with_its_pool_and_says_that_it_is_ready(yoshi: Yoshi,
     }
 
 
-def test_flags_become_the_spec(yoshi: Yoshi, installed: Cluster, cidr: Cidrs) -> None:
+def test_network_create_flags_set_the_spec(yoshi: Yoshi, installed: Cluster, cidr: Cidrs) -> None:
     network = cidr(24)
     yoshi.done(
         "network", "create", "tuned", "--cidr", host(network, 77) + "/24", "--gateway", host(network, 1),
@@ -70,7 +70,7 @@ def test_flags_become_the_spec(yoshi: Yoshi, installed: Cluster, cidr: Cidrs) ->
     ]
 
 
-def test_long_flags_are_what_the_short_ones_are(yoshi: Yoshi, installed: Cluster, cidr: Cidrs, tmp_path: Path) -> None:
+def test_long_and_short_flags_are_equivalent(yoshi: Yoshi, installed: Cluster, cidr: Cidrs, tmp_path: Path) -> None:
     file = tmp_path / "blue.yaml"
     named = {"apiVersion": "plumber.k8s.pf9.io/v1", "kind": "NetworkWizard", "metadata": {"name": "blue"}}
     file.write_text(json.dumps({**named, "spec": {"plugin": "calico", "cidr": cidr(24)}}))
@@ -90,14 +90,14 @@ def test_long_flags_are_what_the_short_ones_are(yoshi: Yoshi, installed: Cluster
     assert get(installed, POOLS, f"{yoshi.namespace}.green")["spec"]["natOutgoing"] is True
 
 
-def test_what_live_migration_needs_of_calico_is_one_flag(yoshi: Yoshi, installed: Cluster, cidr: Cidrs) -> None:
+def test_live_migration_flag_configures_the_pool(yoshi: Yoshi, installed: Cluster, cidr: Cidrs) -> None:
     yoshi.done("network", "create", "moving", "--cidr", cidr(24), "--live-migration")
     pool = get(installed, POOLS, f"{yoshi.namespace}.moving")["spec"]
     assert (pool["vxlanMode"], pool["ipipMode"], pool["natOutgoing"]) == ("Never", "Never", False)
 
 
 @pytest.mark.parametrize("way", ["a file", "stdin"])
-def test_networks_come_from_manifests(
+def test_network_create_from_manifests(
     yoshi: Yoshi, installed: Cluster, cidr: Cidrs, tmp_path_factory: pytest.TempPathFactory, way: str
 ) -> None:
     one, two = cidr(24), cidr(24)
@@ -127,9 +127,7 @@ spec: {{plugin: calico, cidr: {two}}}
     assert get(installed, POOLS, f"{yoshi.namespace}.one")["spec"]["cidr"] == one
 
 
-def test_a_field_that_is_no_field_is_refused_before_anything_is_made(
-    yoshi: Yoshi, installed: Cluster, cidr: Cidrs
-) -> None:
+def test_unknown_field_in_a_manifest_is_refused_before_any_write(yoshi: Yoshi, installed: Cluster, cidr: Cidrs) -> None:
     network = cidr(24)
     text = f"""
 apiVersion: plumber.k8s.pf9.io/v1
@@ -150,7 +148,7 @@ spec: {{plugin: calico, cidr: {network}, gatway: {host(network, 1)}}}
 
 
 @pytest.mark.parametrize(("dry_run", "said"), [("client", "dry run"), ("server", "server dry run")])
-def test_a_dry_run_tells_everything_and_makes_nothing(
+def test_network_create_dry_run_prints_every_object_and_creates_none(
     yoshi: Yoshi, installed: Cluster, cidr: Cidrs, dry_run: str, said: str
 ) -> None:
     network = cidr(24)
@@ -170,7 +168,7 @@ def test_a_dry_run_tells_everything_and_makes_nothing(
     assert pool not in installed.kubectl("get", POOLS, "-o", "name")
 
 
-def test_a_created_network_is_printed_as_asked_for(yoshi: Yoshi, cidr: Cidrs) -> None:
+def test_network_create_output_formats(yoshi: Yoshi, cidr: Cidrs) -> None:
     network = cidr(24)
     shown = yaml.safe_load(yoshi.done("network", "create", "blue", "--cidr", network, "-o", "yaml"))
     assert (shown["kind"], shown["metadata"]["name"]) == ("NetworkWizard", "blue")
@@ -181,7 +179,7 @@ def test_a_created_network_is_printed_as_asked_for(yoshi: Yoshi, cidr: Cidrs) ->
     assert yoshi.done(*again, "-o", "jsonpath={.spec.cidr}") == network
 
 
-def test_networks_are_listed_in_every_way(yoshi: Yoshi, cidr: Cidrs, blue: str) -> None:
+def test_network_list_flags_and_formats(yoshi: Yoshi, cidr: Cidrs, blue: str) -> None:
     big = cidr(18)
     yoshi.done("network", "create", "big", "--cidr", big)
     yoshi.done("ips", "reserve", "big", "--count", "3")
@@ -212,7 +210,7 @@ def test_networks_are_listed_in_every_way(yoshi: Yoshi, cidr: Cidrs, blue: str) 
     assert f"{yoshi.namespace} " in everywhere
 
 
-def test_a_network_is_described_with_who_holds_what(yoshi: Yoshi, installed: Cluster, blue: str) -> None:
+def test_network_describe_lists_the_allocations(yoshi: Yoshi, installed: Cluster, blue: str) -> None:
     make_vms(installed, yoshi.namespace, "web")
     yoshi.done("vm", "attach", "web", "--network", "blue")
     yoshi.done("ips", "reserve", "blue", host(blue, 9), "--note", "printer")
@@ -223,7 +221,7 @@ def test_a_network_is_described_with_who_holds_what(yoshi: Yoshi, installed: Clu
     assert any(line.startswith(f"{host(blue, 9)} reserved reserved (printer)") for line in words)
 
 
-def test_a_network_in_use_is_deleted_by_force_only(yoshi: Yoshi, installed: Cluster, blue: str) -> None:
+def test_network_in_use_is_deleted_only_with_force(yoshi: Yoshi, installed: Cluster, blue: str) -> None:
     make_vms(installed, yoshi.namespace, "web")
     yoshi.done("vm", "attach", "web", "--network", "blue")
     yoshi.done("ips", "reserve", "blue", host(blue, 9), "--note", "printer")
@@ -246,9 +244,7 @@ def test_a_network_in_use_is_deleted_by_force_only(yoshi: Yoshi, installed: Clus
 
 
 @pytest.mark.parametrize(("answer", "goes"), [("n", False), ("y", True)])
-def test_who_is_asked_before_a_deletion_may_say_no(
-    yoshi: Yoshi, installed: Cluster, blue: str, answer: str, goes: bool
-) -> None:
+def test_network_delete_confirmation(yoshi: Yoshi, installed: Cluster, blue: str, answer: str, goes: bool) -> None:
     make_vms(installed, yoshi.namespace, "web")
     yoshi.done("vm", "attach", "web", "--network", "blue")
     terminal, stdin = pty.openpty()
@@ -264,9 +260,7 @@ def test_who_is_asked_before_a_deletion_may_say_no(
     assert (get(installed, "networkwizards", namespace=yoshi.namespace)["items"] == []) == goes
 
 
-def test_a_deletion_that_was_begun_and_given_up_is_completed_or_taken_back(
-    yoshi: Yoshi, installed: Cluster, blue: str
-) -> None:
+def test_interrupted_network_deletion_is_completed_or_rolled_back(yoshi: Yoshi, installed: Cluster, blue: str) -> None:
     make_vms(installed, yoshi.namespace, "web")
     begun = {"status": {"deleting": "2026-01-01T00:00:00Z"}}
     patch(installed, "networkwizard", "blue", begun, namespace=yoshi.namespace, subresource="status")
@@ -281,12 +275,12 @@ def test_a_deletion_that_was_begun_and_given_up_is_completed_or_taken_back(
     assert get(installed, "networkwizards", namespace=yoshi.namespace)["items"] == []
 
 
-def test_a_network_of_another_spec_under_the_same_name_is_refused(yoshi: Yoshi, cidr: Cidrs, blue: str) -> None:
+def test_network_create_with_another_spec_for_an_existing_name_is_refused(yoshi: Yoshi, cidr: Cidrs, blue: str) -> None:
     said = yoshi.refused("network", "create", "blue", "--cidr", cidr(24))
     assert f"network {yoshi.namespace}/blue exists already, with another cidr: {blue}" in said
 
 
-def test_a_list_is_shown_again_when_an_address_of_a_large_network_is_taken(
+def test_network_list_watch_prints_changes_of_large_networks(
     yoshi: Yoshi, installed: Cluster, cidr: Cidrs, tmp_path: Path
 ) -> None:
     yoshi.done("network", "create", "large", "--cidr", cidr(16))

@@ -14,12 +14,12 @@ import pytest
 import lab
 from lab.programs import OLDEST_KUBERNETES
 from lab.testing import Cluster
-from tests.cluster.courses import CASES, Case
+from tests.cluster.assertions import raise_first
+from tests.cluster.command_fixture import CommandFixture, open_fixtures_with_foreign_bgp, side_by_side
+from tests.cluster.fault_scenarios import SCENARIOS, Scenario
 from tests.cluster.harness import ForkServer, Yoshi, make
-from tests.cluster.seats import Seat, seats_beside_others, side_by_side
-from tests.cluster.verdicts import raise_first
 
-SEATS = range(30, 34)
+FIXTURE_NUMBERS = range(30, 34)
 
 
 @pytest.fixture(scope="module", params=[OLDEST_KUBERNETES])
@@ -33,39 +33,39 @@ def oldest(request: pytest.FixtureRequest, forks: ForkServer) -> Iterator[Cluste
 
 
 @pytest.fixture(scope="module")
-def places(oldest: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Seat]]:
-    with seats_beside_others(oldest, SEATS, tmp_path_factory.mktemp("seats")) as found:
-        for seat in found:  # for pods, as the controller manager makes it
-            metadata = {"name": "default", "namespace": seat.namespace}
+def fixtures(oldest: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[CommandFixture]]:
+    with open_fixtures_with_foreign_bgp(oldest, FIXTURE_NUMBERS, tmp_path_factory.mktemp("seats")) as found:
+        for fixture in found:  # for pods, as the controller manager makes it
+            metadata = {"name": "default", "namespace": fixture.namespace}
             make(oldest, {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata})
         yield found
 
 
-def test_a_network_is_made_used_and_taken_away(oldest: Cluster, places: list[Seat], forks: ForkServer) -> None:
+def test_network_lifecycle_in_processes(oldest: Cluster, fixtures: list[CommandFixture], forks: ForkServer) -> None:
     """As processes; of the same commands and all others in this process, the next test."""
-    seat = places[0]
-    seat.clear()
-    yoshi = Yoshi(oldest.kubeconfig, oldest.context, forks, seat.namespace)
+    fixture = fixtures[0]
+    fixture.clear()
+    yoshi = Yoshi(oldest.kubeconfig, oldest.context, forks, fixture.namespace)
     said = yoshi.done("version", "--server-version")
     assert f"v{OLDEST_KUBERNETES}." in said
-    yoshi.done("network", "create", "blue", "--cidr", f"{seat.prefix}.0.0/24")
-    assert f"{seat.prefix}.0.9" in yoshi.done(
-        "vm", "attach", "web-1", "--network", "blue", "--ip", f"{seat.prefix}.0.9"
+    yoshi.done("network", "create", "blue", "--cidr", f"{fixture.prefix}.0.0/24")
+    assert f"{fixture.prefix}.0.9" in yoshi.done(
+        "vm", "attach", "web-1", "--network", "blue", "--ip", f"{fixture.prefix}.0.9"
     )
     assert "web-1" in yoshi.done("ips", "list")
-    seat.check(settled=True)
+    fixture.check(settled=True)
     yoshi.done("vm", "detach", "web-1", "--network", "blue")
     yoshi.done("network", "delete", "blue")
     assert yoshi.run("network", "list").out == ""
 
 
 @pytest.mark.timeout(900)
-def test_every_command_does_there_what_it_should(places: list[Seat]) -> None:
-    raise_first(side_by_side(places, [partial(run_case, name, case) for name, case in CASES.items()]))
+def test_every_command_works_on_the_oldest_kubernetes(fixtures: list[CommandFixture]) -> None:
+    raise_first(side_by_side(fixtures, [partial(run_case, name, scenario) for name, scenario in SCENARIOS.items()]))
 
 
-def run_case(name: str, case: Case, seat: Seat) -> None:
-    case.prepare(seat)
-    ran = seat.run(case.command)
-    assert ran.code == case.code, f"{name}: {ran}"
-    seat.check(settled=not case.looks)
+def run_case(name: str, scenario: Scenario, fixture: CommandFixture) -> None:
+    scenario.prepare(fixture)
+    ran = fixture.run(scenario.command)
+    assert ran.code == scenario.code, f"{name}: {ran}"
+    fixture.check(settled=not scenario.looks)

@@ -17,9 +17,9 @@ from kubectl_yoshi.model.vm import VM
 from lab.testing import Cluster
 from tests.cluster.admission import Admission, admission
 from tests.cluster.checker import check, violations
-from tests.cluster.gates import Gate
 from tests.cluster.harness import ForkServer, Yoshi, make_vms
-from tests.cluster.seen import look
+from tests.cluster.raw_state import read_raw_state
+from tests.cluster.request_gate import RequestGate
 from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.I1, pytest.mark.I2]
@@ -35,7 +35,7 @@ UNSURE = ("Done before the error", "Outcome unknown", "may or may not")
 
 
 @dataclass(frozen=True)
-class Place:
+class OutageFixture:
     """A lab of the test's own, with network big and VMs that can be attached to it."""
 
     lab: lab.Lab
@@ -52,7 +52,7 @@ class Place:
     @contextmanager
     def in_the_middle(self, *command: str) -> Iterator[subprocess.Popen[str]]:
         """A run of which some VMs are changed, and others wait in the API server; they go on when the block ends."""
-        self.admission.gate = gate = Gate(SOME)
+        self.admission.gate = gate = RequestGate(SOME)
         process = self.yoshi.alone(*command)
         try:
             wait_for(lambda: gate.is_reached(0.05) or process.poll() is not None, "it is in the middle")
@@ -63,9 +63,9 @@ class Place:
 
 
 @pytest.fixture(scope="module")
-def place(
+def fixture(
     request: pytest.FixtureRequest, forks: ForkServer, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Place]:
+) -> Iterator[OutageFixture]:
     if request.config.getoption("cluster") != "lab":
         pytest.skip("kills the API server, so it needs a lab of its own")
     with lab.start() as running:
@@ -77,34 +77,36 @@ def place(
         options = ConnectionOptions(kubeconfig=str(cluster.kubeconfig), context=cluster.context)
         folder = tmp_path_factory.mktemp("admission")
         with closing(Connection.open(options)) as connection, admission(cluster, folder, NAMESPACE, "db-0") as webhook:
-            yield Place(running, cluster, yoshi, Api(connection), webhook)
+            yield OutageFixture(running, cluster, yoshi, Api(connection), webhook)
 
 
 @pytest.mark.parametrize(
     ("command", "comes_back"), [("attach", True), ("detach", False)], ids=["comes-back", "stays-away"]
 )
-def test_an_api_server_that_dies_in_the_middle_is_completed_by_the_same_command(
-    place: Place, command: str, comes_back: bool
+def test_command_interrupted_by_an_api_server_outage_is_completed_by_a_second_run(
+    fixture: OutageFixture, command: str, comes_back: bool
 ) -> None:
     selected = ("-l", "app=db", "--network", "big")
     words, wanted = ("vm", command, *selected), MANY if command == "attach" else 0
-    place.yoshi.done("vm", "detach" if command == "attach" else "attach", *selected)
-    with place.in_the_middle(*words) as process:
-        place.lab.kill_api_server()
+    fixture.yoshi.done("vm", "detach" if command == "attach" else "attach", *selected)
+    with fixture.in_the_middle(*words) as process:
+        fixture.lab.kill_api_server()
     if comes_back:
-        place.lab.restart_api_server()
+        fixture.lab.restart_api_server()
     out, err = process.communicate(timeout=SECONDS)
     if not comes_back:
-        place.lab.restart_api_server()
+        fixture.lab.restart_api_server()
     told = f"kubectl yoshi {' '.join(words)}: exit {process.returncode}\n{out}{err}"
     check_told(process.returncode, out, err, told)
-    assert not [one for one in violations(look(place.cluster, [NAMESPACE]), [NAMESPACE]) if not is_spare(one)], told
+    assert not [
+        one for one in violations(read_raw_state(fixture.cluster, [NAMESPACE]), [NAMESPACE]) if not is_spare(one)
+    ], told
     if process.returncode == 0:
-        assert place.attached() == wanted, told
-    assert len(place.yoshi.done(*words).splitlines()) == MANY
-    assert place.attached() == wanted
-    place.yoshi.done("ips", "gc", "--grace", "0s", "--yes")
-    check(place.cluster, NAMESPACE, settled=True)
+        assert fixture.attached() == wanted, told
+    assert len(fixture.yoshi.done(*words).splitlines()) == MANY
+    assert fixture.attached() == wanted
+    fixture.yoshi.done("ips", "gc", "--grace", "0s", "--yes")
+    check(fixture.cluster, NAMESPACE, settled=True)
 
 
 def check_told(code: int, out: str, err: str, told: str) -> None:

@@ -1,9 +1,9 @@
-"""How guests of layer 2 networks are told their addresses, on a real API server.
+"""How guests of Layer 2 networks get their addresses, on a real API server.
 
 | by | is shown |
 |---|---|
-| DHCP | what is lent to others is not chosen, what is held is not lent; files that were thrown away come back |
-| cloud-init | network data on the VM, or in a Secret, by who may read it; else refused |
+| DHCP | what is leased to others is not chosen, what is held is not leased; files that were thrown away come back |
+| cloud-init | network data on the VM, or in a Secret, by users who can read it; else refused |
 """
 
 from __future__ import annotations
@@ -16,27 +16,27 @@ import yaml
 
 from tests.cluster.checker import check
 from tests.cluster.harness import Json, make, make_vms, vm
-from tests.cluster.layer2_scene import LEASES, Cidrs, World, at
+from tests.cluster.layer2_scene import LEASES, Cidrs, Layer2Scene, at
 
 # -- DHCP --------------------------------------------------------------------------------------------------------------
 
 
-def lend(layer2: World, address: str, mac: str) -> Json:
+def lend(layer2: Layer2Scene, address: str, mac: str) -> Json:
     """What luigi's DHCP server writes for a lease."""
     metadata = {"name": address, "namespace": "default"}
-    spec = {"macAddr": mac, "vlanId": "20", "leaseExpiry": "4000000000", "entityRef": "stranger"}
+    spec = {"macAddr": mac, "vlanId": "20", "leaseExpiry": "4000000000", "entityRef": "unknown"}
     api = {"apiVersion": "dhcp.plumber.k8s.pf9.io/v1alpha1", "kind": "IPAllocation"}
     return make(layer2.cluster, {**api, "metadata": metadata, "spec": spec})[0]
 
 
-def test_what_is_lent_to_others_is_not_chosen_and_what_is_reserved_is_not_lent(layer2: World, red: str) -> None:
+def test_leased_addresses_are_not_assigned_and_reserved_ones_not_leased(layer2: Layer2Scene, red: str) -> None:
     leases = [lend(layer2, at(red, number), f"02:00:00:00:00:{number:02}") for number in (2, 3)]
     try:
         make_vms(layer2.cluster, layer2.namespace, "web", "db")
         said = layer2.yoshi.refused("vm", "attach", "web", "--network", "red", "--ip", at(red, 3))
         assert f"ipallocation/{at(red, 3)} in namespace default uses it" in said
         assert f"attached to red: {at(red, 4)}" in layer2.yoshi.done("vm", "attach", "web", "--network", "red")
-        # Its own lease is no obstacle: the guest had the address before anybody wrote it down.
+        # Its own lease is no conflict: the guest had the address before anybody wrote it down.
         lent_to_itself = lend(layer2, at(red, 9), layer2.nics()[-1]["macAddress"])
         leases.append(lent_to_itself)
         layer2.yoshi.done("vm", "attach", "web", "--network", "red", "--ip", at(red, 9), "--replace")
@@ -51,7 +51,7 @@ def test_what_is_lent_to_others_is_not_chosen_and_what_is_reserved_is_not_lent(l
     check(layer2.cluster, layer2.namespace, settled=True)
 
 
-def test_files_that_luigis_controller_threw_away_are_written_again(layer2: World, red: str) -> None:
+def test_dhcp_files_removed_by_the_luigi_controller_are_restored(layer2: Layer2Scene, red: str) -> None:
     make_vms(layer2.cluster, layer2.namespace, "web")
     layer2.yoshi.done("vm", "attach", "web", "--network", "red")
     before = layer2.files("red")
@@ -65,20 +65,20 @@ def test_files_that_luigis_controller_threw_away_are_written_again(layer2: World
 
 
 @pytest.fixture
-def quiet(layer2: World, cidr: Cidrs) -> str:
+def quiet(layer2: Layer2Scene, cidr: Cidrs) -> str:
     """The CIDR of a Layer 2 network without a DHCP server."""
     network = cidr(24)
     layer2.create("quiet", network, "--vlan", "40", "--no-dhcp", "--gateway", at(network, 1))
     return network
 
 
-def guest(layer2: World, kind: str, source: Json) -> None:
+def guest(layer2: Layer2Scene, kind: str, source: Json) -> None:
     machine = vm(layer2.namespace, "web")
     machine["spec"]["template"]["spec"]["volumes"] = [{"name": "init", kind: source}]
     make(layer2.cluster, machine)
 
 
-def test_cloud_init_tells_the_guest_its_address_and_forgets_it(layer2: World, quiet: str) -> None:
+def test_cloud_init_network_data_is_added_and_removed(layer2: Layer2Scene, quiet: str) -> None:
     guest(layer2, "cloudInitNoCloud", {"userData": "#cloud-config"})
     before = layer2.template()
     ran = layer2.yoshi.run("vm", "attach", "web", "--network", "quiet")
@@ -97,7 +97,7 @@ def test_cloud_init_tells_the_guest_its_address_and_forgets_it(layer2: World, qu
     assert after["userData"] == before["spec"]["volumes"][0]["cloudInitNoCloud"]["userData"]
 
 
-def test_network_data_of_a_config_drive_is_refused_with_what_to_add(layer2: World, quiet: str) -> None:
+def test_config_drive_network_data_is_refused_with_the_configuration_to_add(layer2: Layer2Scene, quiet: str) -> None:
     guest(layer2, "cloudInitConfigDrive", {"userData": "#cloud-config"})
     said = layer2.yoshi.refused("vm", "attach", "web", "--network", "quiet", "--cloud-init")
     assert "is of cloudInitConfigDrive" in said
@@ -105,7 +105,7 @@ def test_network_data_of_a_config_drive_is_refused_with_what_to_add(layer2: Worl
     assert layer2.records("quiet") == {}
 
 
-def test_network_data_in_a_secret_is_written_by_who_may_read_it_only(layer2: World, quiet: str) -> None:
+def test_network_data_in_a_secret_requires_permission_to_read_it(layer2: Layer2Scene, quiet: str) -> None:
     text = b64encode(b"version: 2\nethernets: {}\n").decode()
     secret = {"apiVersion": "v1", "kind": "Secret", "data": {"networkdata": text, "password": "aGk="}}
     make(layer2.cluster, {**secret, "metadata": {"name": "net", "namespace": layer2.namespace}})

@@ -1,4 +1,4 @@
-"""Layer 2 networks on a real API server: each object as its CRD takes it, one template for all VLANs of a bridge.
+"""Layer 2 networks on a real API server: each object is accepted by its CRD; one template for all VLANs of a bridge.
 
 | what | is shown |
 |---|---|
@@ -16,13 +16,13 @@ import yaml
 
 import lab
 from tests.cluster.harness import ForkServer, Json, Yoshi, get, make, resource_versions
-from tests.cluster.layer2_scene import ATTACHMENTS, KINDS, NETWORK_UID, OWN, SERVERS, TEMPLATES, Cidrs, World, at
+from tests.cluster.layer2_scene import ATTACHMENTS, KINDS, NETWORK_UID, OWN, SERVERS, TEMPLATES, Cidrs, Layer2Scene, at
 from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.I6, pytest.mark.I8]
 
 
-def test_every_object_is_as_its_custom_resource_takes_it(layer2: World, cidr: Cidrs) -> None:
+def test_created_objects_are_accepted_by_their_crds(layer2: Layer2Scene, cidr: Cidrs) -> None:
     network = cidr(24)
     layer2.create(
         "lab", network, "--vlan", "20", "--mtu", "1500", "--gateway", at(network, 1), "--lease", "10m",
@@ -75,7 +75,7 @@ def test_every_object_is_as_its_custom_resource_takes_it(layer2: World, cidr: Ci
     assert f"{at(network, 10)}, leases of 10m" in told
 
 
-def test_a_manifest_says_the_same_as_flags_and_a_second_run_changes_nothing(layer2: World, cidr: Cidrs) -> None:
+def test_manifest_and_flags_are_equivalent_and_idempotent(layer2: Layer2Scene, cidr: Cidrs) -> None:
     network = cidr(24)
     layer2.create("lab", network, "--vlan", "20", "--bond-mode", "balance-slb", "--lacp", "active", "--nic", "e1,e2")
     [template] = layer2.templates()
@@ -91,7 +91,7 @@ def test_a_manifest_says_the_same_as_flags_and_a_second_run_changes_nothing(laye
 
 
 @pytest.mark.parametrize("length", [24, 20])
-def test_dry_runs_show_every_object_and_make_none(layer2: World, cidr: Cidrs, length: int) -> None:
+def test_dry_run_prints_every_object_and_creates_none(layer2: Layer2Scene, cidr: Cidrs, length: int) -> None:
     words = ("network", "create", "lab", *layer2.flags(cidr(length), "--vlan", "20"))
     for how in ("client", "server"):
         said = layer2.yoshi.done(*words, f"--dry-run={how}")
@@ -103,8 +103,8 @@ def test_dry_runs_show_every_object_and_make_none(layer2: World, cidr: Cidrs, le
     assert layer2.templates() == []
 
 
-def test_two_vlans_share_one_template_which_goes_with_the_last_of_them(
-    layer2: World, forks: ForkServer, cidr: Cidrs
+def test_vlans_of_one_bridge_share_a_template_until_the_last_is_deleted(
+    layer2: Layer2Scene, forks: ForkServer, cidr: Cidrs
 ) -> None:
     layer2.create("red", cidr(24), "--vlan", "20")
     layer2.create("green", cidr(24), "--vlan", "30")
@@ -121,7 +121,7 @@ def test_two_vlans_share_one_template_which_goes_with_the_last_of_them(
     assert not [item for kind in OWN[:2] for item in get(layer2.cluster, kind, namespace=layer2.namespace)["items"]]
 
 
-def test_what_kubectl_deleted_is_taken_away_by_kubernetes_and_gc(layer2: World, cidr: Cidrs) -> None:
+def test_network_deleted_with_kubectl_is_cleaned_up_by_kubernetes_and_gc(layer2: Layer2Scene, cidr: Cidrs) -> None:
     layer2.create("red", cidr(24), "--vlan", "20")
     layer2.cluster.kubectl("-n", layer2.namespace, "delete", "networkwizard", "red", "--cascade=foreground")
     wait_for(lambda: not layer2.made("red"), "Kubernetes has taken away what it owned")
@@ -129,7 +129,7 @@ def test_what_kubectl_deleted_is_taken_away_by_kubernetes_and_gc(layer2: World, 
     assert layer2.templates() == []
 
 
-def test_the_bridge_and_its_dhcp_server_are_made_unless_unasked_for(layer2: World, cidr: Cidrs) -> None:
+def test_bridge_and_dhcp_server_are_created_by_default(layer2: Layer2Scene, cidr: Cidrs) -> None:
     layer2.create("asked", cidr(24), "--vlan", "20", "--host-config", "--dhcp")
     layer2.create("unasked", cidr(24), "--vlan", "21")
     assert layer2.made("asked") == layer2.made("unasked") == [*OWN]
@@ -140,7 +140,9 @@ def test_the_bridge_and_its_dhcp_server_are_made_unless_unasked_for(layer2: Worl
         layer2.yoshi.done("network", "delete", network)
 
 
-def test_bridges_that_exist_and_no_dhcp_make_the_attachment_only(layer2: World, cidr: Cidrs) -> None:
+def test_network_without_host_config_and_dhcp_creates_only_the_attachment_definition(
+    layer2: Layer2Scene, cidr: Cidrs
+) -> None:
     layer2.yoshi.done(
         "network", "create", "lab", "--plugin", "ovs", "--cidr", cidr(24), "--bridge", layer2.bridge,
         "--no-host-config", "--no-dhcp",
@@ -155,7 +157,7 @@ def test_bridges_that_exist_and_no_dhcp_make_the_attachment_only(layer2: World, 
 # -- what is in the way ----------------------------------------------------------------------------------------------
 
 
-def test_what_is_not_installed_is_named_with_what_still_works(forks: ForkServer) -> None:
+def test_missing_crds_are_named_with_the_remaining_options(forks: ForkServer) -> None:
     with lab.start() as running:
         yoshi = Yoshi(running.kubeconfig, "lab", forks, "default")
         yoshi.done("install")
@@ -177,7 +179,7 @@ def test_what_is_not_installed_is_named_with_what_still_works(forks: ForkServer)
         assert running.kubectl("get", "networkwizards", "-o", "name") == ""
 
 
-def test_networks_that_cannot_live_together_are_named(layer2: World, cidr: Cidrs) -> None:
+def test_conflicting_layer2_networks_are_named(layer2: Layer2Scene, cidr: Cidrs) -> None:
     network = cidr(24)
     layer2.create("lab", network, "--vlan", "20")
     mine = f"network {layer2.namespace}/lab"
@@ -193,7 +195,9 @@ def test_networks_that_cannot_live_together_are_named(layer2: World, cidr: Cidrs
 
 
 @pytest.mark.parametrize("kind", [ATTACHMENTS, SERVERS, "configmaps"])
-def test_an_object_that_somebody_else_made_is_in_the_way_and_stays(layer2: World, cidr: Cidrs, kind: str) -> None:
+def test_foreign_object_of_the_same_name_is_a_conflict_and_unchanged(
+    layer2: Layer2Scene, cidr: Cidrs, kind: str
+) -> None:
     bodies: dict[str, Json] = {
         ATTACHMENTS: {"apiVersion": "k8s.cni.cncf.io/v1", "kind": "NetworkAttachmentDefinition"},
         SERVERS: {"apiVersion": "dhcp.plumber.k8s.pf9.io/v1alpha1", "kind": "DHCPServer", "spec": {"networks": []}},
@@ -208,7 +212,7 @@ def test_an_object_that_somebody_else_made_is_in_the_way_and_stays(layer2: World
     assert layer2.templates() == []
 
 
-def test_a_template_that_somebody_else_made_is_used_and_stays_or_is_in_the_way(layer2: World, cidr: Cidrs) -> None:
+def test_foreign_template_is_reused_or_a_conflict(layer2: Layer2Scene, cidr: Cidrs) -> None:
     spec = {"ovsConfig": [{"bridgeName": layer2.bridge, "nodeInterface": layer2.nic}]}
     api = {"apiVersion": "plumber.k8s.pf9.io/v1", "kind": "HostNetworkTemplate", "spec": spec}
     [theirs] = make(layer2.cluster, {**api, "metadata": {"name": "theirs", "namespace": layer2.namespace}})
@@ -223,9 +227,7 @@ def test_a_template_that_somebody_else_made_is_used_and_stays_or_is_in_the_way(l
 # -- at once -----------------------------------------------------------------------------------------------------------
 
 
-def test_of_two_networks_made_at_once_on_one_vlan_at_most_one_survives_with_all_its_objects(
-    layer2: World, cidr: Cidrs
-) -> None:
+def test_networks_created_at_once_on_one_vlan_leave_at_most_one(layer2: Layer2Scene, cidr: Cidrs) -> None:
     for _ in range(3):
         rans = layer2.yoshi.together(
             *(("network", "create", name, *layer2.flags(cidr(24), "--vlan", "20")) for name in ("one", "two"))

@@ -1,4 +1,4 @@
-"""A layer 2 network after a restore: its addresses, its DHCP server and its bridge are what they were."""
+"""A Layer 2 network after a restore: its addresses, its DHCP server and its bridge are what they were."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import pytest
 
 from tests.cluster.checker import check
 from tests.cluster.harness import make, make_vms, resource_versions
-from tests.cluster.layer2_scene import KINDS, NETWORK_UID, OWN, SERVERS, Cidrs, World
+from tests.cluster.layer2_scene import KINDS, NETWORK_UID, OWN, SERVERS, Cidrs, Layer2Scene
 from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.I2, pytest.mark.I7]
 
 
-def lose(layer2: World, how: str) -> None:
-    """What a restore leaves out: the status; or all is made anew, the network under a new uid, with the objects that
-    were made for it ("all anew"), or without them ("network anew")."""
+def lose(layer2: Layer2Scene, how: str) -> None:
+    """What a restore leaves out: the status; or all is recreated, the network under a new uid, with the objects that
+    were made for it ("all recreated"), or without them ("network recreated")."""
     lab, where = layer2.there("networkwizard", "lab"), ("-n", layer2.namespace)
     if how == "status":
         gone = json.dumps([{"op": "remove", "path": "/status"}])
@@ -26,15 +26,13 @@ def lose(layer2: World, how: str) -> None:
     objects = [layer2.there(kind, "lab") for kind in OWN]
     layer2.cluster.kubectl("delete", "networkwizard", "lab", *where, "--timeout=120s")
     wait_for(lambda: not layer2.made("lab"))
-    for obj in (lab, *(objects if how == "all anew" else ())):
+    for obj in (lab, *(objects if how == "all recreated" else ())):
         kept = {key: obj["metadata"][key] for key in ("name", "namespace", "annotations") if key in obj["metadata"]}
         make(layer2.cluster, {key: value for key, value in obj.items() if key != "status"} | {"metadata": kept})
 
 
-@pytest.mark.parametrize("how", ["status", "all anew", "network anew"])
-def test_a_restored_network_has_its_addresses_its_server_and_its_bridge_again(
-    layer2: World, cidr: Cidrs, how: str
-) -> None:
+@pytest.mark.parametrize("how", ["status", "all recreated", "network recreated"])
+def test_rebuild_restores_allocations_dhcp_server_and_bridge(layer2: Layer2Scene, cidr: Cidrs, how: str) -> None:
     network = cidr(24)
     layer2.create("lab", network, "--vlan", "20")
     make_vms(layer2.cluster, layer2.namespace, "web-1", "web-2")
@@ -51,7 +49,7 @@ def test_a_restored_network_has_its_addresses_its_server_and_its_bridge_again(
     assert "contradiction" not in rebuilt.err
     allocations = layer2.there("networkwizard", "lab")["status"]["allocations"]
     kinds = [record["kind"] for record in allocations.values()]
-    assert kinds.count("Network") == (0 if how == "network anew" else 1)
+    assert kinds.count("Network") == (0 if how == "network recreated" else 1)
     assert {a: (r["name"], r["uid"], r["mac"]) for a, r in layer2.records("lab").items()} == {
         a: (r["name"], r["uid"], r["mac"]) for a, r in before.items()
     }  # fmt: skip

@@ -1,10 +1,10 @@
-"""VMs on layer 2 networks on a real API server.
+"""VMs on Layer 2 networks on a real API server.
 
 | what | is shown |
 |---|---|
 | attach, detach | interface, MAC, record, file of the DHCP server; nothing else of the VM; what is refused |
-| several networks | each an address; sync makes a list with commas true |
-| who may do what | a tenant attaches with the rights of his namespace |
+| several networks | each an address; sync reconciles a list with commas |
+| permissions | a tenant attaches with the permissions of his namespace |
 | at once | as many addresses as there are; the rest is in test_concurrency.py and test_kill_matrix.py |
 """
 
@@ -14,10 +14,10 @@ import json
 
 from tests.cluster.checker import check
 from tests.cluster.harness import Json, make_vms, resource_versions
-from tests.cluster.layer2_scene import KINDS, WISH, Cidrs, World, at
+from tests.cluster.layer2_scene import KINDS, NETWORK_NAME, Cidrs, Layer2Scene, at
 
 
-def test_a_vm_gets_an_interface_with_the_records_mac_and_loses_all_of_it_again(layer2: World, red: str) -> None:
+def test_attach_adds_an_interface_with_the_allocated_mac_and_detach_removes_it(layer2: Layer2Scene, red: str) -> None:
     theirs: Json = {
         "interfaces": [{"name": "eth", "masquerade": {}, "ports": [{"port": 80}]}],
         "networks": [{"name": "eth", "pod": {"vmNetworkCIDR": "10.0.2.0/24"}}],
@@ -38,7 +38,7 @@ def test_a_vm_gets_an_interface_with_the_records_mac_and_loses_all_of_it_again(l
     ]
     assert layer2.template()["spec"]["networks"][1] == {"name": "data", "multus": {"networkName": "red"}}
     assert layer2.hosts("red") == {f"{at(red, 50)}.conf": f"dhcp-host={mac},{at(red, 50)}"}
-    assert layer2.vm()["metadata"]["annotations"][WISH] == "red"
+    assert layer2.vm()["metadata"]["annotations"][NETWORK_NAME] == "red"
     check(layer2.cluster, layer2.namespace, settled=True)
 
     versions = resource_versions(layer2.cluster, layer2.namespace, *KINDS)
@@ -55,7 +55,7 @@ def test_a_vm_gets_an_interface_with_the_records_mac_and_loses_all_of_it_again(l
     assert layer2.made("red") == layer2.templates() == []
 
 
-def test_the_same_mac_comes_back_with_the_record(layer2: World, red: str) -> None:
+def test_attach_of_a_restored_template_reuses_the_mac_address(layer2: Layer2Scene, red: str) -> None:
     """A template that was put back from a backup, without interface and address, is given both again."""
     make_vms(layer2.cluster, layer2.namespace, "web")
     bare = layer2.template()
@@ -69,7 +69,7 @@ def test_the_same_mac_comes_back_with_the_record(layer2: World, red: str) -> Non
     check(layer2.cluster, layer2.namespace, settled=True)
 
 
-def test_what_cannot_be_is_refused_and_leaves_nothing(layer2: World, red: str) -> None:
+def test_attach_with_unsupported_options_is_refused_and_changes_nothing(layer2: Layer2Scene, red: str) -> None:
     make_vms(
         layer2.cluster, layer2.namespace, "web",
         interfaces=[{"name": "eth", "masquerade": {}}], networks=[{"name": "eth", "pod": {}}],
@@ -89,15 +89,15 @@ def test_what_cannot_be_is_refused_and_leaves_nothing(layer2: World, red: str) -
     assert layer2.hosts("red") == {}
 
 
-def test_a_vm_on_two_layer_2_networks_and_a_calico_one_has_an_address_of_each(
-    layer2: World, red: str, cidr: Cidrs
+def test_vm_on_two_layer2_networks_and_a_calico_network_has_an_address_of_each(
+    layer2: Layer2Scene, red: str, cidr: Cidrs
 ) -> None:
     layer2.create("green", cidr(24), "--vlan", "30")
     layer2.yoshi.done("network", "create", "blue", "--cidr", cidr(24))
     make_vms(layer2.cluster, layer2.namespace, "web")
     for name in ("red", "blue", "green"):
         layer2.yoshi.done("vm", "attach", "web", "--network", name)
-    assert layer2.vm()["metadata"]["annotations"][WISH] == "red,blue,green"
+    assert layer2.vm()["metadata"]["annotations"][NETWORK_NAME] == "red,blue,green"
     assert layer2.plugged() == {"default": "pod", "red": "red", "green": "green"}
     assert len({nic["macAddress"] for nic in layer2.nics() if "macAddress" in nic}) == 2
     held = {address for name in ("red", "blue", "green") for address in layer2.records(name)}
@@ -110,17 +110,19 @@ def test_a_vm_on_two_layer_2_networks_and_a_calico_one_has_an_address_of_each(
     layer2.yoshi.done("ips", "check")
     for name in ("red", "blue"):
         layer2.yoshi.done("vm", "detach", "web", "--network", name)
-    assert layer2.vm()["metadata"]["annotations"][WISH] == "green"
+    assert layer2.vm()["metadata"]["annotations"][NETWORK_NAME] == "green"
     assert layer2.plugged() == {"default": "pod", "green": "green"}
     check(layer2.cluster, layer2.namespace, settled=True)
     layer2.yoshi.done("network", "delete", "blue")  # or another test's sync would take its pool away
 
 
-def test_sync_makes_true_what_an_annotation_with_commas_asks_for(layer2: World, red: str, cidr: Cidrs) -> None:
+def test_sync_attaches_to_all_networks_of_a_comma_separated_annotation(
+    layer2: Layer2Scene, red: str, cidr: Cidrs
+) -> None:
     layer2.create("green", cidr(24), "--vlan", "30")
     layer2.yoshi.done("network", "create", "blue", "--cidr", cidr(24))
-    wish = {WISH: f"red, {layer2.namespace}/green,blue"}
-    make_vms(layer2.cluster, layer2.namespace, "web", "db", annotations=wish)
+    annotations = {NETWORK_NAME: f"red, {layer2.namespace}/green,blue"}
+    make_vms(layer2.cluster, layer2.namespace, "web", "db", annotations=annotations)
     layer2.yoshi.done("sync")
     for name in ("web", "db"):
         assert sorted(layer2.plugged(name)) == ["default", "green", "red"]
@@ -132,11 +134,11 @@ def test_sync_makes_true_what_an_annotation_with_commas_asks_for(layer2: World, 
     assert resource_versions(layer2.cluster, layer2.namespace, *KINDS) == before
 
 
-# -- who may do what -------------------------------------------------------------------------------------------------
+# -- permissions -------------------------------------------------------------------------------------------------
 
 
-def test_a_tenant_attaches_and_detaches_with_the_rights_of_his_namespace(layer2: World, red: str) -> None:
-    """Leases are in another namespace: he is told that they could not be looked at."""
+def test_tenant_attaches_and_detaches_with_permissions_in_one_namespace(layer2: Layer2Scene, red: str) -> None:
+    """Leases are in another namespace: a note says that they could not be read."""
     make_vms(layer2.cluster, layer2.namespace, "web")
     who = f"{layer2.namespace}-tenant"
     layer2.cluster.kubectl(
@@ -155,10 +157,8 @@ def test_a_tenant_attaches_and_detaches_with_the_rights_of_his_namespace(layer2:
 # -- at once ---------------------------------------------------------------------------------------------------------
 
 
-def test_of_8_processes_on_a_small_network_exactly_as_many_get_an_address_as_there_are(
-    layer2: World, cidr: Cidrs
-) -> None:
-    """Of a /29 the DHCP server has one address, and strangers need none that is free."""
+def test_eight_processes_attach_exactly_as_many_vms_as_there_are_addresses(layer2: Layer2Scene, cidr: Cidrs) -> None:
+    """Of a /29 the DHCP server has one address, and unknown clients need none that is free."""
     layer2.create("small", cidr(29), "--vlan", "20")
     names = [f"web-{number}" for number in range(8)]
     make_vms(layer2.cluster, layer2.namespace, *names)

@@ -1,7 +1,7 @@
 """Every command that changes something, by a user who lacks one permission, whichever it is: it is done, or nothing was
 changed.
 
-First each case is run by a user who may do everything, to see which permissions it needs; then without one of them
+First each case is run by a user with all permissions, to see which permissions it needs; then without one of them
 (tests/cluster/denials.py): each command without each permission that its cases need, at one of these for what it reads
 and at two for what it writes. A command is done, too, where an address stays recorded and a note says so.
 
@@ -24,22 +24,28 @@ from kubectl_yoshi.kube.client import Api
 from kubectl_yoshi.model.objects import name_of
 from kubectl_yoshi.model.vm import VMI
 from lab.testing import Cluster
-from tests.cluster.courses import (
-    CASES,
-    WIDE,
-    Case,
-    commands,
-    delete_vm,
-    keep_in_calico,
-    start_vms,
+from tests.cluster.assertions import assert_state, check_message, differences, raise_first
+from tests.cluster.command_fixture import (
+    CommandFixture,
+    HastyClock,
+    open_fixtures_with_foreign_bgp,
+    run_in_process,
+    side_by_side,
 )
 from tests.cluster.denials import Permission, denying
-from tests.cluster.fates import Fate
-from tests.cluster.harness import Ran
-from tests.cluster.seats import HastyClock, Seat, run_here, seats_beside_others, side_by_side
-from tests.cluster.verdicts import check_message, differences, must_be, raise_first
+from tests.cluster.fault_scenarios import (
+    SCENARIOS,
+    WIDE,
+    Scenario,
+    commands,
+    delete_vm,
+    hold_in_calico,
+    start_vms,
+)
+from tests.cluster.harness import CommandResult
+from tests.cluster.seeded_fault_proxy import FaultSchedule
 
-SEATS = range(50, 54)
+FIXTURE_NUMBERS = range(50, 54)
 ALL = os.environ.get("YOSHI_PERMISSIONS", "") == "all"
 OF_READS, OF_WRITES = 1, 2
 """At how many of the cases of a command that need a permission it is missing."""
@@ -51,64 +57,68 @@ LEFT = ("stays recorded", "stays reserved", "not seen", " is kept: ", " is not r
 ELSEWHERE = {"install", "uninstall"}
 """Commands that change the whole cluster: tests/cluster/test_faults_installing.py."""
 
-KEPT = (WIDE, keep_in_calico, "vm attach web-1 --network wide --ip {ip}.24.40")
+KEPT = (WIDE, hold_in_calico, "vm attach web-1 --network wide --ip {ip}.24.40")
 MORE = {
-    "attach to another address than Calico keeps": Case(
+    "attach to another address than Calico keeps": Scenario(
         "vm attach web-1 --network wide --ip {ip}.24.5 --replace", KEPT, ("{ip}.24.5", "{ip}.24.40")
     ),
-    "attach to another address than Calico keeps, running": Case(
+    "attach to another address than Calico keeps, running": Scenario(
         "vm attach web-1 --network wide --ip {ip}.24.5 --replace --restart",
         (*KEPT, start_vms), ("{ip}.24.5", "{ip}.24.40"),
     ),
-    "detach what Calico keeps": Case("vm detach web-1 --network wide", KEPT, ("{ip}.24.40",)),
-    "detach what Calico keeps, running": Case(
+    "detach what Calico keeps": Scenario("vm detach web-1 --network wide", KEPT, ("{ip}.24.40",)),
+    "detach what Calico keeps, running": Scenario(
         "vm detach web-1 --network wide --restart", (*KEPT, start_vms), ("{ip}.24.40",)
     ),
-    "release what Calico keeps": Case(
+    "release what Calico keeps": Scenario(
         "ips release wide {ip}.24.40", (*KEPT, delete_vm), ("{ip}.24.40",)
     ),
-    "gc what Calico keeps": Case("ips gc --grace 0s --yes", (*KEPT, delete_vm), ("{ip}.24.40",)),
-    "gc what only Calico keeps": Case("ips gc --grace 0s --yes", (WIDE, keep_in_calico, delete_vm)),
+    "gc what Calico keeps": Scenario("ips gc --grace 0s --yes", (*KEPT, delete_vm), ("{ip}.24.40",)),
+    "gc what only Calico keeps": Scenario("ips gc --grace 0s --yes", (WIDE, hold_in_calico, delete_vm)),
 }  # fmt: skip
-MATRIX = {name: case for name, case in {**CASES, **MORE}.items() if not case.looks and case.name not in ELSEWHERE}
+MATRIX = {
+    name: scenario
+    for name, scenario in {**SCENARIOS, **MORE}.items()
+    if not scenario.looks and scenario.name not in ELSEWHERE
+}
 
 
 @pytest.fixture(scope="module")
-def places(installed: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Seat]]:
-    with seats_beside_others(installed, SEATS, tmp_path_factory.mktemp("seats")) as found:
+def fixtures(installed: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[CommandFixture]]:
+    with open_fixtures_with_foreign_bgp(installed, FIXTURE_NUMBERS, tmp_path_factory.mktemp("seats")) as found:
         yield found
 
 
 def test_every_command_that_changes_something_is_in_the_matrix() -> None:
-    changing = {case.name for case in CASES.values() if not case.looks}
-    assert changing - ELSEWHERE == {case.name for case in MATRIX.values()}
+    changing = {scenario.name for scenario in SCENARIOS.values() if not scenario.looks}
+    assert changing - ELSEWHERE == {scenario.name for scenario in MATRIX.values()}
     assert commands() >= ELSEWHERE
     assert {"ips move", "ips import", "ips rebuild", "ips gc", "sync", "network delete"} <= changing
 
 
 @pytest.mark.timeout(1800)
-def test_a_command_is_done_or_changes_nothing_whichever_permission_is_missing(places: list[Seat]) -> None:
+def test_command_without_one_permission_succeeds_or_changes_nothing(fixtures: list[CommandFixture]) -> None:
     names = [name for name in MATRIX if ONLY in name]
-    usual: dict[str, Usual] = {}
-    raise_first(side_by_side(places, [partial(run_with_all, name, usual) for name in names]))
-    denials = denials_of({name: usual[name].needed for name in names})
-    told: list[Cell] = []
-    wrong = side_by_side(places, [partial(run_without, name, denials[name], usual[name], told) for name in names])
-    wrong += [cell.error for cell in told if cell.error is not None]
+    expected: dict[str, Usual] = {}
+    raise_first(side_by_side(fixtures, [partial(run_with_all, name, expected) for name in names]))
+    denials = denials_of({name: expected[name].needed for name in names})
+    log: list[Cell] = []
+    wrong = side_by_side(fixtures, [partial(run_without, name, denials[name], expected[name], log) for name in names])
+    wrong += [cell.error for cell in log if cell.error is not None]
     count = Counter(
-        f"{'reads' if cell.permission.reads else 'writes'} {'refused' if cell.refused else 'done'}" for cell in told
+        f"{'reads' if cell.permission.reads else 'writes'} {'refused' if cell.refused else 'done'}" for cell in log
     )
-    print(f"\n{len(names)} cases, {len(told)} denials: {dict(count)}; {len(wrong)} went wrong")
+    print(f"\n{len(names)} cases, {len(log)} denials: {dict(count)}; {len(wrong)} went wrong")
     raise_first(wrong)
-    assert {cell.permission for cell in told} == {permission for one in usual.values() for permission in one.needed}
+    assert {cell.permission for cell in log} == {permission for one in expected.values() for permission in one.needed}
 
 
 @dataclass(frozen=True)
 class Usual:
-    """What a case comes to by a user who may do everything.
+    """What a case comes to by a user with all permissions.
 
     Attributes:
-        state: see Seat.state.
+        state: see CommandFixture.state.
         needed: the permissions that it needed.
     """
 
@@ -125,79 +135,85 @@ class Cell:
     error: AssertionError | None = None
 
 
-def run_with_all(name: str, usual: dict[str, Usual], seat: Seat) -> None:
-    """A case by a user who may do everything."""
-    case = MATRIX[name]
-    case.prepare(seat)
-    with denying(seat.proxy, None) as everything:
-        ran = run(seat, case.command)
-    assert ran.code == case.code, str(ran)
-    usual[name] = Usual(seat.state(), frozenset(everything.needed))
+def run_with_all(name: str, expected: dict[str, Usual], fixture: CommandFixture) -> None:
+    """A case by a user with all permissions."""
+    scenario = MATRIX[name]
+    scenario.prepare(fixture)
+    with denying(fixture.proxy, None) as everything:
+        ran = run(fixture, scenario.command)
+    assert ran.code == scenario.code, str(ran)
+    expected[name] = Usual(fixture.state(), frozenset(everything.needed))
 
 
 def denials_of(needed: Mapping[str, Collection[Permission]]) -> dict[str, list[Permission]]:
-    """Case -> the permissions without which it is run.
+    """Scenario -> the permissions without which it is run.
 
     Of the cases of a command that need the same permission, those are run without it that have the fewest until then.
     """
     denials: dict[str, list[Permission]] = {name: [] for name in needed}
     for command in sorted({MATRIX[name].name for name in needed}):
-        cases = [name for name in needed if MATRIX[name].name == command]
-        for permission in sorted({permission for name in cases for permission in needed[name]}):
-            need = sorted((name for name in cases if permission in needed[name]), key=lambda name: len(denials[name]))
+        scenarios = [name for name in needed if MATRIX[name].name == command]
+        for permission in sorted({permission for name in scenarios for permission in needed[name]}):
+            need = sorted(
+                (name for name in scenarios if permission in needed[name]), key=lambda name: len(denials[name])
+            )
             for name in need[: None if ALL else OF_READS if permission.reads else OF_WRITES]:
                 denials[name].append(permission)
     return denials
 
 
-def run_without(name: str, denials: Sequence[Permission], usual: Usual, told: list[Cell], seat: Seat) -> None:
+def run_without(
+    name: str, denials: Sequence[Permission], expected: Usual, log: list[Cell], fixture: CommandFixture
+) -> None:
     """A case without each of these permissions."""
-    case, is_fresh = MATRIX[name], False
+    scenario, is_fresh = MATRIX[name], False
     before: dict[str, str] = {}
     uids: dict[str, str] = {}
     known: list[str] = []
     for permission in denials:
         if not is_fresh:
-            case.prepare(seat)
-            before, known, uids = seat.state(), seat.violations(), uids_of(seat)
-        with denying(seat.proxy, permission):
-            ran = run(seat, case.command)
-        cell = Cell(permission, ran.code != case.code)
-        told.append(cell)
+            scenario.prepare(fixture)
+            before, known, uids = fixture.state(), fixture.violations(), uids_of(fixture)
+        with denying(fixture.proxy, permission):
+            ran = run(fixture, scenario.command)
+        cell = Cell(permission, ran.code != scenario.code)
+        log.append(cell)
         is_fresh = False
         try:
-            check_message(ran, case.code)
-            check_done_or_nothing(seat, ran, case, before, usual.state)
-            if cell.refused and case.name not in ONE_BY_ONE:
-                must_be(uids_of(seat), uids, "it was refused, and has made something again")
+            check_message(ran, scenario.code)
+            check_done_or_nothing(fixture, ran, scenario, before, expected.state)
+            if cell.refused and scenario.name not in ONE_BY_ONE:
+                assert_state(uids_of(fixture), uids, "it was refused, and has made something again")
             else:
-                seat.check(known)
-            is_fresh = cell.refused and case.name not in ONE_BY_ONE
+                fixture.check(known)
+            is_fresh = cell.refused and scenario.name not in ONE_BY_ONE
         except AssertionError as error:
             cell.error = AssertionError(f"{name}, may not {permission}\n{ran}\n{error}")
             print(f"\n{cell.error}", flush=True)
-    print(f"{name}: {len(denials)} of {len(usual.needed)} permissions", flush=True)
+    print(f"{name}: {len(denials)} of {len(expected.needed)} permissions", flush=True)
 
 
-def check_done_or_nothing(seat: Seat, ran: Ran, case: Case, before: dict[str, str], done: dict[str, str]) -> None:
+def check_done_or_nothing(
+    fixture: CommandFixture, ran: CommandResult, scenario: Scenario, before: dict[str, str], done: dict[str, str]
+) -> None:
     """It has done all that it says, or has changed nothing."""
-    after = seat.state()
-    if ran.code == case.code:
+    after = fixture.state()
+    if ran.code == scenario.code:
         left = any(words in ran.err for words in LEFT)
         if after != done and not left:
             raise AssertionError(f"it says that it is done, and it is not:\n{differences(done, after)}")
-    elif case.name not in ONE_BY_ONE:
-        must_be(after, before, "it was refused, and has changed something")
+    elif scenario.name not in ONE_BY_ONE:
+        assert_state(after, before, "it was refused, and has changed something")
 
 
-def uids_of(seat: Seat) -> dict[str, str]:
+def uids_of(fixture: CommandFixture) -> dict[str, str]:
     """The uids of what runs: a VM that was stopped and started again has another instance, and is as it was."""
-    return {name_of(vmi): vmi["metadata"]["uid"] for vmi in seat.api.list(VMI, seat.namespace)}
+    return {name_of(vmi): vmi["metadata"]["uid"] for vmi in fixture.api.list(VMI, fixture.namespace)}
 
 
-def run(seat: Seat, command: str) -> Ran:
+def run(fixture: CommandFixture, command: str) -> CommandResult:
     """A command by way of the proxy, for which what is served is known already."""
-    api = Api(seat.bad, clock=HastyClock())
-    api.__dict__["served"] = seat.api.served
-    seat.proxy.fate = Fate()
-    return run_here(shlex.split(seat.words(command)), api, seat.namespace)
+    api = Api(fixture.bad, clock=HastyClock())
+    api.__dict__["served"] = fixture.api.served
+    fixture.proxy.schedule = FaultSchedule()
+    return run_in_process(shlex.split(fixture.words(command)), api, fixture.namespace)

@@ -1,4 +1,4 @@
-"""Public addresses for many VMs at once, killed in the middle and moved; networks without a CIDR; MetalLB's objects.
+"""Public addresses for many VMs at once, killed and moved; networks without a CIDR; MetalLB's objects.
 
 What Calico's objects look like: test_public.py. Whether an address is announced: tests/e2e/test_public.py.
 """
@@ -14,9 +14,9 @@ import pytest
 
 from tests.cluster.checker import check
 from tests.cluster.harness import get, make, make_vms, vm
-from tests.cluster.killing import behind_proxy
-from tests.cluster.originals import README_PUBLIC_IP, vm_with
-from tests.cluster.public_scene import BGP, World, version
+from tests.cluster.killing import open_proxied_program
+from tests.cluster.legacy_fixtures import README_PUBLIC_IP, vm_with
+from tests.cluster.public_scene import BGP, PublicScene, version
 
 pytestmark = [pytest.mark.I1, pytest.mark.I2]
 
@@ -25,33 +25,33 @@ Json = dict[str, Any]
 # -- many at once, killed, moved -------------------------------------------------------------------------------------
 
 
-def consistent(world: World, network: str) -> dict[str, str]:
-    """Address -> VM by the ledger, after it was compared with Services and with Calico's list."""
-    records = {address: record["name"] for address, record in world.records(network).items()}
+def consistent(public_scene: PublicScene, network: str) -> dict[str, str]:
+    """Address -> VM by the allocations, after it was compared with Services and with Calico's list."""
+    records = {address: record["name"] for address, record in public_scene.records(network).items()}
     carried = {}
-    for service in world.services():
+    for service in public_scene.services():
         address = service["metadata"]["annotations"]["plumber.k8s.pf9.io/publicIP"]
         assert address not in carried
         carried[address] = service["metadata"]["ownerReferences"][0]["name"]
         assert [entry["ip"] for entry in service["status"]["loadBalancer"]["ingress"]] == [address]
     assert carried == records
     assert len(set(records.values())) == len(records)
-    listed = world.listed()
+    listed = public_scene.listed()
     assert sorted(listed) == sorted(f"{address}/32" for address in records)
     return records
 
 
-def test_twenty_vms_get_public_addresses_by_one_command(world: World) -> None:
-    world.yoshi.done("network", "create", "pub", "--plugin", "public", "--cidr", "203.0.113.0/27", *BGP)
+def test_attach_of_twenty_vms_by_one_command(public_scene: PublicScene) -> None:
+    public_scene.yoshi.done("network", "create", "pub", "--plugin", "public", "--cidr", "203.0.113.0/27", *BGP)
     names = [f"web-{number}" for number in range(20)]
-    world.vms(*names, labels={"app": "web"})
-    world.yoshi.done("vm", "attach", "-l", "app=web", "--public-network", "pub")
-    assert sorted(consistent(world, "pub").values()) == sorted(names)
-    world.yoshi.done("vm", "detach", "-l", "app=web", "--public-network", "pub")
-    assert consistent(world, "pub") == {}
+    public_scene.vms(*names, labels={"app": "web"})
+    public_scene.yoshi.done("vm", "attach", "-l", "app=web", "--public-network", "pub")
+    assert sorted(consistent(public_scene, "pub").values()) == sorted(names)
+    public_scene.yoshi.done("vm", "detach", "-l", "app=web", "--public-network", "pub")
+    assert consistent(public_scene, "pub") == {}
 
 
-def test_eight_processes_on_one_small_pool_give_no_address_twice(public: World) -> None:
+def test_eight_processes_on_a_small_pool_assign_no_address_twice(public: PublicScene) -> None:
     public.yoshi.done("network", "create", "pub", "--plugin", "public", "--cidr", "203.0.113.0/29", *BGP)
     names = [f"web-{number}" for number in range(8)]
     public.vms(*names)
@@ -62,7 +62,7 @@ def test_eight_processes_on_one_small_pool_give_no_address_twice(public: World) 
     assert set(consistent(public, "pub").values()) == winners
 
 
-def test_the_same_vm_attached_by_eight_processes_has_one_service(public: World) -> None:
+def test_eight_processes_attaching_one_vm_create_one_service(public: PublicScene) -> None:
     public.yoshi.done("network", "create", "pub", "--plugin", "public", "--cidr", "203.0.113.0/28", *BGP)
     public.vms("web")
     runs = public.yoshi.together(*[["vm", "attach", "web", "--public-network", "pub"]] * 8)
@@ -70,47 +70,49 @@ def test_the_same_vm_attached_by_eight_processes_has_one_service(public: World) 
     assert list(consistent(public, "pub").values()) == ["web"]
 
 
-def test_a_run_that_was_killed_is_finished_by_the_same_command(public: World, tmp_path: Path) -> None:
+def test_killed_attach_is_completed_by_a_second_run(public: PublicScene, tmp_path: Path) -> None:
     public.yoshi.done("network", "create", "pub", "--plugin", "public", "--cidr", "203.0.113.0/26", *BGP)
     names = [f"web-{number}" for number in range(8)]
     public.vms(*names)
     attach = ["vm", "attach", *names, "--public-network", "pub"]
     detach = ["vm", "detach", *names, "--public-network", "pub"]
-    with behind_proxy(public.yoshi, tmp_path) as between:
+    with open_proxied_program(public.yoshi, tmp_path) as proxied:
         for words, wanted in ((attach, names), (detach, [])):
-            assert between.kills(*words, step=3) > 3
+            assert proxied.kills(*words, step=3) > 3
             assert sorted(consistent(public, "pub").values()) == sorted(wanted)
 
 
-def test_an_address_is_moved_with_its_ports_and_moving_it_again_changes_nothing(world: World) -> None:
-    world.yoshi.done("network", "create", "pub", "--plugin", "public", "--cidr", "203.0.113.0/28", *BGP)
-    world.vms("web-1", "web-2", "web-3")
-    world.yoshi.done("vm", "attach", "web-1", "--public-network", "pub", "--ip", "203.0.113.5", "--port", "8443")
-    assert "203.0.113.5 is not free" in world.yoshi.refused("vm", "attach", "web-2", "--public-ip", "203.0.113.5")
-    world.yoshi.done("ips", "move", "203.0.113.5", "--to", "web-2")
-    assert consistent(world, "pub") == {"203.0.113.5": "web-2"}
-    assert [port["port"] for port in world.services()[0]["spec"]["ports"]] == [8443]
-    assert not world.vm("web-1")["metadata"].get("annotations")
-    before = version(world.services()[0])
-    assert "unchanged" in world.yoshi.done("ips", "move", "203.0.113.5", "--to", "web-2")
-    assert version(world.services()[0]) == before
-    world.yoshi.done("vm", "attach", "web-3", "--public-network", "pub")
-    said = world.yoshi.refused("ips", "move", "203.0.113.5", "--to", "web-3")
+def test_move_includes_ports_and_is_idempotent(public_scene: PublicScene) -> None:
+    public_scene.yoshi.done("network", "create", "pub", "--plugin", "public", "--cidr", "203.0.113.0/28", *BGP)
+    public_scene.vms("web-1", "web-2", "web-3")
+    public_scene.yoshi.done("vm", "attach", "web-1", "--public-network", "pub", "--ip", "203.0.113.5", "--port", "8443")
+    assert "203.0.113.5 is not free" in public_scene.yoshi.refused(
+        "vm", "attach", "web-2", "--public-ip", "203.0.113.5"
+    )
+    public_scene.yoshi.done("ips", "move", "203.0.113.5", "--to", "web-2")
+    assert consistent(public_scene, "pub") == {"203.0.113.5": "web-2"}
+    assert [port["port"] for port in public_scene.services()[0]["spec"]["ports"]] == [8443]
+    assert not public_scene.vm("web-1")["metadata"].get("annotations")
+    before = version(public_scene.services()[0])
+    assert "unchanged" in public_scene.yoshi.done("ips", "move", "203.0.113.5", "--to", "web-2")
+    assert version(public_scene.services()[0]) == before
+    public_scene.yoshi.done("vm", "attach", "web-3", "--public-network", "pub")
+    said = public_scene.yoshi.refused("ips", "move", "203.0.113.5", "--to", "web-3")
     assert "already has 203.0.113.1" in said
-    assert "is not assigned on network" in world.yoshi.refused("ips", "move", "203.0.113.9", "--to", "web-3")
-    world.yoshi.done("ips", "reserve", "pub", "203.0.113.9")
-    assert "reserved" in world.yoshi.refused("ips", "move", "203.0.113.9", "--to", "web-3")
+    assert "is not assigned on network" in public_scene.yoshi.refused("ips", "move", "203.0.113.9", "--to", "web-3")
+    public_scene.yoshi.done("ips", "reserve", "pub", "203.0.113.9")
+    assert "reserved" in public_scene.yoshi.refused("ips", "move", "203.0.113.9", "--to", "web-3")
 
 
-def test_a_killed_move_is_finished_by_the_same_command(public: World, tmp_path: Path) -> None:
+def test_killed_move_is_completed_by_a_second_run(public: PublicScene, tmp_path: Path) -> None:
     public.yoshi.done("network", "create", "pub", "--plugin", "public", "--cidr", "203.0.113.0/28", *BGP)
     public.vms("web-0", "web-1")
     public.yoshi.done("vm", "attach", "web-0", "--public-network", "pub")
-    with behind_proxy(public.yoshi, tmp_path) as between:
+    with open_proxied_program(public.yoshi, tmp_path) as proxied:
         for turn in itertools.count():
             writes, heir = 2 * turn, f"web-{(turn + 1) % 2}"
             words = ("ips", "move", "203.0.113.1", "--to", heir)
-            killed = between.is_killed(writes, *words)
+            killed = proxied.is_killed(writes, *words)
             assert len(public.services()) <= 1
             public.yoshi.done(*words)
             assert consistent(public, "pub") == {"203.0.113.1": heir}
@@ -120,9 +122,7 @@ def test_a_killed_move_is_finished_by_the_same_command(public: World, tmp_path: 
 
 
 @pytest.mark.parametrize("cidr", ["203.0.113.0/28", "203.0.112.0/23"])
-def test_a_move_into_a_namespace_that_has_all_that_it_may_leaves_the_address_to_the_vm_that_has_it(
-    public: World, cidr: str
-) -> None:
+def test_move_into_a_namespace_at_its_quota_leaves_the_address_with_its_vm(public: PublicScene, cidr: str) -> None:
     quota = ("--max-addresses-per-namespace", "4")
     public.yoshi.done(
         "network", "create", "pub", "--plugin", "public", "--announce", "metallb-l2", "--cidr", cidr, *quota
@@ -153,14 +153,14 @@ def test_a_move_into_a_namespace_that_has_all_that_it_may_leaves_the_address_to_
                     "--public-network", network)  # fmt: skip
 
 
-def holders(world: World, other: str) -> dict[str, tuple[str, str]]:
-    """Address -> namespace and name of its VM, by the ledger; each has just one Service, owned by that VM."""
+def holders(public_scene: PublicScene, other: str) -> dict[str, tuple[str, str]]:
+    """Address -> namespace and name of its VM, by the allocations; each has just one Service, owned by that VM."""
     found: dict[str, tuple[str, str]] = {}
-    for obj in get(world.cluster, "networkwizards,addressblocks", namespace=world.namespace)["items"]:
+    for obj in get(public_scene.cluster, "networkwizards,addressblocks", namespace=public_scene.namespace)["items"]:
         for address, record in (obj["status"].get("allocations") or {}).items():
             assert address not in found
             found[address] = record["namespace"], record["name"]
-    services = [*world.services(), *get(world.cluster, "services", namespace=other)["items"]]
+    services = [*public_scene.services(), *get(public_scene.cluster, "services", namespace=other)["items"]]
     carried = {
         service["metadata"]["annotations"]["plumber.k8s.pf9.io/publicIP"]: (
             service["metadata"]["namespace"], service["metadata"]["ownerReferences"][0]["name"]
@@ -175,7 +175,7 @@ def holders(world: World, other: str) -> dict[str, tuple[str, str]]:
 # -- without a CIDR, and by MetalLB ----------------------------------------------------------------------------------
 
 
-def test_a_network_without_a_cidr_takes_addresses_that_are_named(public: World) -> None:
+def test_network_without_a_cidr_assigns_requested_addresses(public: PublicScene) -> None:
     public.yoshi.done("network", "create", "elastic", "--plugin", "public", *BGP)
     public.vms("web-1", "web-2", "web-3")
     public.yoshi.done("vm", "attach", "web-1", "--public-ip", "198.51.100.7")
@@ -199,7 +199,7 @@ def test_a_network_without_a_cidr_takes_addresses_that_are_named(public: World) 
     assert (public.configuration(), public.peers(), public.services()) == (None, [], [])
 
 
-def test_of_eight_processes_on_two_networks_without_a_cidr_one_at_most_gets_an_address(public: World) -> None:
+def test_eight_processes_on_two_networks_without_a_cidr_assign_an_address_once(public: PublicScene) -> None:
     networks = ("one", "two")
     for name in networks:
         public.yoshi.done("network", "create", name, "--plugin", "public", *BGP)
@@ -220,21 +220,21 @@ def test_of_eight_processes_on_two_networks_without_a_cidr_one_at_most_gets_an_a
     check(public.cluster, public.namespace, settled=True)
 
 
-def metallb(world: World) -> dict[str, Json]:
+def metallb(public_scene: PublicScene) -> dict[str, Json]:
     """ "kind/name" -> spec, of everything of MetalLB's in its namespace."""
     kinds = "ipaddresspools,l2advertisements,bgpadvertisements,bgppeers.metallb.io"
-    items = get(world.cluster, kinds, namespace="metallb-system")["items"]
+    items = get(public_scene.cluster, kinds, namespace="metallb-system")["items"]
     return {f"{item['kind']}/{item['metadata']['name']}": item["spec"] for item in items}
 
 
-def outside_of(world: World, network: str) -> list[Json]:
+def outside_of(public_scene: PublicScene, network: str) -> list[Json]:
     """What chooses the pools of addresses outside a network's CIDR."""
-    uid = get(world.cluster, "networkwizard", network, namespace=world.namespace)["metadata"]["uid"]
+    uid = get(public_scene.cluster, "networkwizard", network, namespace=public_scene.namespace)["metadata"]["uid"]
     labels = {"plumber.k8s.pf9.io/networkUID": uid, "plumber.k8s.pf9.io/outsideCIDR": "true"}
     return [{"matchLabels": labels}]
 
 
-def test_without_bgp_metallb_announces_on_the_lan(public: World) -> None:
+def test_network_without_bgp_is_announced_by_metallb_l2(public: PublicScene) -> None:
     args = ("--plugin", "public", "--cidr", "203.0.113.0/28", "--interface", "eth1", "--node-selector", "edge=yes")
     public.yoshi.done("network", "create", "lan", *args)
     name = f"{public.namespace}.lan"
@@ -257,7 +257,7 @@ def test_without_bgp_metallb_announces_on_the_lan(public: World) -> None:
     assert (metallb(public), public.services()) == ({}, [])
 
 
-def test_with_bgp_metallb_speaks_to_the_routers_it_is_told(public: World) -> None:
+def test_metallb_bgp_peers_are_created_for_the_given_routers(public: PublicScene) -> None:
     peers = ("--peer", "10.240.0.5,multihop", "--peer", "2001:db8::5,password-secret=router")
     asns = ("--my-asn", "4200000001", "--remote-asn", "4200000002", "--announce", "metallb-bgp")
     public.yoshi.done("network", "create", "six", "--plugin", "public", "--cidr", "2001:db8:1::/64", *peers, *asns)
@@ -285,7 +285,7 @@ def test_with_bgp_metallb_speaks_to_the_routers_it_is_told(public: World) -> Non
     assert metallb(public) == {}
 
 
-def test_metallbs_pools_of_others_are_not_overlapped_but_used_where_they_say_the_same(public: World) -> None:
+def test_foreign_metallb_pools_are_reused_if_equal_and_never_overlapped(public: PublicScene) -> None:
     def pool(name: str, **spec: Any) -> Json:
         metadata = {"name": name, "namespace": "metallb-system"}
         return {"apiVersion": "metallb.io/v1beta1", "kind": "IPAddressPool", "metadata": metadata, "spec": spec}
@@ -301,7 +301,7 @@ def test_metallbs_pools_of_others_are_not_overlapped_but_used_where_they_say_the
     assert set(metallb(public)) == {"IPAddressPool/theirs", "IPAddressPool/same"}
 
 
-def test_without_a_cidr_metallb_has_a_pool_for_each_address(public: World) -> None:
+def test_network_without_a_cidr_has_a_metallb_pool_for_each_address(public: PublicScene) -> None:
     public.yoshi.done("network", "create", "elastic", "--plugin", "public")
     public.vms("web-1", "web-2")
     for number in (1, 2):
@@ -319,22 +319,22 @@ def test_without_a_cidr_metallb_has_a_pool_for_each_address(public: World) -> No
     assert metallb(public) == {}
 
 
-def test_overlaps_with_other_networks_and_pools_of_calico_are_refused(public: World) -> None:
+def test_overlaps_with_networks_and_calico_pools_are_refused(public: PublicScene) -> None:
     public.yoshi.done("network", "create", "blue", "--plugin", "calico", "--cidr", "10.77.0.0/24")
     said = public.yoshi.refused("network", "create", "pub", "--plugin", "public", "--cidr", "10.77.0.0/28", *BGP)
     assert "overlaps" in said
     public.yoshi.done("network", "delete", "blue")
 
 
-def test_public_is_never_chosen_unasked(public: World) -> None:
+def test_plugin_public_must_be_given_explicitly(public: PublicScene) -> None:
     said = public.yoshi.refused("network", "create", "pub", "--cidr", "203.0.113.0/28", *BGP, code=2)
     assert "--plugin public" in said
 
 
-# -- rights, unknown fields, both at once ----------------------------------------------------------------------------
+# -- permissions, unknown fields, both at once -----------------------------------------------------------------------
 
 
-def test_a_private_and_a_public_address_come_by_one_command(public: World) -> None:
+def test_attach_assigns_a_private_and_a_public_address_by_one_command(public: PublicScene) -> None:
     public.yoshi.done("network", "create", "blue", "--plugin", "calico", "--cidr", "10.78.0.0/24")
     public.yoshi.done("network", "create", "pub", "--plugin", "public", "--cidr", "203.0.113.0/28", *BGP)
     unknown = {"updateVolumesStrategy": "Migration"}
@@ -353,7 +353,7 @@ def test_a_private_and_a_public_address_come_by_one_command(public: World) -> No
     public.yoshi.done("network", "delete", "blue", "pub")
 
 
-def test_who_may_not_finish_leaves_nothing_behind(public: World) -> None:
+def test_attach_without_all_permissions_leaves_nothing_behind(public: PublicScene) -> None:
     public.yoshi.done("network", "create", "pub", "--plugin", "public", "--cidr", "203.0.113.0/28", *BGP)
     public.vms("web")
     where = ("-n", public.namespace)
@@ -372,7 +372,9 @@ def test_who_may_not_finish_leaves_nothing_behind(public: World) -> None:
 @pytest.mark.parametrize(
     ("extra", "cidr"), [(BGP, "203.0.113.0/29"), ((), "203.0.112.0/22")], ids=["calico-bgp", "metallb-l2"]
 )
-def test_an_address_outside_the_cidr_is_given_to_who_names_it(public: World, extra: tuple[str, ...], cidr: str) -> None:
+def test_address_outside_the_cidr_is_assigned_if_requested(
+    public: PublicScene, extra: tuple[str, ...], cidr: str
+) -> None:
     public.yoshi.done("network", "create", "pub", "--plugin", "public", "--cidr", cidr, *extra)
     public.vms("web-1", "web-2", "web-3")
     assert "1.2.3.4" in public.yoshi.done("vm", "attach", "web-1", "--public-ip", "1.2.3.4")
@@ -403,7 +405,7 @@ def test_an_address_outside_the_cidr_is_given_to_who_names_it(public: World, ext
     assert metallb(public) == {}
 
 
-def test_where_several_public_networks_could_have_it_they_are_named(public: World) -> None:
+def test_ambiguous_public_networks_are_named(public: PublicScene) -> None:
     for name, cidr in (("one", "203.0.113.0/29"), ("two", "203.0.113.8/29")):
         public.yoshi.done("network", "create", name, "--plugin", "public", "--cidr", cidr, *BGP)
     public.vms("web-1", "web-2")

@@ -1,4 +1,4 @@
-"""The five examples of the original yoshi's README, unchanged, made true by `sync -A`; a second one changes nothing.
+"""The five examples of Platform9 yoshi's README, unchanged, reconciled by `sync -A`; a second one changes nothing.
 
 The network that the last one names is not among them; its name is lower case, as an object's must be. It is in another
 namespace, since a VM that names an address and no network must find one public network only in its own.
@@ -14,7 +14,7 @@ import lab
 from lab.testing import Cluster
 from tests.cluster.checker import check
 from tests.cluster.harness import ForkServer, Json, Yoshi, get, resource_versions
-from tests.cluster.originals import (
+from tests.cluster.legacy_fixtures import (
     README_CALICO,
     README_PUBLIC,
     README_PUBLIC_IP,
@@ -30,7 +30,7 @@ KINDS = ("networkwizards", "addressblocks", "virtualmachines", "services", "even
 CONFIGURATION = "bgpconfigurations.crd.projectcalico.org"
 
 
-def test_they_are_made_true_and_stay_so(request: pytest.FixtureRequest, forks: ForkServer) -> None:
+def test_sync_reconciles_the_legacy_readme_examples_once(request: pytest.FixtureRequest, forks: ForkServer) -> None:
     if request.config.getoption("cluster") != "lab":
         pytest.skip("syncs all namespaces, so it needs a lab of its own")
     with lab.start() as running:

@@ -1,14 +1,14 @@
-"""`ips rebuild` on a real API server, after what restores do: ledgers lost or old, and everything with a new uid.
+"""`ips rebuild` on a real API server after restores: allocations lost or old, and everything with a new uid.
 
 | what was restored | what must be true afterwards |
 |---|---|
 | networks without status or blocks | every record is what it was; a second run changes nothing |
-| networks made anew, under new uids | the same; pools serve again, old address blocks are made anew |
-| VMs made anew, under new uids | the records are theirs, and the Services too |
-| a VM with the address of another | one keeps it, the other is told; what the message says mends it |
-| an older ledger | records change hands |
+| networks recreated, under new uids | the same; pools serve again, old address blocks are recreated |
+| VMs recreated, under new uids | the records are theirs, and the Services too |
+| a VM with the address of another | one keeps it, the other is reported; what the message says fixes it |
+| an allocations of an older backup | records change hands |
 | while others attach | nobody's record is lost |
-| networks without status, before any rebuild | no address is given out; sync does what a rebuild does first |
+| networks without status, before any rebuild | no address is assigned; sync does what a rebuild does first |
 | kill -9 in the middle | what is written is true; the same command completes it |
 """
 
@@ -38,9 +38,9 @@ from tests.cluster.harness import (
     resource_versions,
     vm,
 )
-from tests.cluster.killing import Behind
+from tests.cluster.killing import ProxiedProgram
 from tests.cluster.public_scene import METALLB
-from tests.cluster.seen import look
+from tests.cluster.raw_state import read_raw_state
 from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.I1, pytest.mark.I2, pytest.mark.I7]
@@ -58,7 +58,7 @@ class Scene:
 
     Attributes:
         cluster, yoshi, namespace: where.
-        before: see `ledger`, when all was well.
+        before: see `allocations_of`, before the loss.
     """
 
     cluster: Cluster
@@ -78,8 +78,8 @@ class Scene:
             patch(self.cluster, OURS[0], name, removal, namespace=self.namespace, subresource="status")
         delete_all(self.cluster, OURS[1], namespace=self.namespace)
 
-    def make_anew(self, kind: str, cascade: str = "Background") -> None:
-        """Deletes all objects of a kind and makes them anew, as a restore does: with new uids, without status."""
+    def recreate(self, kind: str, cascade: str = "Background") -> None:
+        """Deletes all objects of a kind and recreates them, as a restore does: with new uids, without status."""
         objects = self.items(kind)
         delete_all(self.cluster, kind, namespace=self.namespace, cascade=cascade)
         gone = {one["metadata"]["uid"] for one in objects}
@@ -101,7 +101,7 @@ class Scene:
         self.yoshi.done("vm", "attach", name, "--network", "small", "--public-network", "pub")
         self.yoshi.done("vm", "detach", name, "--network", "small")
         self.yoshi.done("vm", "attach", name, "--network", "large")
-        now = ledger(self.cluster, self.namespace)
+        now = allocations_of(self.cluster, self.namespace)
         assert self.before.items() <= now.items()
         assert sorted(one for one, *_ in now.values()).count(name) == 2
         check(self.cluster, self.namespace, settled=True)
@@ -117,7 +117,7 @@ def new_object(obj: Json) -> Json:
     return {key: value for key, value in obj.items() if key != "status"} | {"metadata": metadata}
 
 
-def ledger(cluster: Cluster, namespace: str) -> dict[str, tuple[str, str, str]]:
+def allocations_of(cluster: Cluster, namespace: str) -> dict[str, tuple[str, str, str]]:
     """Address -> name, uid and MAC address, of all networks of a namespace."""
     found = {}
     for kind in OURS:
@@ -151,14 +151,14 @@ def scene(yoshi: Yoshi, installed: Cluster, cidr: Callable[[int], str]) -> Scene
     yoshi.done("vm", "attach", "l-1", "--network", "large")
     yoshi.done("vm", "attach", "l-2", "--network", "large")
     check(installed, namespace, settled=True)
-    before = ledger(installed, namespace)
+    before = allocations_of(installed, namespace)
     assert len(before) == 6
     return Scene(installed, yoshi, namespace, before)
 
 
-def test_lost_ledgers_are_as_they_were_before(scene: Scene) -> None:
+def test_rebuild_restores_lost_allocations(scene: Scene) -> None:
     scene.lose_status()
-    assert ledger(scene.cluster, scene.namespace) == {}
+    assert allocations_of(scene.cluster, scene.namespace) == {}
     versions = scene.versions()
 
     shown = scene.yoshi.run("ips", "rebuild", "--dry-run=client")
@@ -174,13 +174,13 @@ def test_lost_ledgers_are_as_they_were_before(scene: Scene) -> None:
     written = scene.yoshi.done("ips", "rebuild", "--yes")
     for network in ("small", "large", "pub"):
         assert f"network {scene.namespace}/{network}: 2 addresses recorded" in written
-    assert ledger(scene.cluster, scene.namespace) == scene.before
+    assert allocations_of(scene.cluster, scene.namespace) == scene.before
     scene.rebuild_changes_nothing()
     check(scene.cluster, scene.namespace, settled=True)
     scene.yoshi.done("ips", "check")
 
 
-def test_no_address_is_given_out_before_a_lost_ledger_is_rebuilt(scene: Scene) -> None:
+def test_no_address_is_assigned_before_lost_allocations_are_rebuilt(scene: Scene) -> None:
     """The address of a stopped VM, of which only its template tells, would be the next VM's."""
     public = next(iter(get(scene.cluster, OURS[0], "pub", namespace=scene.namespace)["status"]["allocations"]))
     scene.lose_status()
@@ -199,10 +199,10 @@ def test_no_address_is_given_out_before_a_lost_ledger_is_rebuilt(scene: Scene) -
     scene.newcomers_get_others("late")
 
 
-def test_sync_before_a_rebuild_records_first_who_has_an_address(scene: Scene) -> None:
+def test_sync_with_lost_allocations_records_existing_addresses_first(scene: Scene) -> None:
     for name in ("s-1", "l-1"):  # asks for nothing any more: only the template and the Service tell
-        wish = {"metadata": {"annotations": {"plumber.k8s.pf9.io/networkName": None}}}
-        patch(scene.cluster, VMS, name, wish, namespace=scene.namespace)
+        removed = {"metadata": {"annotations": {"plumber.k8s.pf9.io/networkName": None}}}
+        patch(scene.cluster, VMS, name, removed, namespace=scene.namespace)
     scene.lose_status()
     asking = [vm(scene.namespace, f"asks-{number}") for number in range(4)]
     for number, one in enumerate(asking):
@@ -210,12 +210,12 @@ def test_sync_before_a_rebuild_records_first_who_has_an_address(scene: Scene) ->
     make(scene.cluster, *asking)
     synced = scene.yoshi.run("sync")
     assert synced.code == 0, str(synced)
-    assert scene.before.items() <= ledger(scene.cluster, scene.namespace).items()
+    assert scene.before.items() <= allocations_of(scene.cluster, scene.namespace).items()
     scene.newcomers_get_others("late")
     assert "unchanged" in scene.yoshi.done("sync")
 
 
-def test_whoever_comes_first_after_a_loss_nobody_gets_what_another_has(scene: Scene) -> None:
+def test_concurrent_commands_after_a_loss_assign_no_address_in_use(scene: Scene) -> None:
     scene.lose_status()
     fresh = [f"n-{number}" for number in range(8)]
     make_vms(scene.cluster, scene.namespace, *fresh)
@@ -226,28 +226,28 @@ def test_whoever_comes_first_after_a_loss_nobody_gets_what_another_has(scene: Sc
     openers = [Run(("sync",)), Run(("ips", "rebuild", "--yes"), wait=0.2), Run(("sync",), wait=0.4)]
     for ran in scene.yoshi.together(*openers, *attach)[: len(openers)]:
         assert ran.code == 0, str(ran)
-    assert scene.before.items() <= ledger(scene.cluster, scene.namespace).items()
+    assert scene.before.items() <= allocations_of(scene.cluster, scene.namespace).items()
     for number, name in enumerate(fresh):
         scene.yoshi.done("vm", "attach", name, "--network", "large" if number % 2 else "small")
     check(scene.cluster, scene.namespace, settled=True)
 
 
 @pytest.mark.parametrize("cascade", ["Background", "Orphan"])
-def test_networks_made_anew_get_their_records_back_and_serve_again(scene: Scene, cascade: str) -> None:
+def test_rebuild_restores_allocations_of_recreated_networks(scene: Scene, cascade: str) -> None:
     """With `orphan` Kubernetes puts a finalizer on the network and takes the ownerReferences off its blocks."""
     blocks = {block["metadata"]["name"] for block in scene.items(OURS[1])}
-    scene.make_anew(OURS[0], cascade)
+    scene.recreate(OURS[0], cascade)
     if cascade == "Orphan":
         assert {block["metadata"]["name"] for block in scene.items(OURS[1])} == blocks
     assert scene.yoshi.run("ips", "rebuild", "--yes").code == 0
-    assert ledger(scene.cluster, scene.namespace) == scene.before
+    assert allocations_of(scene.cluster, scene.namespace) == scene.before
     uids = {one["metadata"]["name"]: one["metadata"]["uid"] for one in scene.items(OURS[0])}
     assert {block["spec"]["networkUID"] for block in scene.items(OURS[1])} == {uids["large"]}
     scene.rebuild_changes_nothing()
 
     synced = scene.yoshi.run("sync")
     assert synced.code == 0, str(synced)
-    assert ledger(scene.cluster, scene.namespace) == scene.before
+    assert allocations_of(scene.cluster, scene.namespace) == scene.before
     assert all(network["status"]["created"] for network in scene.items(OURS[0]))
     check(scene.cluster, scene.namespace, settled=True)
     scene.yoshi.done("ips", "check")
@@ -256,35 +256,35 @@ def test_networks_made_anew_get_their_records_back_and_serve_again(scene: Scene,
     check(scene.cluster, scene.namespace, settled=True)
 
 
-def test_vms_made_anew_own_what_they_had(scene: Scene) -> None:
-    scene.make_anew(VMS)
+def test_rebuild_updates_the_uids_of_recreated_vms(scene: Scene) -> None:
+    scene.recreate(VMS)
     vms = scene.items(VMS)
     assert scene.yoshi.run("ips", "rebuild", "--yes").code == 0
-    assert ledger(scene.cluster, scene.namespace) == with_new_uids(scene.before, vms)
+    assert allocations_of(scene.cluster, scene.namespace) == with_new_uids(scene.before, vms)
     scene.rebuild_changes_nothing()
     synced = scene.yoshi.run("sync")
     assert synced.code == 0, str(synced)
-    assert ledger(scene.cluster, scene.namespace) == with_new_uids(scene.before, vms)
+    assert allocations_of(scene.cluster, scene.namespace) == with_new_uids(scene.before, vms)
     owners = {s["metadata"]["ownerReferences"][0]["uid"] for s in scene.items("services")}
     assert owners == {one["metadata"]["uid"] for one in vms if one["metadata"]["name"] in ("s-1", "s-2")}
     check(scene.cluster, scene.namespace, settled=True)
 
 
-def test_everything_made_anew_at_once(scene: Scene) -> None:
-    scene.make_anew(OURS[0])
-    scene.make_anew(VMS)
+def test_rebuild_after_everything_was_recreated(scene: Scene) -> None:
+    scene.recreate(OURS[0])
+    scene.recreate(VMS)
     scene.lose_status()
     vms = scene.items(VMS)
     assert scene.yoshi.run("ips", "rebuild", "--yes").code == 0
-    assert ledger(scene.cluster, scene.namespace) == with_new_uids(scene.before, vms)
+    assert allocations_of(scene.cluster, scene.namespace) == with_new_uids(scene.before, vms)
     synced = scene.yoshi.run("sync")
     assert synced.code == 0, str(synced)
-    assert ledger(scene.cluster, scene.namespace) == with_new_uids(scene.before, vms)
+    assert allocations_of(scene.cluster, scene.namespace) == with_new_uids(scene.before, vms)
     check(scene.cluster, scene.namespace, settled=True)
     scene.yoshi.done("ips", "check")
 
 
-def test_a_vm_restored_with_the_address_of_another_is_told_and_what_the_message_says_mends_it(scene: Scene) -> None:
+def test_duplicate_address_of_a_restored_vm_is_reported_and_its_hint_resolves_it(scene: Scene) -> None:
     (address,) = (address for address, (name, *_) in scene.before.items() if name == "l-1")
     twin = vm(scene.namespace, "twin", template_annotations={PIN: json.dumps([address])})
     make(scene.cluster, twin)
@@ -295,18 +295,18 @@ def test_a_vm_restored_with_the_address_of_another_is_told_and_what_the_message_
     assert f"{address} on network {scene.namespace}/large: {scene.namespace}/l-1 keeps it" in said
     assert "this VM is older" in said
     assert f"{scene.namespace}/twin has it too" in said
-    assert ledger(scene.cluster, scene.namespace) == scene.before
+    assert allocations_of(scene.cluster, scene.namespace) == scene.before
     check_fails = scene.yoshi.run("ips", "check")
     assert check_fails.code == 1
     (mend,) = re.findall(r"`kubectl yoshi ([^`]+)`", said)
     scene.yoshi.done(*mend.split())
-    assert ledger(scene.cluster, scene.namespace) == scene.before
+    assert allocations_of(scene.cluster, scene.namespace) == scene.before
     scene.yoshi.done("vm", "attach", "twin", "--network", "large")
     scene.rebuild_changes_nothing()
     check(scene.cluster, scene.namespace, settled=True)
 
 
-def test_an_older_ledger_is_brought_up_to_date(scene: Scene) -> None:
+def test_rebuild_updates_allocations_from_an_older_backup(scene: Scene) -> None:
     """Yesterday's networks were restored into today's cluster: addresses have changed hands since."""
     old = {network["metadata"]["name"]: network["status"] for network in scene.items(OURS[0])}
     (address,) = (
@@ -317,19 +317,19 @@ def test_an_older_ledger_is_brought_up_to_date(scene: Scene) -> None:
     scene.yoshi.done("vm", "detach", "s-1", "--network", "small")
     make_vms(scene.cluster, scene.namespace, "heir")
     scene.yoshi.done("vm", "attach", "heir", "--network", "small", "--ip", address)
-    now = ledger(scene.cluster, scene.namespace)
+    now = allocations_of(scene.cluster, scene.namespace)
     status = {"status": {"allocations": old["small"]["allocations"]}}
     patch(scene.cluster, OURS[0], "small", status, namespace=scene.namespace, subresource="status")
-    assert ledger(scene.cluster, scene.namespace) == scene.before
+    assert allocations_of(scene.cluster, scene.namespace) == scene.before
     ran = scene.yoshi.run("ips", "rebuild", "--yes")
     assert ran.code == 0, str(ran)
     assert "contradiction" not in ran.err
-    assert ledger(scene.cluster, scene.namespace) == now
+    assert allocations_of(scene.cluster, scene.namespace) == now
     scene.rebuild_changes_nothing()
     check(scene.cluster, scene.namespace, settled=True)
 
 
-def test_rebuilds_and_attachments_at_the_same_moment_leave_a_true_ledger(
+def test_concurrent_rebuild_and_attach_leave_correct_allocations(
     yoshi: Yoshi, installed: Cluster, cidr: Callable[[int], str]
 ) -> None:
     namespace, blue = yoshi.namespace, cidr(24)
@@ -346,13 +346,13 @@ def test_rebuilds_and_attachments_at_the_same_moment_leave_a_true_ledger(
     rebuilds = [Run(("ips", "rebuild", "--yes"), wait=0.15 * number) for number in range(3)]
     for ran in yoshi.together(*attach, *rebuilds):
         assert ran.code == 0, str(ran)
-    held = {address: name for address, (name, *_) in ledger(installed, namespace).items()}
+    held = {address: name for address, (name, *_) in allocations_of(installed, namespace).items()}
     assert held == {**restored, **asked}
     check(installed, namespace, settled=True)
 
 
-def test_a_rebuild_that_is_killed_has_written_nothing_false_and_is_completed_by_the_same_command(
-    between: Behind, yoshi: Yoshi, installed: Cluster, cidr: Callable[[int], str]
+def test_killed_rebuild_writes_nothing_wrong_and_is_completed_by_a_second_run(
+    proxied: ProxiedProgram, yoshi: Yoshi, installed: Cluster, cidr: Callable[[int], str]
 ) -> None:
     namespace, first = yoshi.namespace, cidr(20)
     yoshi.done("network", "create", "large", "--cidr", first)
@@ -364,12 +364,14 @@ def test_a_rebuild_that_is_killed_has_written_nothing_false_and_is_completed_by_
         list(pool.map(lambda some: make(installed, *some), (objects[:120], objects[120:])))
 
     def nothing_is_false() -> None:
-        held = ledger(installed, namespace)
+        held = allocations_of(installed, namespace)
         assert {address: name for address, (name, *_) in held.items()}.items() <= wanted.items()
-        assert [v for v in violations(look(installed, [namespace]), [namespace]) if "has no record" not in v] == []
+        assert [
+            v for v in violations(read_raw_state(installed, [namespace]), [namespace]) if "has no record" not in v
+        ] == []
 
-    assert between.kills("ips", "rebuild", "--yes", look=nothing_is_false) > 3
-    assert {address: name for address, (name, *_) in ledger(installed, namespace).items()} == wanted
+    assert proxied.kills("ips", "rebuild", "--yes", look=nothing_is_false) > 3
+    assert {address: name for address, (name, *_) in allocations_of(installed, namespace).items()} == wanted
     assert "unchanged" in yoshi.done("ips", "rebuild", "--yes")
     check(installed, namespace, settled=True)
     yoshi.done("ips", "check")

@@ -196,11 +196,11 @@ def answers(cluster: Cluster, namespace: str, questions: list[Question], cluster
     reviews = []
     for account, verb, group, resource in questions:
         plural, _, subresource = resource.partition("/")
-        wish = {"verb": verb, "group": group, "resource": plural, "subresource": subresource}
+        attributes = {"verb": verb, "group": group, "resource": plural, "subresource": subresource}
         spec = {
             "user": f"system:serviceaccount:{namespace}:{account}",
             "groups": ["system:serviceaccounts", f"system:serviceaccounts:{namespace}", "system:authenticated"],
-            "resourceAttributes": wish if cluster_scoped else wish | {"namespace": namespace},
+            "resourceAttributes": attributes if cluster_scoped else attributes | {"namespace": namespace},
         }
         reviews.append({"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": spec})
     path = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
@@ -226,7 +226,7 @@ def disagreements(
 
 @pytest.mark.parametrize("role", LEVELS[:3])
 @pytest.mark.parametrize("bound", ["in the namespace", "everywhere"])
-def test_a_role_allows_what_its_commands_need_and_no_more(cluster: Cluster, place: str, role: str, bound: str) -> None:
+def test_role_allows_exactly_what_its_commands_need(cluster: Cluster, place: str, role: str, bound: str) -> None:
     account = role if bound == "in the namespace" else f"everywhere-{role}"
     asked = [
         (question, LEVELS.index(role) >= LEVELS.index(least)) for question, least in questions_of(NAMESPACED, account)
@@ -235,7 +235,7 @@ def test_a_role_allows_what_its_commands_need_and_no_more(cluster: Cluster, plac
 
 
 @pytest.mark.parametrize("role", LEVELS[:3])
-def test_cluster_scoped_rights_need_a_binding_everywhere(cluster: Cluster, place: str, role: str) -> None:
+def test_cluster_scoped_permissions_require_a_clusterrolebinding(cluster: Cluster, place: str, role: str) -> None:
     everywhere = [
         (question, LEVELS.index(role) >= LEVELS.index(least))
         for question, least in questions_of(CLUSTER_SCOPED, f"everywhere-{role}")
@@ -245,7 +245,7 @@ def test_cluster_scoped_rights_need_a_binding_everywhere(cluster: Cluster, place
 
 
 @pytest.mark.parametrize("role", BUILT_IN)
-def test_kubernetes_own_roles_get_their_share(cluster: Cluster, place: str, role: str) -> None:
+def test_kubernetes_roles_aggregate_the_yoshi_roles(cluster: Cluster, place: str, role: str) -> None:
     levels = (*BUILT_IN, "nobody")
     asked = [
         (question, levels.index(role) >= levels.index(least))
@@ -255,14 +255,14 @@ def test_kubernetes_own_roles_get_their_share(cluster: Cluster, place: str, role
 
 
 @pytest.mark.parametrize("role", LEVELS[:3])
-def test_a_role_ends_at_its_namespace(cluster: Cluster, place: str, role: str) -> None:
+def test_role_bound_in_a_namespace_is_limited_to_it(cluster: Cluster, place: str, role: str) -> None:
     user = f"--as=system:serviceaccount:{place}:{role}"
     assert cluster.kubectl("auth", "can-i", "list", "services", f"--namespace={place}", user).strip() == "yes"
     with pytest.raises(LabError):
         cluster.kubectl("auth", "can-i", "list", "services", "--namespace=default", user)
 
 
-def test_calicos_apiservice_alone_is_readable(cluster: Cluster, place: str) -> None:
+def test_only_the_calico_apiservice_is_readable(cluster: Cluster, place: str) -> None:
     user = f"--as=system:serviceaccount:{place}:everywhere-viewer"
     assert cluster.kubectl("auth", "can-i", "get", "apiservice/v3.projectcalico.org", user).strip() == "yes"
     with pytest.raises(LabError):

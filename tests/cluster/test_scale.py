@@ -5,7 +5,7 @@ choosing                   the lowest free address; writers that meet spread; wh
 hundreds by one command    one patch per block, VMs side by side, a bar on a terminal only, a line per failure
 Ctrl-C in the middle       the same command finishes what it left
 a server that is busy      a share of API priority and fairness, however small, is kept to
-how large                  full objects are far from etcd's limit; what etcd refuses is told
+how large                  full objects are far from etcd's limit; what etcd refuses is reported
 how long lists are read    in pages
 """
 
@@ -33,13 +33,13 @@ from kubectl_yoshi.plan.attach.allocate import CONTENDED_SHARDS
 from lab.testing import Cluster
 from tests.bench.scene import Scene
 from tests.cluster.checker import check
-from tests.cluster.faulty import Faulty, Rule
-from tests.cluster.gates import Gate
-from tests.cluster.harness import Ran, Yoshi, ensure, get, make, make_vms
-from tests.cluster.killing import Behind
+from tests.cluster.harness import CommandResult, Yoshi, ensure, get, make, make_vms
+from tests.cluster.killing import ProxiedProgram
 from tests.cluster.public_scene import METALLB
+from tests.cluster.request_gate import RequestGate
+from tests.cluster.scripted_fault_proxy import Rule, ScriptedFaultProxy
 from tests.cluster.terminal import Terminal
-from tests.unit.cluster.fault_server import refuses
+from tests.unit.kube.fault_server import refuses
 from tests.waiting import wait_for
 
 Cidrs = Callable[[int], str]
@@ -77,14 +77,14 @@ def attached(cluster: Cluster, namespace: str) -> dict[str, str]:
     return found
 
 
-def writes(proxy: Faulty, what: str) -> list[str]:
+def writes(proxy: ScriptedFaultProxy, what: str) -> list[str]:
     return [line for line in proxy.asked if line.startswith("PATCH ") and f"/{what}/" in line]
 
 
 # -- one view --------------------------------------------------------------------------------------------------------
 
 
-def test_blocks_come_when_first_needed_and_stay_empty_for_their_history(
+def test_address_blocks_are_created_on_demand_and_kept_for_their_history(
     yoshi: Yoshi, installed: Cluster, cidr: Cidrs
 ) -> None:
     network = cidr(20)
@@ -116,7 +116,7 @@ def test_blocks_come_when_first_needed_and_stay_empty_for_their_history(
 # -- choosing --------------------------------------------------------------------------------------------------------
 
 
-def test_the_lowest_free_addresses_are_given_and_writers_that_meet_spread(
+def test_lowest_free_addresses_are_assigned_and_contending_writers_spread(
     yoshi: Yoshi, installed: Cluster, cidr: Cidrs
 ) -> None:
     network = cidr(16)
@@ -135,7 +135,7 @@ def test_the_lowest_free_addresses_are_given_and_writers_that_meet_spread(
     check(installed, yoshi.namespace, settled=True)
 
 
-def test_where_the_search_begins_is_written_by_who_finds_a_full_block_and_by_who_releases(
+def test_search_start_is_updated_on_a_full_block_and_on_release(
     yoshi: Yoshi, installed: Cluster, cidr: Cidrs, scene: Scene
 ) -> None:
     network = cidr(16)
@@ -161,11 +161,11 @@ def test_where_the_search_begins_is_written_by_who_finds_a_full_block_and_by_who
     check(installed, yoshi.namespace, settled=True)
 
 
-def test_of_many_full_blocks_few_are_read_before_an_address_is_found(
-    between: Behind, yoshi: Yoshi, installed: Cluster, cidr: Cidrs, scene: Scene
+def test_attach_reads_few_of_many_full_blocks(
+    proxied: ProxiedProgram, yoshi: Yoshi, installed: Cluster, cidr: Cidrs, scene: Scene
 ) -> None:
     """All but the last of 16 blocks are full: a walk from block to block would read eight of them, on average."""
-    proxy, behind = between.proxy, between.yoshi
+    proxy, behind = proxied.proxy, proxied.yoshi
     network = cidr(20)
     yoshi.done("network", "create", "big", "--cidr", network)
     scene.reserve(scene.found(yoshi.namespace, "big"), 15 * BLOCK - 1)
@@ -184,10 +184,10 @@ def last_block(network: str) -> str:
     return f"{head}.{int(third) + 15}.0"
 
 
-def test_a_network_that_is_full_is_found_so_without_reading_a_block_twice(
-    between: Behind, yoshi: Yoshi, installed: Cluster, cidr: Cidrs, scene: Scene
+def test_full_network_is_detected_without_reading_a_block_twice(
+    proxied: ProxiedProgram, yoshi: Yoshi, installed: Cluster, cidr: Cidrs, scene: Scene
 ) -> None:
-    proxy, behind = between.proxy, between.yoshi
+    proxy, behind = proxied.proxy, proxied.yoshi
     yoshi.done("network", "create", "big", "--cidr", cidr(22))
     scene.reserve(scene.found(yoshi.namespace, "big"), 4 * BLOCK - 2)
     make_vms(installed, yoshi.namespace, "web")
@@ -201,10 +201,10 @@ def test_a_network_that_is_full_is_found_so_without_reading_a_block_twice(
 # -- hundreds by one command -----------------------------------------------------------------------------------------
 
 
-def test_hundreds_of_vms_by_one_command(
-    between: Behind, yoshi: Yoshi, installed: Cluster, cidr: Cidrs, scene: Scene
+def test_attach_of_hundreds_of_vms_by_one_command(
+    proxied: ProxiedProgram, yoshi: Yoshi, installed: Cluster, cidr: Cidrs, scene: Scene
 ) -> None:
-    proxy, behind = between.proxy, between.yoshi
+    proxy, behind = proxied.proxy, proxied.yoshi
     yoshi.done("network", "create", "big", "--cidr", cidr(16))
     scene.vms(yoshi.namespace, (f"db-{number:03}" for number in range(MANY)), group="db")
     scene.vms(yoshi.namespace, ["web"], group="web")
@@ -233,10 +233,10 @@ def test_hundreds_of_vms_by_one_command(
     check(installed, yoshi.namespace, settled=True)
 
 
-def test_each_vm_that_fails_has_a_line_and_the_others_are_attached(
-    between: Behind, yoshi: Yoshi, installed: Cluster, cidr: Cidrs, scene: Scene
+def test_each_failed_vm_has_an_error_line_and_the_others_are_attached(
+    proxied: ProxiedProgram, yoshi: Yoshi, installed: Cluster, cidr: Cidrs, scene: Scene
 ) -> None:
-    proxy, behind = between.proxy, between.yoshi
+    proxy, behind = proxied.proxy, proxied.yoshi
     yoshi.done("network", "create", "big", "--cidr", cidr(20))
     names = [f"db-{number:02}" for number in range(40)]
     scene.vms(yoshi.namespace, names, group="db")
@@ -255,13 +255,13 @@ def test_each_vm_that_fails_has_a_line_and_the_others_are_attached(
     check(installed, yoshi.namespace, settled=True)
 
 
-def test_a_bar_of_progress_on_a_terminal(
-    between: Behind, yoshi: Yoshi, installed: Cluster, cidr: Cidrs, scene: Scene, tmp_path: Path
+def test_progress_bar_on_a_terminal(
+    proxied: ProxiedProgram, yoshi: Yoshi, installed: Cluster, cidr: Cidrs, scene: Scene, tmp_path: Path
 ) -> None:
     """Half of the VMs are done when the others have to wait for a while, so that it is seen in the middle."""
     yoshi.done("network", "create", "big", "--cidr", cidr(20))
     scene.vms(yoshi.namespace, (f"db-{number:03}" for number in range(80)), group="db")
-    between.proxy.gate = gate = Gate(40, "PATCH", "/virtualmachines/")
+    proxied.proxy.gate = gate = RequestGate(40, "PATCH", "/virtualmachines/")
 
     def open_later() -> None:
         if gate.is_reached(PATIENCE_SECONDS):
@@ -269,7 +269,7 @@ def test_a_bar_of_progress_on_a_terminal(
             gate.open()
 
     environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "PS1": "$ ", "TERM": "xterm", "LC_ALL": "C.UTF-8"}
-    words = " ".join(between.yoshi.program("vm", "attach", "-l", "group=db", "--network", "big"))
+    words = " ".join(proxied.yoshi.program("vm", "attach", "-l", "group=db", "--network", "big"))
     with (
         Terminal(["bash", "--norc", "--noprofile", "-i"], environment, tmp_path) as shell,
         ThreadPoolExecutor(1) as beside,
@@ -286,8 +286,8 @@ def test_a_bar_of_progress_on_a_terminal(
 
 
 @pytest.mark.parametrize("verb", ["attach", "detach"])
-def test_ctrl_c_in_the_middle_leaves_what_the_same_command_finishes(
-    between: Behind, yoshi: Yoshi, installed: Cluster, cidr: Cidrs, scene: Scene, verb: str
+def test_command_interrupted_by_ctrl_c_is_completed_by_a_second_run(
+    proxied: ProxiedProgram, yoshi: Yoshi, installed: Cluster, cidr: Cidrs, scene: Scene, verb: str
 ) -> None:
     count = 120
     yoshi.done("network", "create", "big", "--cidr", cidr(20))
@@ -295,7 +295,7 @@ def test_ctrl_c_in_the_middle_leaves_what_the_same_command_finishes(
     command = ("vm", verb, "-l", "group=db", "--network", "big")
     if verb == "detach":
         yoshi.done("vm", "attach", "-l", "group=db", "--network", "big")
-    ran = interrupted(between, command)
+    ran = interrupted(proxied, command)
     assert ran.code == 130, str(ran)
     assert ran.err.splitlines()[-1].startswith("error: interrupted"), str(ran)
     assert "run the same command again" in ran.err
@@ -308,29 +308,29 @@ def test_ctrl_c_in_the_middle_leaves_what_the_same_command_finishes(
     assert yoshi.done("ips", "gc", "--grace", "0s", "--yes") == "nothing to collect\n"
 
 
-def interrupted(between: Behind, command: tuple[str, ...]) -> Ran:
+def interrupted(proxied: ProxiedProgram, command: tuple[str, ...]) -> CommandResult:
     """The command in an interpreter of its own, which gets SIGINT when some VMs are done and others under way.
 
     Those under way wait before the server until then, so that it is in the middle of its work.
     """
-    gate = Gate(20, "PATCH", "/virtualmachines/")
-    with between.held(gate, *command) as process:
+    gate = RequestGate(20, "PATCH", "/virtualmachines/")
+    with proxied.held(gate, *command) as process:
         assert process.poll() is None, "it has ended before it was interrupted"
         process.send_signal(signal.SIGINT)
         while process.poll() is None:
             time.sleep(1)  # for a thread to be told of the signal
-            gate.let_in()
+            gate.release_waiting()
         out, err = process.communicate(timeout=PATIENCE_SECONDS)
-    return Ran(command, process.returncode, out, err, 0.0)
+    return CommandResult(command, process.returncode, out, err, 0.0)
 
 
 # -- a server that is busy -------------------------------------------------------------------------------------------
 
 
-def test_a_server_that_is_busy_is_given_time(
-    between: Behind, yoshi: Yoshi, installed: Cluster, cidr: Cidrs, scene: Scene
+def test_throttled_requests_are_retried(
+    proxied: ProxiedProgram, yoshi: Yoshi, installed: Cluster, cidr: Cidrs, scene: Scene
 ) -> None:
-    proxy, behind = between.proxy, between.yoshi
+    proxy, behind = proxied.proxy, proxied.yoshi
     yoshi.done("network", "create", "big", "--cidr", cidr(20))
     scene.vms(yoshi.namespace, (f"db-{number:02}" for number in range(30)), group="db")
     proxy.rules = [
@@ -387,13 +387,13 @@ def refused_by_fairness(cluster: Cluster, level: str) -> int:
     return sum(int(float(count)) for count in found)
 
 
-def test_a_small_share_of_priority_and_fairness_is_kept_to(
+def test_concurrency_adapts_to_priority_and_fairness_limits(
     yoshi: Yoshi, installed: Cluster, cidr: Cidrs, scene: Scene
 ) -> None:
     """The API server itself refuses: soon no more is asked for at once than it takes.
 
-    Whoever holds back is refused once for each request that is taken, at most, however the threads are run; whoever
-    does not, as often as there are others.
+    With a limiter each accepted request is refused at most once, however the threads run; without one, as often as
+    there are other requests.
     """
     count = 120
     yoshi.done("network", "create", "big", "--cidr", cidr(20))
@@ -441,7 +441,7 @@ def size(obj: Json) -> int:
     return len(json.dumps(obj, separators=(",", ":")))
 
 
-def test_a_network_without_a_cidr_that_is_full_is_far_from_the_limit_of_etcd(
+def test_full_network_without_a_cidr_is_far_below_the_etcd_limit(
     yoshi: Yoshi, installed: Cluster, tmp_path: Path
 ) -> None:
     """It keeps whatever it holds in its own status."""
@@ -457,7 +457,7 @@ def test_a_network_without_a_cidr_that_is_full_is_far_from_the_limit_of_etcd(
     assert size(network) < 1 << 18
 
 
-def test_what_etcd_refuses_as_too_large_is_told_with_its_object_and_leaves_nothing(
+def test_object_too_large_for_etcd_is_named_and_nothing_is_left(
     yoshi: Yoshi, installed: Cluster, cidr: Cidrs, tmp_path: Path
 ) -> None:
     network_cidr = cidr(24)
@@ -479,7 +479,9 @@ def test_what_etcd_refuses_as_too_large_is_told_with_its_object_and_leaves_nothi
     assert [*network["status"]["allocations"]] == [f"{base}9"]
 
 
-def test_a_full_block_of_the_longest_names_is_far_from_the_limit(yoshi: Yoshi, installed: Cluster, cidr: Cidrs) -> None:
+def test_full_block_with_the_longest_names_is_far_below_the_etcd_limit(
+    yoshi: Yoshi, installed: Cluster, cidr: Cidrs
+) -> None:
     network = cidr(22)
     yoshi.done("network", "create", LONGEST_NETWORK, "--cidr", network)
     yoshi.done("ips", "reserve", LONGEST_NETWORK, "--count", "250", "--note", "z" * 250)
@@ -490,8 +492,10 @@ def test_a_full_block_of_the_longest_names_is_far_from_the_limit(yoshi: Yoshi, i
 # -- how long lists are read -----------------------------------------------------------------------------------------
 
 
-def test_lists_are_read_in_pages(between: Behind, yoshi: Yoshi, installed: Cluster, cidr: Cidrs, scene: Scene) -> None:
-    proxy, behind = between.proxy, between.yoshi
+def test_lists_are_read_in_pages(
+    proxied: ProxiedProgram, yoshi: Yoshi, installed: Cluster, cidr: Cidrs, scene: Scene
+) -> None:
+    proxy, behind = proxied.proxy, proxied.yoshi
     yoshi.done("network", "create", "big", "--cidr", cidr(20))
     count = PAGE_SIZE + 30
     scene.attached_vms(scene.found(yoshi.namespace, "big"), count)
@@ -508,7 +512,7 @@ def test_lists_are_read_in_pages(between: Behind, yoshi: Yoshi, installed: Clust
     check(installed, yoshi.namespace, settled=True)
 
 
-def test_who_reads_no_further_than_the_first_lines_ends_the_program(yoshi: Yoshi, cidr: Cidrs, scene: Scene) -> None:
+def test_list_ends_when_its_reader_closes_the_pipe(yoshi: Yoshi, cidr: Cidrs, scene: Scene) -> None:
     yoshi.done("network", "create", "big", "--cidr", cidr(20))
     scene.reserve(scene.found(yoshi.namespace, "big"), 3 * PAGE_SIZE)
     process = subprocess.Popen(

@@ -43,7 +43,7 @@ spec:
       domain:
         devices: {{}}
 """
-WISH = "plumber.k8s.pf9.io/networkName"
+NETWORK_NAME = "plumber.k8s.pf9.io/networkName"
 PIN = "cni.projectcalico.org/ipAddrs"
 KINDS = ("networkwizards", "addressblocks", "virtualmachines", "events")
 
@@ -70,7 +70,7 @@ def events_of(cluster: Cluster, namespace: str, name: str) -> list[Json]:
 # -- once ------------------------------------------------------------------------------------------------------------
 
 
-def test_what_the_originals_readme_asks_for_is_made_true_once(
+def test_sync_reconciles_the_legacy_readme_network_and_vm(
     yoshi: Yoshi, cluster: Cluster, namespace: str, cidr: Cidr
 ) -> None:
     text = README_NETWORK.format(cidr=cidr(16)) + "---" + README_VM.format()
@@ -96,13 +96,13 @@ def test_what_the_originals_readme_asks_for_is_made_true_once(
     assert yoshi.done("ips", "check") == "1 addresses, all as recorded\n"
 
 
-def test_one_vms_trouble_is_an_event_on_it_and_stops_nobody(
+def test_sync_error_of_one_vm_is_an_event_and_does_not_stop_others(
     yoshi: Yoshi, cluster: Cluster, namespace: str, cidr: Cidr
 ) -> None:
     make(cluster, network(namespace, "blue", cidr(24)))
-    make_vms(cluster, namespace, "lost", annotations={WISH: "nowhere"})
-    make_vms(cluster, namespace, "odd", annotations={WISH: "a/b/c"})
-    make_vms(cluster, namespace, "web-1", "web-2", annotations={WISH: "blue"})
+    make_vms(cluster, namespace, "lost", annotations={NETWORK_NAME: "nowhere"})
+    make_vms(cluster, namespace, "odd", annotations={NETWORK_NAME: "a/b/c"})
+    make_vms(cluster, namespace, "web-1", "web-2", annotations={NETWORK_NAME: "blue"})
     ran = yoshi.run("sync")
     assert ran.code == 1
     assert f'network "nowhere" not found in namespace "{namespace}"' in ran.err
@@ -118,7 +118,7 @@ def test_one_vms_trouble_is_an_event_on_it_and_stops_nobody(
     assert resource_versions(cluster, namespace, *KINDS) == before, "an event is not repeated each time"
 
 
-def test_what_a_network_deleted_with_kubectl_left_is_taken_away(
+def test_sync_removes_the_objects_of_a_network_deleted_with_kubectl(
     yoshi: Yoshi, cluster: Cluster, namespace: str, cidr: Cidr
 ) -> None:
     make(cluster, network(namespace, "blue", cidr(24)))
@@ -130,7 +130,7 @@ def test_what_a_network_deleted_with_kubectl_left_is_taken_away(
     assert f"{namespace}.blue" not in {pool["metadata"]["name"] for pool in pools}
 
 
-def test_a_network_that_cannot_be_made_says_why_in_its_status(
+def test_sync_writes_the_reason_of_a_failed_network_to_its_status(
     yoshi: Yoshi, cluster: Cluster, namespace: str, cidr: Cidr
 ) -> None:
     wide = cidr(24)
@@ -138,7 +138,7 @@ def test_a_network_that_cannot_be_made_says_why_in_its_status(
     yoshi.done("sync")
     time.sleep(1.1)  # creation times have whole seconds
     make(cluster, network(namespace, "second", wide.replace("/24", "/25")))
-    make_vms(cluster, namespace, "web-1", annotations={WISH: "second"})
+    make_vms(cluster, namespace, "web-1", annotations={NETWORK_NAME: "second"})
     assert f"overlaps network {namespace}/first" in yoshi.run("sync").err
     status = get(cluster, "networkwizard", "second", namespace=namespace)["status"]
     assert status["created"] is False
@@ -151,10 +151,10 @@ def test_a_network_that_cannot_be_made_says_why_in_its_status(
     assert (status["created"], status["reason"]) == (True, "")
 
 
-def test_many_at_once_agree(yoshi: Yoshi, cluster: Cluster, namespace: str, cidr: Cidr) -> None:
+def test_concurrent_syncs_agree(yoshi: Yoshi, cluster: Cluster, namespace: str, cidr: Cidr) -> None:
     make(cluster, network(namespace, "blue", cidr(24)))
     names = [f"web-{number}" for number in range(12)]
-    make_vms(cluster, namespace, *names, annotations={WISH: "blue"})
+    make_vms(cluster, namespace, *names, annotations={NETWORK_NAME: "blue"})
     for ran in yoshi.together(*[("sync",)] * 4):
         assert ran.code == 0, str(ran)
     assert len({pin(cluster, namespace, name) for name in names}) == 12
@@ -162,7 +162,7 @@ def test_many_at_once_agree(yoshi: Yoshi, cluster: Cluster, namespace: str, cidr
     assert len(held["allocations"]) == held["used"] == 12
 
 
-def test_misuse_is_told(yoshi: Yoshi) -> None:
+def test_sync_usage_errors(yoshi: Yoshi) -> None:
     assert "exclude each other" in yoshi.refused("sync", "--watch", "--dry-run", code=2)
     assert "cannot be combined with diff" in yoshi.refused("diff", "sync", "--watch", code=2)
 
@@ -170,19 +170,19 @@ def test_misuse_is_told(yoshi: Yoshi) -> None:
 # -- watching --------------------------------------------------------------------------------------------------------
 
 
-def test_a_watch_makes_true_what_comes(
+def test_sync_watch_reconciles_new_objects(
     yoshi: Yoshi, cluster: Cluster, namespace: str, cidr: Cidr, tmp_path: Path
 ) -> None:
     with watching(cluster.kubeconfig, tmp_path, "-n", namespace) as watcher:
         make(cluster, network(namespace, "blue", cidr(24)))
         wait_for(lambda: watcher.said("is ready"), "the network is made")
-        make_vms(cluster, namespace, "web-1", annotations={WISH: "blue"})
+        make_vms(cluster, namespace, "web-1", annotations={NETWORK_NAME: "blue"})
         wait_for(lambda: pin(cluster, namespace, "web-1"), "the VM has an address")
 
         make_vms(cluster, namespace, "web-2")
-        make_vms(cluster, namespace, "web-3", annotations={WISH: "green"})
-        wait_for(lambda: events_of(cluster, namespace, "web-3"), "it is told")
-        cluster.kubectl("-n", namespace, "annotate", "vm", "web-2", f"{WISH}=blue")
+        make_vms(cluster, namespace, "web-3", annotations={NETWORK_NAME: "green"})
+        wait_for(lambda: events_of(cluster, namespace, "web-3"), "web-3 has an Event")
+        cluster.kubectl("-n", namespace, "annotate", "vm", "web-2", f"{NETWORK_NAME}=blue")
         wait_for(lambda: pin(cluster, namespace, "web-2"), "the changed VM has an address")
         make(cluster, network(namespace, "green", cidr(24)))
         wait_for(lambda: pin(cluster, namespace, "web-3"), "who waited for it has an address")
@@ -190,19 +190,19 @@ def test_a_watch_makes_true_what_comes(
         cluster.kubectl("-n", namespace, "delete", "networkwizard", "green")
         stays = f"ippool/{namespace}.green is kept: VM {namespace}/web-3 is pinned to "
         wait_for(lambda: watcher.complained(stays), "what a VM needs to start stays")
-        wait_for(lambda: watcher.err.read_text().count("error: VM ") >= 2, "who was on it is told")
+        wait_for(lambda: watcher.err.read_text().count("error: VM ") >= 2, "the VMs of the network are reported")
         assert all(line[:4].isdigit() and line[19] == "Z" for line in watcher.out.read_text().splitlines())
         assert watcher.ended(signal.SIGTERM) == 0
     assert watcher.out.read_text().endswith(" ended\n")
     assert "Traceback" not in watcher.err.read_text()
 
 
-def test_ctrl_c_ends_a_watch_well(yoshi: Yoshi, cluster: Cluster, namespace: str, tmp_path: Path) -> None:
+def test_sync_watch_exits_0_on_ctrl_c(yoshi: Yoshi, cluster: Cluster, namespace: str, tmp_path: Path) -> None:
     with watching(cluster.kubeconfig, tmp_path, "-n", namespace) as watcher:
         assert watcher.ended(signal.SIGINT) == 0
 
 
-def test_a_watch_outlives_the_api_server(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+def test_sync_watch_survives_an_api_server_outage(request: pytest.FixtureRequest, tmp_path: Path) -> None:
     if request.config.getoption("cluster") != "lab":
         pytest.skip("ends the API server, so it needs a lab of its own")
     with lab.start() as running:
@@ -216,12 +216,12 @@ def test_a_watch_outlives_the_api_server(request: pytest.FixtureRequest, tmp_pat
             wait_for(lambda: watcher.complained("it is retried until it succeeds"), "it says so")
             time.sleep(2)
             running.restart_api_server()
-            make_vms(cluster, "default", "web-1", annotations={WISH: "blue"})
+            make_vms(cluster, "default", "web-1", annotations={NETWORK_NAME: "blue"})
             wait_for(lambda: pin(cluster, "default", "web-1"), "the VM has an address")
             wait_for(lambda: watcher.said("the API server responds again"), "it says that too")
             assert watcher.err.read_text().count("it is retried") == 1, watcher.err.read_text()
             assert watcher.ended(signal.SIGTERM) == 0
 
 
-def test_a_watch_that_cannot_begin_fails(yoshi: Yoshi) -> None:
+def test_sync_watch_fails_if_the_server_is_unreachable_at_start(yoshi: Yoshi) -> None:
     assert "cannot reach" in yoshi.refused("sync", "--watch", "--server=https://127.0.0.1:1")

@@ -1,10 +1,10 @@
-"""Two versions of this program at once on one network's ledger, side by side as processes on a real API server.
+"""Two versions of this program at once on one network's allocations, side by side as processes on a real API server.
 
-    an older one, and records of the original   the invariants; nobody has an address twice
+    an older one, and legacy allocations        the invariants; nobody has an address twice
     a newer one, whose CRDs keep its fields     the same, and its fields survive whatever this version writes
     one that records in a way of its own        this version refuses, and wrote nothing that the newer one did not see
 
-The other versions: tests/cluster/neighbours.py. YOSHI_VERSION_ROUNDS is how many rounds of processes (5).
+The other versions: tests/cluster/other_versions.py. YOSHI_VERSION_ROUNDS is how many rounds of processes (5).
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ import lab
 from kubectl_yoshi.cli.installation import CRD, load_manifests
 from lab.testing import Cluster
 from tests.cluster.checker import check, violations
-from tests.cluster.harness import ForkServer, Json, Ran, Run, Yoshi, get, make_vms
-from tests.cluster.neighbours import AUDIT, LEASE, NEWER, OLDER
-from tests.cluster.seen import look
+from tests.cluster.harness import CommandResult, ForkServer, Json, Run, Yoshi, get, make_vms
+from tests.cluster.other_versions import AUDIT, LEASE, NEWER, OLDER
+from tests.cluster.raw_state import read_raw_state
 from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.I1, pytest.mark.I2, pytest.mark.I6]
@@ -34,21 +34,21 @@ ROUNDS = int(os.environ.get("YOSHI_VERSION_ROUNDS", "5"))
 SIDE_BY_SIDE = 6
 VMS = tuple(f"vm-{number}" for number in range(10))
 ORIGINALS = VMS[:3]
-"""VMs whose records the original has written."""
+"""VMs with allocations of Platform9 yoshi."""
 UNDERSTOOD = ("is full", "already has", "is not free", "was faster", "others", "no address", "not found", "stays")
 REQUIRES = "plumber.k8s.pf9.io/requires"
 OURS = ("networkwizards", "addressblocks")
 
 
 @dataclass(frozen=True)
-class Place:
+class VersionsFixture:
     """A cluster with the CRDs of a newer version, and a namespace with networks small and big, and VMs."""
 
     cluster: Cluster
     yoshi: Yoshi
     namespace: str
 
-    def ledgers(self) -> dict[str, Json]:
+    def allocation_objects(self) -> dict[str, Json]:
         """ "kind/name" -> the object, of every network and block."""
         found = [obj for kind in OURS for obj in get(self.cluster, kind, namespace=self.namespace)["items"]]
         return {f"{obj['kind']}/{obj['metadata']['name']}": obj for obj in found}
@@ -56,7 +56,7 @@ class Place:
     def records(self) -> dict[str, Json]:
         """Address -> record."""
         found: dict[str, Json] = {}
-        for obj in self.ledgers().values():
+        for obj in self.allocation_objects().values():
             found |= (obj.get("status") or {}).get("allocations") or {}
         return found
 
@@ -72,7 +72,7 @@ class Place:
 
     def moment(self) -> list[str]:
         """What must not be, even while runs are under way: a VM may have a second record, which it does not carry."""
-        found = violations(look(self.cluster, [self.namespace]), [self.namespace])
+        found = violations(read_raw_state(self.cluster, [self.namespace]), [self.namespace])
         return [one for one in found if not one.startswith("I3") or "carries" in one]
 
 
@@ -103,25 +103,25 @@ def newer() -> list[Json]:
 
 
 @pytest.fixture
-def place(newer_cluster: Cluster, forks: ForkServer, cidr: Callable[[int], str]) -> Iterator[Place]:
+def fixture(newer_cluster: Cluster, forks: ForkServer, cidr: Callable[[int], str]) -> Iterator[VersionsFixture]:
     with newer_cluster.namespace() as namespace:
         yoshi = Yoshi(newer_cluster.kubeconfig, newer_cluster.context, forks, namespace)
         yoshi.done("network", "create", "small", "--cidr", cidr(28))
         yoshi.done("network", "create", "big", "--cidr", cidr(20), version=NEWER)
         make_vms(newer_cluster, namespace, *VMS, labels={"app": "db"})
-        yield Place(newer_cluster, yoshi, namespace)
+        yield VersionsFixture(newer_cluster, yoshi, namespace)
 
 
-def patch(place: Place, kind: str, name: str, body: Json, *more: str) -> None:
-    place.cluster.kubectl("patch", kind, name, "-n", place.namespace, "--type=merge", "-p", json.dumps(body), *more)
+def patch(fixture: VersionsFixture, kind: str, name: str, body: Json, *more: str) -> None:
+    fixture.cluster.kubectl("patch", kind, name, "-n", fixture.namespace, "--type=merge", "-p", json.dumps(body), *more)
 
 
-def write_as_the_original(place: Place) -> None:
-    """The original's records: an address, and a VM's name."""
-    cidr = get(place.cluster, "networkwizard", "small", namespace=place.namespace)["spec"]["cidr"]
+def write_legacy_records(fixture: VersionsFixture) -> None:
+    """Platform9 yoshi's records: an address, and a VM's name."""
+    cidr = get(fixture.cluster, "networkwizard", "small", namespace=fixture.namespace)["spec"]["cidr"]
     first = ipaddress.ip_network(cidr).network_address
     records = {str(first + 5 + number): name for number, name in enumerate(ORIGINALS)}
-    patch(place, "networkwizard", "small", {"status": {"allocations": records}}, "--subresource=status")
+    patch(fixture, "networkwizard", "small", {"status": {"allocations": records}}, "--subresource=status")
 
 
 def one_command(rng: random.Random) -> tuple[str, ...]:
@@ -138,60 +138,60 @@ def one_command(rng: random.Random) -> tuple[str, ...]:
     )
 
 
-def is_understood(ran: Ran) -> bool:
+def is_understood(ran: CommandResult) -> bool:
     """Whether it did what was wanted, or failed as people understand."""
     return ran.code == 0 or (ran.code == 1 and any(words in ran.err for words in UNDERSTOOD))
 
 
 @pytest.mark.parametrize("other", [OLDER, NEWER])
-def test_side_by_side_the_invariants_hold(place: Place, other: str) -> None:
-    write_as_the_original(place)
+def test_invariants_hold_with_two_versions_running_concurrently(fixture: VersionsFixture, other: str) -> None:
+    write_legacy_records(fixture)
     rng = random.Random(other)
-    wrong: list[Ran] = []
+    wrong: list[CommandResult] = []
     for _ in range(ROUNDS):
         runs = [Run(one_command(rng), version=version) for version in ("", other) for _ in range(SIDE_BY_SIDE // 2)]
         with ThreadPoolExecutor(1) as pool:
-            looking = pool.submit(place.moment)
-            wrong += [ran for ran in place.yoshi.together(*runs) if not is_understood(ran)]
+            looking = pool.submit(fixture.moment)
+            wrong += [ran for ran in fixture.yoshi.together(*runs) if not is_understood(ran)]
             assert looking.result() == []
     assert not wrong, "\n".join(map(str, wrong[:3]))
-    assert place.moment() == []
-    place.yoshi.run("sync")
-    place.yoshi.done("vm", "attach", *VMS, "--network", "small", "--replace")
-    place.yoshi.done("ips", "gc", "--grace", "0s", "--yes")
-    check(place.cluster, place.namespace, settled=True)
-    assert all(isinstance(record, dict) for record in place.records().values()), "the original's are not rewritten"
-    assert sorted(record["name"] for record in place.records().values()) == sorted(VMS)
+    assert fixture.moment() == []
+    fixture.yoshi.run("sync")
+    fixture.yoshi.done("vm", "attach", *VMS, "--network", "small", "--replace")
+    fixture.yoshi.done("ips", "gc", "--grace", "0s", "--yes")
+    check(fixture.cluster, fixture.namespace, settled=True)
+    assert all(isinstance(record, dict) for record in fixture.records().values()), "Platform9 yoshi's are not rewritten"
+    assert sorted(record["name"] for record in fixture.records().values()) == sorted(VMS)
     if other == NEWER:
-        assert get(place.cluster, "networkwizard", "small", namespace=place.namespace)["status"]["audit"] == AUDIT
-        place.yoshi.done("vm", "detach", *VMS, "--network", "small", version=other)
-        place.yoshi.done("vm", "attach", *VMS, "--network", "big", version=other)
-        check(place.cluster, place.namespace, settled=True)
+        assert get(fixture.cluster, "networkwizard", "small", namespace=fixture.namespace)["status"]["audit"] == AUDIT
+        fixture.yoshi.done("vm", "detach", *VMS, "--network", "small", version=other)
+        fixture.yoshi.done("vm", "attach", *VMS, "--network", "big", version=other)
+        check(fixture.cluster, fixture.namespace, settled=True)
 
 
-def theirs(place: Place) -> dict[str, object]:
+def theirs(fixture: VersionsFixture) -> dict[str, object]:
     """What there is of the newer version's: its fields in records, statuses and specs."""
     found: dict[str, object] = {}
-    for name, obj in place.ledgers().items():
+    for name, obj in fixture.allocation_objects().items():
         found[f"{name}: spec"] = obj["spec"].get("future")
         found[f"{name}: status"] = (obj.get("status") or {}).get("audit")
-    found |= {address: record.get("lease") for address, record in place.records().items()}
+    found |= {address: record.get("lease") for address, record in fixture.records().items()}
     return {key: value for key, value in found.items() if value is not None}
 
 
-def test_what_a_newer_version_wrote_survives_this_one(place: Place) -> None:
-    yoshi = place.yoshi
+def test_fields_of_a_newer_version_are_preserved(fixture: VersionsFixture) -> None:
+    yoshi = fixture.yoshi
     yoshi.done("vm", "attach", "vm-0", "vm-1", "--network", "small", version=NEWER)
     yoshi.done("vm", "attach", "vm-2", "--network", "big", version=NEWER)
-    patch(place, "networkwizard", "small", {"spec": {"future": {"mode": "new"}}})
-    patch(place, "networkwizard", "big", {"spec": {"future": {"mode": "new"}}})
-    before = theirs(place)
+    patch(fixture, "networkwizard", "small", {"spec": {"future": {"mode": "new"}}})
+    patch(fixture, "networkwizard", "big", {"spec": {"future": {"mode": "new"}}})
+    before = theirs(fixture)
     assert list(before.values()).count(LEASE) == 3
     assert list(before.values()).count(AUDIT) == 3, "two networks and a block"
-    since = {address: record["since"] for address, record in place.records().items()}
+    since = {address: record["since"] for address, record in fixture.records().items()}
     unpin: Json = {"spec": {"template": {"metadata": {"annotations": None}}}}
     for name in ("vm-0", "vm-2"):
-        patch(place, "virtualmachine", name, unpin)
+        patch(fixture, "virtualmachine", name, unpin)
     for command in (
         ("vm", "attach", "vm-0", "vm-1", "vm-3", "--network", "small"),
         ("vm", "attach", "vm-2", "vm-4", "--network", "big"),
@@ -201,28 +201,28 @@ def test_what_a_newer_version_wrote_survives_this_one(place: Place) -> None:
         ("sync",),
     ):
         yoshi.done(*command)
-        left = theirs(place)
+        left = theirs(fixture)
         assert {key: left.get(key) for key in before} == before, f"after {' '.join(command)}"
-    again = {address: record["since"] for address, record in place.records().items()}
+    again = {address: record["since"] for address, record in fixture.records().items()}
     assert sum(again[address] != since[address] for address in since) == 2, "no record was written again"
-    check(place.cluster, place.namespace, settled=True)
+    check(fixture.cluster, fixture.namespace, settled=True)
 
 
-def test_installing_over_a_newer_version_is_refused(place: Place) -> None:
-    said = place.yoshi.refused("install")
+def test_install_over_a_newer_version_is_refused(fixture: VersionsFixture) -> None:
+    said = fixture.yoshi.refused("install")
     assert "installed by kubectl yoshi 99.0.0" in said
     assert "Use kubectl yoshi 99.0.0 or a later one" in said
     for kind in OURS:
-        crd = get(place.cluster, "crd", f"{kind}.plumber.k8s.pf9.io")
+        crd = get(fixture.cluster, "crd", f"{kind}.plumber.k8s.pf9.io")
         assert crd["metadata"]["annotations"]["plumber.k8s.pf9.io/version"] == "99.0.0"
 
 
 @pytest.mark.parametrize("network", ["small", "big"])
-def test_what_only_a_newer_version_understands_is_left_alone_and_named(place: Place, network: str) -> None:
-    place.yoshi.done("vm", "attach", "vm-0", "--network", network, version=NEWER)
-    patch(place, "networkwizard", network, {"metadata": {"annotations": {REQUIRES: "99.0.0"}}})
-    before = place.ledgers()
-    (address,) = place.records()
+def test_network_requiring_a_newer_version_is_refused_and_unchanged(fixture: VersionsFixture, network: str) -> None:
+    fixture.yoshi.done("vm", "attach", "vm-0", "--network", network, version=NEWER)
+    patch(fixture, "networkwizard", network, {"metadata": {"annotations": {REQUIRES: "99.0.0"}}})
+    before = fixture.allocation_objects()
+    (address,) = fixture.records()
     for command in (
         ("vm", "attach", "vm-1", "--network", network),
         ("vm", "attach", "vm-0", "--network", network),
@@ -234,46 +234,44 @@ def test_what_only_a_newer_version_understands_is_left_alone_and_named(place: Pl
         ("network", "delete", network, "--force", "--yes"),
         ("network", "describe", network),
     ):
-        said = place.yoshi.refused(*command)
-        assert f"network {place.namespace}/{network} requires kubectl yoshi 99.0.0 or later" in said, said
+        said = fixture.yoshi.refused(*command)
+        assert f"network {fixture.namespace}/{network} requires kubectl yoshi 99.0.0 or later" in said, said
         assert "Use kubectl yoshi 99.0.0 or later" in said, said
     for command in (("ips", "gc", "--grace", "0s", "--yes"), ("ips", "rebuild", "--yes"), ("ips", "list"), ("sync",)):
-        ran = place.yoshi.run(*command)
+        ran = fixture.yoshi.run(*command)
         assert "requires kubectl yoshi 99.0.0 or later" in ran.err, str(ran)
-    assert network in place.yoshi.done("network", "list")
-    assert {name: place.ledgers()[name]["status"] for name in before} == {
+    assert network in fixture.yoshi.done("network", "list")
+    assert {name: fixture.allocation_objects()[name]["status"] for name in before} == {
         name: obj["status"] for name, obj in before.items()
     }
 
 
 @pytest.mark.parametrize("network", ["small", "big"])
-def test_a_newer_version_that_begins_in_the_middle_sees_every_address_that_was_given_out(
-    place: Place, network: str
-) -> None:
+def test_newer_version_started_during_attaches_sees_every_allocation(fixture: VersionsFixture, network: str) -> None:
     """It marks the network, then reads the records: no VM gets an address that it has not read.
 
     The first VM has its address when it begins, the last one asks for it afterwards.
     """
     first, *vms, last = VMS
-    rans = [place.yoshi.run("vm", "attach", first, "--network", network)]
+    rans = [fixture.yoshi.run("vm", "attach", first, "--network", network)]
     assert rans[0].code == 0, str(rans[0])
 
     def begin() -> dict[str, Json]:
-        wait_for(lambda: len(place.pins()) > 1, "one more VM has an address")
-        patch(place, "networkwizard", network, {"metadata": {"annotations": {REQUIRES: "99.0.0"}}})
-        return place.records()
+        wait_for(lambda: len(fixture.pins()) > 1, "one more VM has an address")
+        patch(fixture, "networkwizard", network, {"metadata": {"annotations": {REQUIRES: "99.0.0"}}})
+        return fixture.records()
 
     with ThreadPoolExecutor(1) as pool:
         began = pool.submit(begin)
-        rans += place.yoshi.together(
+        rans += fixture.yoshi.together(
             *(Run(("vm", "attach", vm, "--network", network), wait=0.1 * n) for n, vm in enumerate(vms))
         )
         read = began.result()
-    rans.append(place.yoshi.run("vm", "attach", last, "--network", network))
+    rans.append(fixture.yoshi.run("vm", "attach", last, "--network", network))
     late = [ran for ran in rans if ran.code]
     assert rans[-1] in late
     assert all("requires kubectl yoshi 99.0.0 or later" in ran.err for ran in late), "\n".join(map(str, late))
-    seen = look(place.cluster, [place.namespace])
-    assert [one for one in violations(seen, [place.namespace]) if "carries" in one] == []
-    for address, name in place.pins().items():
+    seen = read_raw_state(fixture.cluster, [fixture.namespace])
+    assert [one for one in violations(seen, [fixture.namespace]) if "carries" in one] == []
+    for address, name in fixture.pins().items():
         assert read[address]["name"] == name

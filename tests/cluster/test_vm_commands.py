@@ -1,4 +1,4 @@
-"""`vm attach`, `detach` and `list`: everything else of a VM stays as it was; made anew; moved; many at once."""
+"""`vm attach`, `detach` and `list`: everything else of a VM stays as it was; recreated; moved; many at once."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 
 from lab.testing import Cluster
 from tests.cluster.checker import check
-from tests.cluster.harness import Json, Yoshi, address_told, get, make, make_vms, vm
-from tests.cluster.pins import MAC, PIN, WISH, annotations, host, pinned, template_annotations
+from tests.cluster.harness import Json, Yoshi, get, make, make_vms, reported_address, vm
+from tests.cluster.vm_assertions import MAC, NETWORK_NAME, PIN, annotations, host, pinned, template_annotations
 
 Cidrs = Callable[[int], str]
 
@@ -34,7 +34,7 @@ RICH_VM: Json = {
 def without_ours(obj: Json) -> Json:
     """A VM without what attaching may write."""
     bare: Json = json.loads(json.dumps(obj))
-    for of, keys in ((bare["metadata"], (WISH,)), (bare["spec"]["template"].get("metadata", {}), (PIN, MAC))):
+    for of, keys in ((bare["metadata"], (NETWORK_NAME,)), (bare["spec"]["template"].get("metadata", {}), (PIN, MAC))):
         for key in keys:
             of.get("annotations", {}).pop(key, None)
     for key in ("resourceVersion", "generation", "managedFields"):
@@ -42,9 +42,7 @@ def without_ours(obj: Json) -> Json:
     return bare
 
 
-def test_attaching_and_detaching_leave_everything_else_of_a_vm_as_it_was(
-    yoshi: Yoshi, installed: Cluster, blue: str
-) -> None:
+def test_attach_and_detach_preserve_all_other_fields_of_a_vm(yoshi: Yoshi, installed: Cluster, blue: str) -> None:
     changes = json.loads(json.dumps(RICH_VM))
     body = vm(yoshi.namespace, "db", **changes)
     body["metadata"]["finalizers"] = ["example.com/keep"]
@@ -55,7 +53,7 @@ def test_attaching_and_detaching_leave_everything_else_of_a_vm_as_it_was(
         attached = get(installed, "virtualmachine", "db", namespace=yoshi.namespace)
         assert without_ours(attached) == without_ours(before)
         assert template_annotations(attached)[PIN] == f'["{host(blue, 10)}"]'
-        assert annotations(attached)[WISH] == "blue"
+        assert annotations(attached)[NETWORK_NAME] == "blue"
         mac = template_annotations(attached)[MAC]
         record = get(installed, "networkwizard", "blue", namespace=yoshi.namespace)["status"]["allocations"]
         assert record[host(blue, 10)]["mac"] == mac
@@ -81,7 +79,7 @@ def test_attaching_and_detaching_leave_everything_else_of_a_vm_as_it_was(
         ("auto", {"name": "default", "masquerade": {}, "macAddress": "02:11:22:33:44:55"}, None),
     ],
 )
-def test_the_mac_address_is_written_as_asked_for_unless_the_interface_has_one(
+def test_mac_flag_sets_the_mac_unless_the_interface_has_one(
     yoshi: Yoshi, installed: Cluster, blue: str, mac: str, interface: Json | None, written: str | None
 ) -> None:
     more = {"interfaces": [interface], "networks": [{"name": "default", "pod": {}}]} if interface else {}
@@ -91,25 +89,23 @@ def test_the_mac_address_is_written_as_asked_for_unless_the_interface_has_one(
     assert template_annotations(found).get(MAC) == written
 
 
-def test_a_vm_made_anew_is_another_vm(yoshi: Yoshi, installed: Cluster, blue: str) -> None:
+def test_recreated_vm_is_another_vm(yoshi: Yoshi, installed: Cluster, blue: str) -> None:
     make_vms(installed, yoshi.namespace, "web", "other")
     yoshi.done("vm", "attach", "web", "--network", "blue", "--ip", host(blue, 10))
     installed.kubectl("delete", "vm", "web", "-n", yoshi.namespace)
     (again,) = make_vms(installed, yoshi.namespace, "web")
     said = yoshi.refused("vm", "attach", "other", "--network", "blue", "--ip", host(blue, 10))
     assert f"{host(blue, 10)} is not free" in said
-    assert address_told(yoshi.run("vm", "attach", "web", "--network", "blue")) == host(blue, 10)
+    assert reported_address(yoshi.run("vm", "attach", "web", "--network", "blue")) == host(blue, 10)
     record = get(installed, "networkwizard", "blue", namespace=yoshi.namespace)["status"]["allocations"]
     assert record[host(blue, 10)]["uid"] == again["metadata"]["uid"]
     check(installed, yoshi.namespace, settled=True)
 
 
-def test_a_vm_restored_with_its_old_address_gets_it_again_only_if_it_is_free(
-    yoshi: Yoshi, installed: Cluster, blue: str
-) -> None:
+def test_restored_vm_gets_its_old_address_only_if_it_is_free(yoshi: Yoshi, installed: Cluster, blue: str) -> None:
     pin = {"template_annotations": {PIN: f'["{host(blue, 10)}"]'}}
     make_vms(installed, yoshi.namespace, "web", **pin)
-    assert address_told(yoshi.run("vm", "attach", "web", "--network", "blue")) == host(blue, 10)
+    assert reported_address(yoshi.run("vm", "attach", "web", "--network", "blue")) == host(blue, 10)
     make_vms(installed, yoshi.namespace, "copy", **pin)
     said = yoshi.refused("vm", "attach", "copy", "--network", "blue")
     assert f"is not free: {yoshi.namespace}/web holds it" in said
@@ -119,7 +115,7 @@ def test_a_vm_restored_with_its_old_address_gets_it_again_only_if_it_is_free(
     assert pinned(installed, yoshi.namespace, "web") == [host(blue, 10)]
 
 
-def test_a_vm_is_on_one_such_network_and_is_moved_when_told_to(
+def test_vm_on_another_private_network_is_moved_with_replace(
     yoshi: Yoshi, installed: Cluster, cidr: Cidrs, blue: str
 ) -> None:
     green = cidr(22)
@@ -135,28 +131,26 @@ def test_a_vm_is_on_one_such_network_and_is_moved_when_told_to(
     said = yoshi.refused("vm", "attach", "web", "--network", "green", "--ip", host(green, 77))
     assert "--replace" in said
     ran = yoshi.run("vm", "attach", "web", "--network", "green", "--ip", host(green, 77), "--replace")
-    assert address_told(ran) == host(green, 77)
+    assert reported_address(ran) == host(green, 77)
     assert pinned(installed, yoshi.namespace, "web") == [host(green, 77)]
     check(installed, yoshi.namespace, settled=True)
 
 
-def test_a_network_of_another_namespace_is_named_with_it(yoshi: Yoshi, installed: Cluster, blue: str) -> None:
+def test_attach_to_a_network_of_another_namespace(yoshi: Yoshi, installed: Cluster, blue: str) -> None:
     with installed.namespace() as other:
         make_vms(installed, other, "guest")
         there = yoshi.within(other)
         ran = there.run("vm", "attach", "guest", "--network", f"{yoshi.namespace}/blue")
-        assert address_told(ran) == host(blue, 1)
+        assert reported_address(ran) == host(blue, 1)
         found = get(installed, "virtualmachine", "guest", namespace=other)
-        assert annotations(found)[WISH] == f"{yoshi.namespace}/blue"
+        assert annotations(found)[NETWORK_NAME] == f"{yoshi.namespace}/blue"
         check(installed, yoshi.namespace, other, settled=True)
         assert f"{yoshi.namespace}/blue" in there.done("vm", "list")
         there.done("vm", "detach", "guest", "--network", f"{yoshi.namespace}/blue")
         check(installed, yoshi.namespace, other, settled=True)
 
 
-def test_many_vms_are_attached_by_selector_and_by_file_and_each_is_reported(
-    yoshi: Yoshi, installed: Cluster, blue: str
-) -> None:
+def test_attach_by_selector_and_by_file_reports_each_vm(yoshi: Yoshi, installed: Cluster, blue: str) -> None:
     names = [f"db-{number}" for number in range(6)]
     make_vms(installed, yoshi.namespace, *names[:4], labels={"app": "db"})
     told = yoshi.done("vm", "attach", "-l", "app=db", "--network", "blue").splitlines()
@@ -178,7 +172,7 @@ def test_many_vms_are_attached_by_selector_and_by_file_and_each_is_reported(
     check(installed, yoshi.namespace, settled=True)
 
 
-def test_vms_are_listed_with_what_is_missing(yoshi: Yoshi, installed: Cluster, blue: str) -> None:
+def test_vm_list_shows_missing_addresses(yoshi: Yoshi, installed: Cluster, blue: str) -> None:
     make_vms(installed, yoshi.namespace, "web", "idle", "busy")
     yoshi.done("vm", "attach", "web", "busy", "--network", "blue")
     make(installed, instance(installed, yoshi.namespace, "busy", "10.0.0.1"))
@@ -219,7 +213,7 @@ def instance(cluster: Cluster, namespace: str, name: str, address: str, phase: s
     }
 
 
-def test_an_address_is_given_back_only_when_nothing_runs_with_it(yoshi: Yoshi, installed: Cluster, blue: str) -> None:
+def test_address_is_released_only_when_nothing_runs_with_it(yoshi: Yoshi, installed: Cluster, blue: str) -> None:
     make_vms(installed, yoshi.namespace, "web", "next", run_strategy="Always")
     yoshi.done("vm", "attach", "web", "--network", "blue")
     make(installed, instance(installed, yoshi.namespace, "web", host(blue, 1)))
@@ -234,5 +228,5 @@ def test_an_address_is_given_back_only_when_nothing_runs_with_it(yoshi: Yoshi, i
     installed.kubectl("delete", "vmi", "web", "-n", yoshi.namespace)
     assert "release" in yoshi.done("ips", "gc", "--network", "blue", "--grace", "0s", "--yes")
     ran = yoshi.run("vm", "attach", "next", "--network", "blue", "--ip", host(blue, 1))
-    assert address_told(ran) == host(blue, 1)
+    assert reported_address(ran) == host(blue, 1)
     check(installed, yoshi.namespace, settled=True)

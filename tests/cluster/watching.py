@@ -15,7 +15,7 @@ from tests.waiting import SECONDS, wait_for
 
 
 class Watching:
-    """`sync --watch` as a process of its own, and what it has written."""
+    """`sync --watch` as a separate process, and its output."""
 
     def __init__(self, kubeconfig: Path, folder: Path, *args: str) -> None:
         self.out, self.err = folder / "out", folder / "err"

@@ -19,8 +19,8 @@ from release.archives import pack, sha256
 from release.bundle import MAN_PAGES, environment, epoch_of_sources, report
 from release.contents import normalized
 from release.platforms import ReleaseError
+from tests.cpu_time import least_work
 from tests.e2e.conftest import ROOT
-from tests.work import least_work
 from tools.documents.roff import man_pages
 
 MEGABYTES = 40
@@ -53,7 +53,7 @@ def program(unpacked: Path) -> Path:
     return unpacked / "kubectl-yoshi"
 
 
-def test_it_is_small_and_says_what_is_in_it(archive: Path, unpacked: Path) -> None:
+def test_archive_is_small_and_has_license_and_completions(archive: Path, unpacked: Path) -> None:
     assert archive.stat().st_size <= MEGABYTES * 1e6
     assert (unpacked / "LICENSE").read_text() == (ROOT / "LICENSE").read_text()
     for name in ("_kubectl-yoshi", "kubectl-yoshi.bash", "kubectl-yoshi.fish"):
@@ -61,9 +61,7 @@ def test_it_is_small_and_says_what_is_in_it(archive: Path, unpacked: Path) -> No
     assert os.access(unpacked / "kubectl_complete-yoshi", os.X_OK)
 
 
-def test_the_bill_of_materials_has_every_distribution_of_which_something_is_in_it(
-    archive: Path, unpacked: Path, program: Path
-) -> None:
+def test_sbom_lists_every_included_distribution(archive: Path, unpacked: Path, program: Path) -> None:
     text = archive.with_name(f"{archive.name}.cdx.json").read_text()
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
     parts = json.loads(text)["components"]
@@ -78,13 +76,13 @@ def test_the_bill_of_materials_has_every_distribution_of_which_something_is_in_i
     assert {folder.name for folder in (unpacked / "licenses").iterdir() if "python-3" not in folder.name} == licensed
 
 
-def test_there_is_a_man_page_of_every_command(unpacked: Path) -> None:
+def test_archive_has_a_man_page_for_every_command(unpacked: Path) -> None:
     made = {file.name: file.read_text() for file in (unpacked / MAN_PAGES).iterdir()}
     assert made.keys() == man_pages().keys()
     assert "\n.SH SYNOPSIS\n.B kubectl yoshi vm attach\n" in made["kubectl-yoshi-vm-attach.1"]
 
 
-def test_man_finds_the_pages_by_path_and_by_flag(unpacked: Path) -> None:
+def test_man_finds_the_pages(unpacked: Path) -> None:
     man = shutil.which("man")
     if man is None:
         pytest.skip("needs man")
@@ -93,12 +91,12 @@ def test_man_finds_the_pages_by_path_and_by_flag(unpacked: Path) -> None:
         assert run(Path(man), *flags, "-w", page.stem, PATH=path).strip() == str(page)
 
 
-def test_nothing_is_in_it_that_is_not_used(unpacked: Path) -> None:
+def test_archive_contains_no_unused_packages(unpacked: Path) -> None:
     names = {path.name.partition(".")[0] for path in unpacked.rglob("*")}
     assert names.isdisjoint({"aiohttp", "pydantic_core", "_codecs_jp", "_sqlite3", "_tkinter", "pip", "setuptools"})
 
 
-def test_the_same_sources_give_the_same_archive(archive: Path, tmp_path: Path) -> None:
+def test_archive_is_reproducible(archive: Path, tmp_path: Path) -> None:
     copy = tmp_path / "elsewhere"
     for name in ("kubectl_yoshi", "release", "tools"):
         shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -113,7 +111,7 @@ def test_the_same_sources_give_the_same_archive(archive: Path, tmp_path: Path) -
     assert sha256(tmp_path / archive.name) == sha256(archive)
 
 
-def test_it_runs_from_anywhere_and_by_a_link(program: Path, tmp_path: Path) -> None:
+def test_program_runs_from_any_folder_and_by_a_symlink(program: Path, tmp_path: Path) -> None:
     link = tmp_path / "bin" / "kubectl-yoshi"
     link.parent.mkdir()
     link.symlink_to(program)
@@ -125,14 +123,14 @@ def test_it_runs_from_anywhere_and_by_a_link(program: Path, tmp_path: Path) -> N
     assert run(link, "--help").startswith("Usage: kubectl yoshi ")
 
 
-def test_every_command_is_in_it(archive: Path, program: Path) -> None:
+def test_program_has_every_command(archive: Path, program: Path) -> None:
     assert report(archive).startswith(f"{archive.name}: ")
     assert run(program, "network", "create", "--help").startswith("Usage: kubectl yoshi network create")
     assert "#compdef kubectl-yoshi" in run(program, "completion", "zsh")
     assert run(program, "__complete", "network", "cre").startswith("create\tCreate a network")
 
 
-def test_an_archive_whose_program_lacks_a_command_is_found(archive: Path, unpacked: Path, tmp_path: Path) -> None:
+def test_check_finds_an_archive_without_a_command(archive: Path, unpacked: Path, tmp_path: Path) -> None:
     shutil.copytree(unpacked, tmp_path / "lacks", symlinks=True)
     (tmp_path / "lacks" / "kubectl-yoshi").write_text('#!/bin/sh\n[ "$1 $2" != "vm attach" ] || exit 2\n')
     pack(tmp_path / "lacks", tmp_path / archive.name, epoch=0)
@@ -140,12 +138,12 @@ def test_an_archive_whose_program_lacks_a_command_is_found(archive: Path, unpack
         report(tmp_path / archive.name)
 
 
-def test_it_starts_with_little_work(program: Path) -> None:
+def test_program_starts_with_little_cpu_time(program: Path) -> None:
     """Processor time, which a busy machine does not stretch as it does the clock's."""
     assert least_work(lambda: run(program, "version")) <= SECONDS
 
 
-def test_a_credential_plugin_is_not_given_the_archives_libraries(
+def test_credential_plugin_does_not_inherit_the_archive_libraries(
     program: Path, cluster: Cluster, tmp_path: Path
 ) -> None:
     """Nor anything else of its loader's."""

@@ -13,5 +13,5 @@ from tools.documents.running import environment
 
 
 @pytest.mark.parametrize("page", pages_that_need("full"), ids=lambda page: page.name)
-def test_the_commands_of_a_page_do_what_it_says(page: Path, full_lab: lab.Lab, tmp_path: Path) -> None:
+def test_commands_of_a_page_print_the_documented_output(page: Path, full_lab: lab.Lab, tmp_path: Path) -> None:
     check_page(page, environment(full_lab.kubeconfig, Path(kubectl_command()), tmp_path))

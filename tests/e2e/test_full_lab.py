@@ -95,9 +95,7 @@ def namespace6(frr_lab: lab.Lab) -> Iterator[str]:
         frr_lab.kubectl("-n", "metallb-system", "delete", f"{kind}.metallb.io", "lab-test", "--ignore-not-found")
 
 
-def test_a_vm_is_announced_from_its_node_follows_it_and_is_withdrawn_when_it_stops(
-    announcing: lab.Lab, namespace: str
-) -> None:
+def test_service_address_is_announced_from_the_node_of_its_running_vm(announcing: lab.Lab, namespace: str) -> None:
     running = announcing
     for found in (VM, SERVICE):
         running.kubectl("-n", namespace, "create", "-f", "-", input=json.dumps(found))
@@ -118,7 +116,7 @@ def test_a_vm_is_announced_from_its_node_follows_it_and_is_withdrawn_when_it_sto
     assert service["status"]["loadBalancer"]["ingress"][0]["ip"] == "203.0.113.5"
 
 
-def test_by_frr_an_ipv6_address_is_announced_from_the_vms_node(frr_lab: lab.Lab, namespace6: str) -> None:
+def test_ipv6_address_is_announced_by_frr_from_the_node_of_its_vm(frr_lab: lab.Lab, namespace6: str) -> None:
     vm = json.loads(json.dumps(VM).replace("10.133.0.10", "fd00:10:133::a"))
     service = json.loads(json.dumps(SERVICE).replace("203.0.113.5", "2001:db8:1::5"))
     service["spec"]["ipFamilies"] = ["IPv6"]
@@ -131,13 +129,13 @@ def test_by_frr_an_ipv6_address_is_announced_from_the_vms_node(frr_lab: lab.Lab,
     assert ("2001:db8:1::5/128", addresses[node]) in frr_lab.routes()
 
 
-def test_kubevirts_own_webhooks_refuse_what_kubevirt_refuses(full_lab: lab.Lab, namespace: str) -> None:
+def test_kubevirt_webhooks_refuse_invalid_vms(full_lab: lab.Lab, namespace: str) -> None:
     both = {**VM, "spec": {**VM["spec"], "running": True}}  # type: ignore[dict-item]
     with pytest.raises(lab.LabError, match="mutually exclusive"):
         full_lab.kubectl("-n", namespace, "create", "-f", "-", input=json.dumps(both))
 
 
-def test_a_full_lab_beside_another_shares_nothing_with_it_and_leaves_nothing(full_lab: lab.Lab, namespace: str) -> None:
+def test_second_full_lab_shares_nothing_and_leaves_nothing(full_lab: lab.Lab, namespace: str) -> None:
     before = network_things()
     name = f"beside-{os.getpid()}"
 

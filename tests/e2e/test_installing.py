@@ -85,7 +85,7 @@ def works(folder: Path) -> None:
     assert "complete -F" in run(folder / "kubectl-yoshi", "completion", "bash")
 
 
-def test_the_wheel_holds_the_program_and_its_files_and_nothing_else(built: tuple[Path, Path]) -> None:
+def test_wheel_contains_only_the_package_and_its_data_files(built: tuple[Path, Path]) -> None:
     with zipfile.ZipFile(built[0]) as wheel:
         names = wheel.namelist()
     tops = {name.partition("/")[0].partition("-")[0] for name in names}

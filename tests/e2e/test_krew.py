@@ -23,7 +23,7 @@ from release.krew import MANIFEST, filled, sums_in
 
 
 @dataclass(frozen=True)
-class Home:
+class HomeFolder:
     """Somebody who has kubectl and krew, and nothing else of ours.
 
     Attributes:
@@ -68,7 +68,7 @@ def manifest(archive: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def home(krew: dict[str, Path], cluster: Cluster, tmp_path: Path) -> Home:
+def home(krew: dict[str, Path], cluster: Cluster, tmp_path: Path) -> HomeFolder:
     programs = tmp_path / "home" / "bin"
     programs.mkdir(parents=True)
     (programs / "kubectl").symlink_to(kubectl_command())
@@ -76,7 +76,7 @@ def home(krew: dict[str, Path], cluster: Cluster, tmp_path: Path) -> Home:
     # Of a kubeconfig with several contexts, the tests' own is the current one.
     kubeconfig = tmp_path / "kubeconfig"
     kubeconfig.write_text(cluster.kubectl("config", "view", "--raw", "--flatten", "--minify"))
-    found = Home(tmp_path / "home", kubeconfig)
+    found = HomeFolder(tmp_path / "home", kubeconfig)
     # An index with no plugins in it, since the real one would have to be fetched.
     (found.folder / "index" / "plugins").mkdir(parents=True)
     (found.folder / "index" / "plugins" / "README").touch()
@@ -88,7 +88,7 @@ def home(krew: dict[str, Path], cluster: Cluster, tmp_path: Path) -> Home:
 
 
 @pytest.fixture
-def installed(home: Home, manifest: Path, archive: Path) -> Iterator[Home]:
+def installed(home: HomeFolder, manifest: Path, archive: Path) -> Iterator[HomeFolder]:
     """The home after `kubectl krew install`, and after `kubectl yoshi install` in the cluster."""
     said = home.run("kubectl", "krew", "install", f"--manifest={manifest}", f"--archive={archive}")
     assert "Installed plugin: yoshi" in said
@@ -111,9 +111,7 @@ def validate(krew: dict[str, Path], manifest: Path, *flags: str, path: str = "")
 
 
 @pytest.mark.parametrize("which", ["as it is kept", "as a release fills it in"])
-def test_the_manifest_passes_krews_own_validation(
-    krew: dict[str, Path], manifest: Path, tmp_path: Path, which: str
-) -> None:
+def test_manifest_passes_krew_validation(krew: dict[str, Path], manifest: Path, tmp_path: Path, which: str) -> None:
     if which == "as it is kept":
         manifest = tmp_path / "kept" / manifest.name
         manifest.parent.mkdir()
@@ -124,8 +122,8 @@ def test_the_manifest_passes_krews_own_validation(
     assert "no overlapping spec.platform[].selector" in said
 
 
-def test_krews_own_validation_fetches_and_installs_the_archive_and_finds_its_license(
-    krew: dict[str, Path], home: Home, manifest: Path, archive: Path
+def test_krew_validation_downloads_and_installs_the_archive(
+    krew: dict[str, Path], home: HomeFolder, manifest: Path, archive: Path
 ) -> None:
     """Only of this machine's platform, from a server of the test's own."""
     handler = partial(SimpleHTTPRequestHandler, directory=str(archive.parent))
@@ -141,8 +139,8 @@ def test_krews_own_validation_fetches_and_installs_the_archive_and_finds_its_lic
     assert "all 1 spec.platforms installed fine" in said
 
 
-def test_an_archive_that_is_not_what_the_manifest_says_is_refused(
-    home: Home, manifest: Path, archive: Path, tmp_path: Path
+def test_archive_with_a_wrong_checksum_is_refused(
+    home: HomeFolder, manifest: Path, archive: Path, tmp_path: Path
 ) -> None:
     other = tmp_path / archive.name
     other.write_bytes(archive.read_bytes() + b"\0")
@@ -150,7 +148,7 @@ def test_an_archive_that_is_not_what_the_manifest_says_is_refused(
     assert "checksum does not match" in said
 
 
-def test_the_installed_plugin_works_by_krews_link(installed: Home, namespace: str) -> None:
+def test_installed_plugin_runs_by_the_krew_symlink(installed: HomeFolder, namespace: str) -> None:
     assert (installed.folder / ".krew" / "bin" / "kubectl-yoshi").is_symlink()
     assert installed.run("kubectl", "yoshi", "version").startswith("Client Version: v")
     assert "Usage: kubectl yoshi network create" in installed.run("kubectl", "yoshi", "network", "create", "--help")
@@ -161,12 +159,12 @@ def test_the_installed_plugin_works_by_krews_link(installed: Home, namespace: st
     assert "yoshi" in installed.run("kubectl", "krew", "list")
 
 
-def test_kubectls_completion_asks_the_installed_plugin(installed: Home, namespace: str) -> None:
+def test_kubectl_completion_calls_the_installed_plugin(installed: HomeFolder, namespace: str) -> None:
     said = installed.run("kubectl", "yoshi", "completion", "install", "--shell", "bash")
     completer = installed.folder / ".krew" / "bin" / "kubectl_complete-yoshi"
     assert f"{completer} created" in said
     assert "\ncreate\tCreate a network" in installed.run("kubectl", "__complete", "yoshi", "network", "cre")
     assert f"\n{namespace}" in installed.run("kubectl", "__complete", "yoshi", "-n", namespace[:-2])
-    # Whoever installed krew as its guide says has krew among its plugins. In this home there is none besides yoshi, and
+    # krew installed by its guide has krew among its plugins. In this home there is none besides yoshi, and
     # krew takes a file in its bin without any plugin for what a version before 0.3 has left.
     completer.unlink()

@@ -4,7 +4,7 @@
 |---|---|
 | KubeVirt's webhooks and virt-controller | VMs are taken; the pod asks Multus for the MAC; plugged in and out live |
 | Open vSwitch, by the HostNetworkTemplate | two VLANs over one bridge, which goes with the last network |
-| dnsmasq with the ConfigMap as it is, udhcpc | each its recorded address, strangers others |
+| dnsmasq with the ConfigMap as it is, udhcpc | each its recorded address, unknown clients others |
 
 Hostplumber, the ovs CNI and luigi's controller are played by lab/hostplumber.py, lab/ovs.py and lab/dhcp.py, Multus and
 virt-handler, in what an API server sees of them, by virt_handler.py.
@@ -27,7 +27,7 @@ from lab.dhcp import ALLOCATIONS, DhcpOffer, can_ping, reconcile, request_addres
 from lab.hostplumber import reconcile_templates
 from lab.ovs import Switch, get_attachment_config, guest, switches
 from lab.testing import Cluster
-from tests.cluster.harness import ForkServer, Yoshi, address_told, fork_server, get
+from tests.cluster.harness import ForkServer, Yoshi, fork_server, get, reported_address
 from tests.e2e.virt_handler import MULTUS, VirtHandler
 from tests.waiting import wait_for
 
@@ -38,7 +38,7 @@ MARKER = "ovs-cni.network.kubevirt.io/br-ext"
 
 
 @dataclass
-class World:
+class OvsLab:
     """The full lab with Open vSwitch on its nodes, and a namespace of the test's own."""
 
     lab: lab.Lab
@@ -119,7 +119,7 @@ class World:
         return {one["name"]: one for one in self.get("vmi", name)["status"]["interfaces"]}
 
     def left(self) -> list[str]:
-        """What there is of any layer 2 network."""
+        """What there is of any Layer 2 network."""
         kinds = "hostnetworktemplates.plumber.k8s.pf9.io,dhcpservers,network-attachment-definitions,networkwizards"
         found = self.kubectl("get", kinds, "-o", "name").split()
         config_maps = self.kubectl("get", "configmaps", "-o", "name").split()
@@ -139,11 +139,11 @@ def nodes(full_lab: lab.Lab) -> Iterator[list[Switch]]:
 
 
 @pytest.fixture
-def world(full_lab: lab.Lab, forks: ForkServer, nodes: list[Switch]) -> Iterator[World]:
+def ovs_lab(full_lab: lab.Lab, forks: ForkServer, nodes: list[Switch]) -> Iterator[OvsLab]:
     namespace = f"l2-{secrets.token_hex(4)}"
     full_lab.kubectl("create", "namespace", namespace)
     cluster = Cluster(full_lab.kubeconfig, "lab")
-    found = World(full_lab, cluster, Yoshi(full_lab.kubeconfig, "lab", forks, namespace), nodes)
+    found = OvsLab(full_lab, cluster, Yoshi(full_lab.kubeconfig, "lab", forks, namespace), nodes)
     found.yoshi.done("install")
     yield found
     found.kubectl("delete", "virtualmachines", "--all")
@@ -153,168 +153,170 @@ def world(full_lab: lab.Lab, forks: ForkServer, nodes: list[Switch]) -> Iterator
     full_lab.kubectl("delete", "namespace", namespace, "--wait=false")
 
 
-def test_kubevirt_starts_a_vm_on_two_vlans_of_one_bridge_and_nothing_is_left_of_them(world: World) -> None:
-    world.network("red", "10.71.0.0/24", 20)
-    world.network("green", "10.72.0.0/24", 30)
-    for switch in world.nodes:
+def test_vm_starts_on_two_vlans_of_one_bridge_and_everything_is_removed(ovs_lab: OvsLab) -> None:
+    ovs_lab.network("red", "10.71.0.0/24", 20)
+    ovs_lab.network("green", "10.72.0.0/24", 30)
+    for switch in ovs_lab.nodes:
         assert switch.bridges() == ["br-ext"]
         assert "eth1" in switch.ports("br-ext")
-    world.vm("web")
-    world.yoshi.done("vm", "attach", "web", "--network", "red", "--nic-name", "data", "--model", "virtio")
-    world.yoshi.done("vm", "attach", "web", "--network", "green")
-    world.start("web")
+    ovs_lab.vm("web")
+    ovs_lab.yoshi.done("vm", "attach", "web", "--network", "red", "--nic-name", "data", "--model", "virtio")
+    ovs_lab.yoshi.done("vm", "attach", "web", "--network", "green")
+    ovs_lab.start("web")
 
-    pod = world.launcher("web")
+    pod = ovs_lab.launcher("web")
     asked = {one["name"]: one for one in json.loads(pod["metadata"]["annotations"][MULTUS])}
-    macs = {name: world.records(name)["web"]["mac"] for name in ("red", "green")}
+    macs = {name: ovs_lab.records(name)["web"]["mac"] for name in ("red", "green")}
     assert {name: (one["namespace"], one["mac"]) for name, one in asked.items()} == {
-        name: (world.namespace, mac) for name, mac in macs.items()
+        name: (ovs_lab.namespace, mac) for name, mac in macs.items()
     }
     [compute] = [one for one in pod["spec"]["containers"] if one["name"] == "compute"]
     assert compute["resources"]["requests"][MARKER] == "2", "the scheduler finds a node that has the bridge"
-    listed = world.yoshi.done("vm", "list", "--no-headers")
+    listed = ovs_lab.yoshi.done("vm", "list", "--no-headers")
     for name in ("red", "green"):
-        assert world.records(name)["web"]["address"] in listed
+        assert ovs_lab.records(name)["web"]["address"] in listed
     assert "bound" in listed
-    world.yoshi.done("ips", "check")
+    ovs_lab.yoshi.done("ips", "check")
 
-    world.yoshi.done("vm", "detach", "web", "--network", "green", "--restart")
-    wait_for(lambda: world.runs("web"))
-    wait_for(lambda: [one["name"] for one in json.loads(annotation(world.launcher("web")))] == ["red"])
-    world.delete("green")
-    assert world.nodes[0].bridges() == ["br-ext"], "red is on it"
-    assert "is in use" in world.yoshi.refused("network", "delete", "red")
-    world.kubectl("delete", "vm", "web")
-    wait_for(lambda: not world.get("pods")["items"])
-    world.yoshi.done("ips", "gc", "--grace", "0s", "--yes")
-    world.delete("red")
-    assert world.left() == []
-    assert all(switch.bridges() == [] for switch in world.nodes)
+    ovs_lab.yoshi.done("vm", "detach", "web", "--network", "green", "--restart")
+    wait_for(lambda: ovs_lab.runs("web"))
+    wait_for(lambda: [one["name"] for one in json.loads(annotation(ovs_lab.launcher("web")))] == ["red"])
+    ovs_lab.delete("green")
+    assert ovs_lab.nodes[0].bridges() == ["br-ext"], "red is on it"
+    assert "is in use" in ovs_lab.yoshi.refused("network", "delete", "red")
+    ovs_lab.kubectl("delete", "vm", "web")
+    wait_for(lambda: not ovs_lab.get("pods")["items"])
+    ovs_lab.yoshi.done("ips", "gc", "--grace", "0s", "--yes")
+    ovs_lab.delete("red")
+    assert ovs_lab.left() == []
+    assert all(switch.bridges() == [] for switch in ovs_lab.nodes)
 
 
 def annotation(pod: Json) -> str:
     return str(pod["metadata"]["annotations"].get(MULTUS, "[]"))
 
 
-def plug_in_live(world: World, handler: VirtHandler) -> None:
+def plug_in_live(ovs_lab: OvsLab, handler: VirtHandler) -> None:
     """A VM that runs gets an interface on the network red with its next live migration."""
-    world.vm("web", "Always")
+    ovs_lab.vm("web", "Always")
     handler.begin("web")
-    ran = world.yoshi.run("vm", "attach", "web", "--network", "red", "--live")
+    ran = ovs_lab.yoshi.run("vm", "attach", "web", "--network", "red", "--live")
     assert ran.code == 0, str(ran)
     assert "cannot be live-migrated" in ran.err
     handler.let_migrate("web")
-    ran = world.yoshi.run("vm", "attach", "web", "--network", "red", "--live")
-    assert f"virtctl migrate web -n {world.namespace}" in ran.err, str(ran)
-    wait_for(lambda: "red" in world.nics("vmi", "web"))
+    ran = ovs_lab.yoshi.run("vm", "attach", "web", "--network", "red", "--live")
+    assert f"virtctl migrate web -n {ovs_lab.namespace}" in ran.err, str(ran)
+    wait_for(lambda: "red" in ovs_lab.nics("vmi", "web"))
     handler.migrate("web")
-    restart = [c for c in world.get("vm", "web")["status"]["conditions"] if c["type"] == "RestartRequired"]
+    restart = [c for c in ovs_lab.get("vm", "web")["status"]["conditions"] if c["type"] == "RestartRequired"]
     assert not restart
 
 
-def start_with_it(world: World, handler: VirtHandler) -> None:
+def start_with_it(ovs_lab: OvsLab, handler: VirtHandler) -> None:
     """A VM is started with an interface on the network red."""
-    world.vm("web")
-    world.yoshi.done("vm", "attach", "web", "--network", "red")
-    world.start("web")
+    ovs_lab.vm("web")
+    ovs_lab.yoshi.done("vm", "attach", "web", "--network", "red")
+    ovs_lab.start("web")
     handler.begin("web")
     handler.let_migrate("web")
 
 
 @pytest.mark.parametrize("plug_in", [plug_in_live, start_with_it])
-def test_an_interface_is_plugged_out_of_a_running_vm_by_a_live_migration(
-    world: World, plug_in: Callable[[World, VirtHandler], None]
+def test_interface_is_unplugged_from_a_running_vm_by_live_migration(
+    ovs_lab: OvsLab, plug_in: Callable[[OvsLab, VirtHandler], None]
 ) -> None:
-    world.network("red", "10.73.0.0/24", 20)
-    handler = VirtHandler(world.kubectl)
-    plug_in(world, handler)
-    record = world.records("red")["web"]
-    assert [one["mac"] for one in json.loads(annotation(world.launcher("web")))] == [record["mac"]]
-    assert world.told("web")["red"]["infoSource"] == "domain, multus-status"
-    assert "bound" in world.yoshi.done("vm", "list", "--no-headers")
+    ovs_lab.network("red", "10.73.0.0/24", 20)
+    handler = VirtHandler(ovs_lab.kubectl)
+    plug_in(ovs_lab, handler)
+    record = ovs_lab.records("red")["web"]
+    assert [one["mac"] for one in json.loads(annotation(ovs_lab.launcher("web")))] == [record["mac"]]
+    assert ovs_lab.told("web")["red"]["infoSource"] == "domain, multus-status"
+    assert "bound" in ovs_lab.yoshi.done("vm", "list", "--no-headers")
 
     detach = ("vm", "detach", "web", "--network", "red", "--live")
-    assert f"virtctl migrate web -n {world.namespace}" in world.yoshi.run(*detach).err
-    wait_for(lambda: world.nics("vmi", "web")["red"].get("state") == "absent")
-    world.vm("db")
-    stays_with_web(world, record)
+    assert f"virtctl migrate web -n {ovs_lab.namespace}" in ovs_lab.yoshi.run(*detach).err
+    wait_for(lambda: ovs_lab.nics("vmi", "web")["red"].get("state") == "absent")
+    ovs_lab.vm("db")
+    stays_with_web(ovs_lab, record)
     handler.unplug("web")
-    assert world.told("web")["red"]["infoSource"] == "multus-status"
-    stays_with_web(world, record)
+    assert ovs_lab.told("web")["red"]["infoSource"] == "multus-status"
+    stays_with_web(ovs_lab, record)
     handler.migrate("web")
     for kind in ("vmi", "vm"):
-        wait_for(lambda kind=kind: list(world.nics(kind, "web")) == ["default"])  # type: ignore[misc]
-    assert annotation(world.launcher("web")) == "[]"
+        wait_for(lambda kind=kind: list(ovs_lab.nics(kind, "web")) == ["default"])  # type: ignore[misc]
+    assert annotation(ovs_lab.launcher("web")) == "[]"
 
-    world.yoshi.done(*detach)
-    assert world.records("red") == {}
-    assert "ip.plumber.k8s.pf9.io" not in json.dumps(world.get("vm", "web")["spec"])
-    assert address_told(world.yoshi.run("vm", "attach", "db", "--network", "red")) == record["address"]
-    world.yoshi.done("ips", "check")
-
-
-def stays_with_web(world: World, record: Json) -> None:
-    """A guest that may use it still keeps its address, whoever wants it, or wants it collected."""
-    world.yoshi.done("vm", "detach", "web", "--network", "red", "--live")
-    world.yoshi.done("ips", "gc", "--grace", "0s", "--yes")
-    said = world.yoshi.refused("vm", "attach", "db", "--network", "red", "--ip", record["address"])
-    assert f"{world.namespace}/web holds it" in said
-    assert world.records("red") == {"web": record}
+    ovs_lab.yoshi.done(*detach)
+    assert ovs_lab.records("red") == {}
+    assert "ip.plumber.k8s.pf9.io" not in json.dumps(ovs_lab.get("vm", "web")["spec"])
+    assert reported_address(ovs_lab.yoshi.run("vm", "attach", "db", "--network", "red")) == record["address"]
+    ovs_lab.yoshi.done("ips", "check")
 
 
-def boot(world: World, held: ExitStack, name: str, switch: Switch, network: str, mac: str) -> str:
+def stays_with_web(ovs_lab: OvsLab, record: Json) -> None:
+    """A guest that may still use its address keeps it, from other VMs and from gc."""
+    ovs_lab.yoshi.done("vm", "detach", "web", "--network", "red", "--live")
+    ovs_lab.yoshi.done("ips", "gc", "--grace", "0s", "--yes")
+    said = ovs_lab.yoshi.refused("vm", "attach", "db", "--network", "red", "--ip", record["address"])
+    assert f"{ovs_lab.namespace}/web holds it" in said
+    assert ovs_lab.records("red") == {"web": record}
+
+
+def boot(ovs_lab: OvsLab, held: ExitStack, name: str, switch: Switch, network: str, mac: str) -> str:
     """A guest that is plugged in as the ovs CNI does it; gives its network namespace."""
-    inside = held.enter_context(guest(world.lab.lab_id, name))
-    switch.plug(inside, mac, get_attachment_config(world.lab.api, world.namespace, network))
+    inside = held.enter_context(guest(ovs_lab.lab.lab_id, name))
+    switch.plug(inside, mac, get_attachment_config(ovs_lab.lab.api, ovs_lab.namespace, network))
     return inside
 
 
-def test_dhcp_gives_recorded_addresses_to_their_macs_and_others_to_strangers(world: World) -> None:
-    world.network(
+def test_dhcp_serves_allocated_addresses_by_mac_and_leases_others(ovs_lab: OvsLab) -> None:
+    ovs_lab.network(
         "red", "10.74.0.0/24", 20, "--gateway", "10.74.0.254", "--mtu", "1400", "--lease", "10m",
         "--dns", "9.9.9.9", "--range", "10.74.0.10-10.74.0.29", "--exclude", "10.74.0.20",
     )  # fmt: skip
-    world.network("green", "10.75.0.0/24", 30, "--no-dhcp")
+    ovs_lab.network("green", "10.75.0.0/24", 30, "--no-dhcp")
     for name, address in (("web", "10.74.0.15"), ("db", "10.74.0.29")):
-        world.vm(name)
-        world.yoshi.done("vm", "attach", name, "--network", "red", "--ip", address)
-    world.yoshi.done("ips", "reserve", "red", "10.74.0.11")
-    assert not reconcile(world.lab.api, world.namespace, "red"), "luigi's controller leaves the ConfigMap as it is"
-    macs = {name: record["mac"] for name, record in world.records("red").items()}
-    near, far = world.nodes
+        ovs_lab.vm(name)
+        ovs_lab.yoshi.done("vm", "attach", name, "--network", "red", "--ip", address)
+    ovs_lab.yoshi.done("ips", "reserve", "red", "10.74.0.11")
+    assert not reconcile(ovs_lab.lab.api, ovs_lab.namespace, "red"), "luigi's controller leaves the ConfigMap as it is"
+    macs = {name: record["mac"] for name, record in ovs_lab.records("red").items()}
+    near, far = ovs_lab.nodes
     with ExitStack() as held:
-        leases = held.enter_context(run_dhcp_server(world.lab, near, world.namespace, "red"))
+        leases = held.enter_context(run_dhcp_server(ovs_lab.lab, near, ovs_lab.namespace, "red"))
         with ExitStack() as earlier:  # wherever it runs
-            moving = boot(world, earlier, "web", far, "red", macs["web"])
-            assert request_address(world.lab, moving) == DhcpOffer(
+            moving = boot(ovs_lab, earlier, "web", far, "red", macs["web"])
+            assert request_address(ovs_lab.lab, moving) == DhcpOffer(
                 "10.74.0.15/24", "10.74.0.254", "9.9.9.9", "1400", "600"
             )
-        web = boot(world, held, "web", near, "red", macs["web"])
-        db = boot(world, held, "db", far, "red", macs["db"])
-        strangers = [boot(world, held, f"s{n}", far, "red", f"02:00:00:00:01:0{n}") for n in (1, 2)]
-        elsewhere = boot(world, held, "else", near, "green", macs["web"])
+        web = boot(ovs_lab, held, "web", near, "red", macs["web"])
+        db = boot(ovs_lab, held, "db", far, "red", macs["db"])
+        strangers = [boot(ovs_lab, held, f"s{n}", far, "red", f"02:00:00:00:01:0{n}") for n in (1, 2)]
+        elsewhere = boot(ovs_lab, held, "else", near, "green", macs["web"])
 
         for _ in range(2):  # at every boot
-            assert request_address(world.lab, web) == DhcpOffer(
+            assert request_address(ovs_lab.lab, web) == DhcpOffer(
                 "10.74.0.15/24", "10.74.0.254", "9.9.9.9", "1400", "600"
             )
-            assert request_address(world.lab, db) == DhcpOffer("10.74.0.29/24", "10.74.0.254", "9.9.9.9", "1400", "600")
+            assert request_address(ovs_lab.lab, db) == DhcpOffer(
+                "10.74.0.29/24", "10.74.0.254", "9.9.9.9", "1400", "600"
+            )
         given = []
         for stranger in strangers:
-            answer = request_address(world.lab, stranger)
+            answer = request_address(ovs_lab.lab, stranger)
             assert answer is not None
             given.append(answer.address.partition("/")[0])
         assert len(set(given)) == 2
         for address in given:
             assert ip_address("10.74.0.10") < ip_address(address) < ip_address("10.74.0.29")
             assert address not in ("10.74.0.11", "10.74.0.15", "10.74.0.20"), "reserved, recorded, excluded"
-        assert request_address(world.lab, elsewhere, patience=3) is None
+        assert request_address(ovs_lab.lab, elsewhere, patience=3) is None
         wait_for(lambda: can_ping(web, "10.74.0.29"), "a ping goes over the wire between the nodes")
         assert not can_ping(elsewhere, "10.74.0.15")
 
         leases.report()
-        world.vm("new")
-        said = world.yoshi.refused("vm", "attach", "new", "--network", "red", "--ip", given[0])
+        ovs_lab.vm("new")
+        said = ovs_lab.yoshi.refused("vm", "attach", "new", "--network", "red", "--ip", given[0])
         assert f"ipallocation/{given[0]} in namespace default uses it" in said
-    for lease in world.lab.api.get(ALLOCATIONS)["items"]:
-        world.lab.kubectl("-n", "default", "delete", "ipallocation", lease["metadata"]["name"])
+    for lease in ovs_lab.lab.api.get(ALLOCATIONS)["items"]:
+        ovs_lab.lab.kubectl("-n", "default", "delete", "ipallocation", lease["metadata"]["name"])

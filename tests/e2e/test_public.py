@@ -25,15 +25,15 @@ import pytest
 import lab
 from lab.testing import Cluster
 from tests.cluster.harness import ForkServer, Yoshi, find, fork_server, get
-from tests.cluster.killing import behind_proxy
-from tests.cluster.originals import README_PUBLIC
+from tests.cluster.killing import open_proxied_program
+from tests.cluster.legacy_fixtures import README_PUBLIC
 from tests.waiting import wait_for
 
 Json = dict[str, Any]
 
 
 @dataclass
-class World:
+class PublicLab:
     """A full lab with a namespace of the test's own."""
 
     lab: lab.Lab
@@ -127,28 +127,28 @@ def forks() -> Iterator[ForkServer]:
         yield server
 
 
-def fresh_world(running: lab.Lab, forks: ForkServer) -> Iterator[World]:
+def open_public_lab(running: lab.Lab, forks: ForkServer) -> Iterator[PublicLab]:
     namespace = f"public-{time.time_ns()}"
     running.kubectl("create", "namespace", namespace)
     yoshi = Yoshi(running.kubeconfig, "lab", forks, namespace)
     yoshi.done("install")
-    world = World(running, Cluster(running.kubeconfig, "lab"), yoshi, namespace)
-    yield world
-    world.kubectl("delete", "vm,services", "--all")
-    world.kubectl("delete", "networkwizards", "--all", "--wait=false")
-    wait_for(lambda: not world.get("networkwizards")["items"])
+    public_lab = PublicLab(running, Cluster(running.kubeconfig, "lab"), yoshi, namespace)
+    yield public_lab
+    public_lab.kubectl("delete", "vm,services", "--all")
+    public_lab.kubectl("delete", "networkwizards", "--all", "--wait=false")
+    wait_for(lambda: not public_lab.get("networkwizards")["items"])
     yoshi.done("ips", "gc", "-A", "--grace", "0s", "--yes")
     running.kubectl("delete", "namespace", namespace, "--wait=false")
 
 
 @pytest.fixture
-def world(full_lab: lab.Lab, forks: ForkServer) -> Iterator[World]:
-    yield from fresh_world(full_lab, forks)
+def public_lab(full_lab: lab.Lab, forks: ForkServer) -> Iterator[PublicLab]:
+    yield from open_public_lab(full_lab, forks)
 
 
 @pytest.fixture
-def world6(frr_lab: lab.Lab, forks: ForkServer) -> Iterator[World]:
-    yield from fresh_world(frr_lab, forks)
+def public_lab6(frr_lab: lab.Lab, forks: ForkServer) -> Iterator[PublicLab]:
+    yield from open_public_lab(frr_lab, forks)
 
 
 def bgp(address: str) -> tuple[str, ...]:
@@ -156,169 +156,203 @@ def bgp(address: str) -> tuple[str, ...]:
     return ("--announce", "metallb-bgp", "--peer", address, "--my-asn", "4200000001", "--remote-asn", "64513")
 
 
-def test_on_the_lan_the_vms_node_answers_for_the_address_until_it_is_detached(world: World) -> None:
-    world.yoshi.done("network", "create", "lan", "--plugin", "public", "--cidr", "203.0.113.0/28")
-    for node in world.lab.nodes:
+def test_node_of_the_vm_answers_arp_until_detach(public_lab: PublicLab) -> None:
+    public_lab.yoshi.done("network", "create", "lan", "--plugin", "public", "--cidr", "203.0.113.0/28")
+    for node in public_lab.lab.nodes:
         name = f"web-{node.name}"
-        world.vms(name, node=node.name)
-        out = world.yoshi.done("vm", "attach", name, "--public-network", "lan", "--wait")
+        public_lab.vms(name, node=node.name)
+        out = public_lab.yoshi.done("vm", "attach", name, "--public-network", "lan", "--wait")
         address = out.split()[-1]
         command = ["ip", "netns", "exec", node.network_namespace, "cat", "/sys/class/net/eth0/address"]
         mac = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
-        wait_for(lambda address=address, mac=mac: world.answers(address) == mac)  # type: ignore[misc]
+        wait_for(lambda address=address, mac=mac: public_lab.answers(address) == mac)  # type: ignore[misc]
         wait_for(
-            lambda words=(address, "metallb-l2", f" {node.name} "): world.lists(*words), "it is told who announces it"
+            lambda words=(address, "metallb-l2", f" {node.name} "): public_lab.lists(*words),
+            "it is known which node announces it",
         )  # type: ignore[misc]
-        world.yoshi.done("vm", "detach", name, "--public-network", "lan")
-        wait_for(lambda address=address: not world.answers(address, 1))  # type: ignore[misc]
-    assert (world.records("lan"), world.services()) == ({}, [])
+        public_lab.yoshi.done("vm", "detach", name, "--public-network", "lan")
+        wait_for(lambda address=address: not public_lab.answers(address, 1))  # type: ignore[misc]
+    assert (public_lab.records("lan"), public_lab.services()) == ({}, [])
 
 
-def follows_its_vm(world: World, cidr: str, prefix: str, router: str, hop_of: dict[str, str]) -> None:
+def follows_its_vm(public_lab: PublicLab, cidr: str, prefix: str, router: str, hop_of: dict[str, str]) -> None:
     """Attach, run on each node, stop, detach: what the router has at each step."""
-    world.yoshi.done("network", "create", "pub", "--plugin", "public", "--cidr", cidr, *bgp(router))
-    first, second = (node.name for node in world.lab.nodes)
+    public_lab.yoshi.done("network", "create", "pub", "--plugin", "public", "--cidr", cidr, *bgp(router))
+    first, second = (node.name for node in public_lab.lab.nodes)
     # kube-controller-manager gives a Service of IPv6 those pods only that have such an address
-    world.vms("web", node=first, pod_address="fd00:10:133::a" if ":" in prefix else "")
-    before = world.get("vm", "web")["spec"]
+    public_lab.vms("web", node=first, pod_address="fd00:10:133::a" if ":" in prefix else "")
+    before = public_lab.get("vm", "web")["spec"]
     address = prefix.partition("/")[0]
-    world.yoshi.done("vm", "attach", "web", "--public-network", "pub", "--ip", address, "--wait")
-    assert world.get("vm", "web")["spec"] == before  # nothing that needs a restart
-    wait_for(lambda: world.hops(prefix) == [hop_of[first]])
-    world.send_to("web", second)
-    wait_for(lambda: world.hops(prefix) == [hop_of[second]])
-    wait_for(lambda: world.lists(address, f" {second} "))
-    world.call("web", "stop")
-    wait_for(lambda: world.hops(prefix) == [])
-    assert [record["name"] for record in world.records("pub").values()] == ["web"]
-    assert world.services()[0]["status"]["loadBalancer"]["ingress"][0]["ip"] == address
-    wait_for(lambda: not find(world.cluster, "vmi", "web", namespace=world.namespace), "nothing of it runs any more")
-    world.call("web", "start")
-    wait_for(lambda: world.hops(prefix) == [hop_of[second]])
-    world.yoshi.done("vm", "detach", "web", "--public-network", "pub")
-    wait_for(lambda: world.hops(prefix) == [])
-    assert (world.records("pub"), world.services()) == ({}, [])
-    world.yoshi.done("network", "delete", "pub")
+    public_lab.yoshi.done("vm", "attach", "web", "--public-network", "pub", "--ip", address, "--wait")
+    assert public_lab.get("vm", "web")["spec"] == before  # nothing that needs a restart
+    wait_for(lambda: public_lab.hops(prefix) == [hop_of[first]])
+    public_lab.send_to("web", second)
+    wait_for(lambda: public_lab.hops(prefix) == [hop_of[second]])
+    wait_for(lambda: public_lab.lists(address, f" {second} "))
+    public_lab.call("web", "stop")
+    wait_for(lambda: public_lab.hops(prefix) == [])
+    assert [record["name"] for record in public_lab.records("pub").values()] == ["web"]
+    assert public_lab.services()[0]["status"]["loadBalancer"]["ingress"][0]["ip"] == address
+    wait_for(
+        lambda: not find(public_lab.cluster, "vmi", "web", namespace=public_lab.namespace),
+        "nothing of it runs any more",
+    )
+    public_lab.call("web", "start")
+    wait_for(lambda: public_lab.hops(prefix) == [hop_of[second]])
+    public_lab.yoshi.done("vm", "detach", "web", "--public-network", "pub")
+    wait_for(lambda: public_lab.hops(prefix) == [])
+    assert (public_lab.records("pub"), public_lab.services()) == ({}, [])
+    public_lab.yoshi.done("network", "delete", "pub")
     kinds = "ipaddresspools,bgpadvertisements,bgppeers.metallb.io"
-    assert world.lab.kubectl("-n", "metallb-system", "get", kinds, "-o", "name") == ""
+    assert public_lab.lab.kubectl("-n", "metallb-system", "get", kinds, "-o", "name") == ""
 
 
-def test_by_bgp_the_router_has_the_address_by_the_vms_node(world: World) -> None:
-    hops = {node.name: node.address for node in world.lab.nodes}
-    follows_its_vm(world, "203.0.113.64/28", "203.0.113.70/32", world.lab.router_address, hops)
+def test_bgp_route_points_to_the_node_of_the_vm(public_lab: PublicLab) -> None:
+    hops = {node.name: node.address for node in public_lab.lab.nodes}
+    follows_its_vm(public_lab, "203.0.113.64/28", "203.0.113.70/32", public_lab.lab.router_address, hops)
 
 
-def test_by_bgp_the_router_has_an_ipv6_address_by_the_vms_node(world6: World) -> None:
-    hops = {node.name: node.address6 for node in world6.lab.nodes}
-    follows_its_vm(world6, "2001:db8:64::/120", "2001:db8:64::5/128", world6.lab.router_address6, hops)
+def test_bgp_ipv6_route_points_to_the_node_of_the_vm(public_lab6: PublicLab) -> None:
+    hops = {node.name: node.address6 for node in public_lab6.lab.nodes}
+    follows_its_vm(public_lab6, "2001:db8:64::/120", "2001:db8:64::5/128", public_lab6.lab.router_address6, hops)
 
 
-def test_an_address_moved_to_another_vm_is_announced_from_that_ones_node(world: World) -> None:
-    world.yoshi.done(
-        "network", "create", "pub", "--plugin", "public", "--cidr", "203.0.113.64/28", *bgp(world.lab.router_address)
+def test_moved_address_is_announced_from_the_node_of_the_new_vm(public_lab: PublicLab) -> None:
+    public_lab.yoshi.done(
+        "network",
+        "create",
+        "pub",
+        "--plugin",
+        "public",
+        "--cidr",
+        "203.0.113.64/28",
+        *bgp(public_lab.lab.router_address),
     )
-    one, two = world.lab.nodes
-    world.vms("web-1", node=one.name)
-    world.vms("web-2", node=two.name)
-    world.yoshi.done("vm", "attach", "web-1", "--public-ip", "203.0.113.70", "--port", "8443", "--wait")
-    wait_for(lambda: world.hops("203.0.113.70/32") == [one.address])
-    world.yoshi.done("ips", "move", "203.0.113.70", "--to", "web-2", "--wait")
-    wait_for(lambda: world.hops("203.0.113.70/32") == [two.address])
-    [service] = world.services()
+    one, two = public_lab.lab.nodes
+    public_lab.vms("web-1", node=one.name)
+    public_lab.vms("web-2", node=two.name)
+    public_lab.yoshi.done("vm", "attach", "web-1", "--public-ip", "203.0.113.70", "--port", "8443", "--wait")
+    wait_for(lambda: public_lab.hops("203.0.113.70/32") == [one.address])
+    public_lab.yoshi.done("ips", "move", "203.0.113.70", "--to", "web-2", "--wait")
+    wait_for(lambda: public_lab.hops("203.0.113.70/32") == [two.address])
+    [service] = public_lab.services()
     assert [port["port"] for port in service["spec"]["ports"]] == [8443]
-    assert "unchanged" in world.yoshi.done("ips", "move", "203.0.113.70", "--to", "web-2")
+    assert "unchanged" in public_lab.yoshi.done("ips", "move", "203.0.113.70", "--to", "web-2")
 
 
-def test_a_deleted_vm_takes_its_route_with_it(world: World) -> None:
-    world.yoshi.done(
-        "network", "create", "pub", "--plugin", "public", "--cidr", "203.0.113.64/28", *bgp(world.lab.router_address)
+def test_route_is_withdrawn_with_the_deleted_vm(public_lab: PublicLab) -> None:
+    public_lab.yoshi.done(
+        "network",
+        "create",
+        "pub",
+        "--plugin",
+        "public",
+        "--cidr",
+        "203.0.113.64/28",
+        *bgp(public_lab.lab.router_address),
     )
-    world.vms("web")
-    world.yoshi.done("vm", "attach", "web", "--public-network", "pub", "--wait")
-    wait_for(lambda: world.hops("203.0.113.65/32"))
-    world.kubectl("delete", "vm", "web")
-    wait_for(lambda: not world.hops("203.0.113.65/32") and not world.services())
-    world.yoshi.done("ips", "gc", "--grace", "0s", "--yes")
-    assert world.records("pub") == {}
+    public_lab.vms("web")
+    public_lab.yoshi.done("vm", "attach", "web", "--public-network", "pub", "--wait")
+    wait_for(lambda: public_lab.hops("203.0.113.65/32"))
+    public_lab.kubectl("delete", "vm", "web")
+    wait_for(lambda: not public_lab.hops("203.0.113.65/32") and not public_lab.services())
+    public_lab.yoshi.done("ips", "gc", "--grace", "0s", "--yes")
+    assert public_lab.records("pub") == {}
 
 
-def test_what_metallb_says_is_in_the_message_and_nothing_is_left(world: World) -> None:
-    world.yoshi.done("network", "create", "lan", "--plugin", "public", "--cidr", "203.0.113.0/28")
-    world.vms("web", strategy="Halted")
+def test_metallb_event_is_in_the_error_and_nothing_is_left(public_lab: PublicLab) -> None:
+    public_lab.yoshi.done("network", "create", "lan", "--plugin", "public", "--cidr", "203.0.113.0/28")
+    public_lab.vms("web", strategy="Halted")
     other = json.dumps({"spec": {"addresses": ["198.51.100.0/27"]}})
-    pool = ("ipaddresspool", f"{world.namespace}.lan")
+    pool = ("ipaddresspool", f"{public_lab.namespace}.lan")
     metallb = ("-n", "metallb-system")
-    world.lab.kubectl(*metallb, "patch", *pool, "--type=merge", "-p", other)
+    public_lab.lab.kubectl(*metallb, "patch", *pool, "--type=merge", "-p", other)
     free = (*metallb, "get", *pool, "-o", "jsonpath={.status.availableIPv4}")
-    wait_for(lambda: world.lab.kubectl(*free) == "32", "MetalLB has taken the other addresses")
-    said = world.yoshi.refused("vm", "attach", "web", "--public-network", "lan", "--wait")
+    wait_for(lambda: public_lab.lab.kubectl(*free) == "32", "MetalLB has taken the other addresses")
+    said = public_lab.yoshi.refused("vm", "attach", "web", "--public-network", "lan", "--wait")
     assert "could not wait until MetalLB has assigned 203.0.113.1 to service/" in said
     assert "not allowed in config" in said
-    assert (world.records("lan"), world.services()) == ({}, [])
-    assert not [key for key in world.get("vm", "web")["metadata"].get("annotations", {}) if "plumber" in key]
+    assert (public_lab.records("lan"), public_lab.services()) == ({}, [])
+    assert not [key for key in public_lab.get("vm", "web")["metadata"].get("annotations", {}) if "plumber" in key]
 
 
-def test_ten_vms_by_one_command_twice_and_killed_in_between(world: World, tmp_path: Path) -> None:
-    world.yoshi.done(
-        "network", "create", "pub", "--plugin", "public", "--cidr", "203.0.113.64/26", *bgp(world.lab.router_address)
+def test_ten_vms_by_one_command_twice_and_killed_in_between(public_lab: PublicLab, tmp_path: Path) -> None:
+    public_lab.yoshi.done(
+        "network",
+        "create",
+        "pub",
+        "--plugin",
+        "public",
+        "--cidr",
+        "203.0.113.64/26",
+        *bgp(public_lab.lab.router_address),
     )
     names = [f"web-{number}" for number in range(10)]
-    world.vms(*names, labels={"app": "web"})
+    public_lab.vms(*names, labels={"app": "web"})
     attach = ("vm", "attach", "-l", "app=web", "--public-network", "pub")
-    with behind_proxy(world.yoshi, tmp_path) as between:
+    with open_proxied_program(public_lab.yoshi, tmp_path) as between:
         assert all(between.is_killed(writes, *attach) for writes in (0, 1, 2, 5))
-    world.yoshi.done(*attach, "--wait")
-    records = {address: record["name"] for address, record in world.records("pub").items()}
+    public_lab.yoshi.done(*attach, "--wait")
+    records = {address: record["name"] for address, record in public_lab.records("pub").items()}
     carried = {
         service["status"]["loadBalancer"]["ingress"][0]["ip"]: service["metadata"]["ownerReferences"][0]["name"]
-        for service in world.services()
+        for service in public_lab.services()
     }
     assert carried == records
     assert sorted(records.values()) == sorted(names)
-    hops = {node.name: node.address for node in world.lab.nodes}
-    wanted = {f"{address}/32": [hops[world.runs_on(name)]] for address, name in records.items()}
-    wait_for(lambda: routes_to(world, wanted) == wanted)
-    assert world.yoshi.done(*attach).count("(unchanged)") == 10
+    hops = {node.name: node.address for node in public_lab.lab.nodes}
+    wanted = {f"{address}/32": [hops[public_lab.runs_on(name)]] for address, name in records.items()}
+    wait_for(lambda: routes_to(public_lab, wanted) == wanted)
+    assert public_lab.yoshi.done(*attach).count("(unchanged)") == 10
 
 
-def routes_to(world: World, prefixes: Collection[str]) -> dict[str, list[str]]:
+def routes_to(public_lab: PublicLab, prefixes: Collection[str]) -> dict[str, list[str]]:
     """Prefix -> the next hops that the router has for it."""
-    routes = world.lab.routes()
+    routes = public_lab.lab.routes()
     return {prefix: [route.next_hop for route in routes if route.prefix == prefix] for prefix in prefixes}
 
 
-def test_eight_processes_on_one_small_pool_leave_it_right(world: World) -> None:
-    world.yoshi.done(
-        "network", "create", "pub", "--plugin", "public", "--cidr", "203.0.113.64/29", *bgp(world.lab.router_address)
+def test_eight_processes_on_a_small_pool_leave_it_consistent(public_lab: PublicLab) -> None:
+    public_lab.yoshi.done(
+        "network",
+        "create",
+        "pub",
+        "--plugin",
+        "public",
+        "--cidr",
+        "203.0.113.64/29",
+        *bgp(public_lab.lab.router_address),
     )
     names = [f"web-{number}" for number in range(8)]
-    world.vms(*names, strategy="Halted")
-    runs = world.yoshi.together(*(["vm", "attach", name, "--public-network", "pub", "--wait"] for name in names))
+    public_lab.vms(*names, strategy="Halted")
+    runs = public_lab.yoshi.together(*(["vm", "attach", name, "--public-network", "pub", "--wait"] for name in names))
     assert sorted(ran.code for ran in runs) == [0] * 6 + [1] * 2, "\n".join(map(str, runs))
-    given = [service["status"]["loadBalancer"]["ingress"][0]["ip"] for service in world.services()]
-    assert sorted(given) == sorted(world.records("pub"))
+    given = [service["status"]["loadBalancer"]["ingress"][0]["ip"] for service in public_lab.services()]
+    assert sorted(given) == sorted(public_lab.records("pub"))
     assert len(set(given)) == 6
 
 
-def test_the_readmes_network_and_annotations_by_sync_twice(world: World) -> None:
-    world.kubectl("create", "-f", "-", input=README_PUBLIC)
+def test_sync_of_the_legacy_readme_is_idempotent(public_lab: PublicLab) -> None:
+    public_lab.kubectl("create", "-f", "-", input=README_PUBLIC)
     named = README_PUBLIC.replace("publicnetwork", "yoshipublicnetwork").replace("207.97.241.196/29", "203.0.113.64/28")
-    world.kubectl("create", "-f", "-", input=named)
+    public_lab.kubectl("create", "-f", "-", input=named)
     without = {
         "apiVersion": "plumber.k8s.pf9.io/v1",
         "kind": "NetworkWizard",
         "metadata": {"name": "elastic"},
-        "spec": json.loads(world.kubectl("get", "networkwizard", "publicnetwork", "-o", "json"))["spec"],
+        "spec": json.loads(public_lab.kubectl("get", "networkwizard", "publicnetwork", "-o", "json"))["spec"],
     }
     del without["spec"]["cidr"]
-    world.kubectl("create", "-f", "-", input=json.dumps(without))
-    world.vms("web-1", strategy="Halted", annotations={"plumber.k8s.pf9.io/publicIP": "1.2.3.4"})
-    world.vms("web-2", strategy="Halted", annotations={"plumber.k8s.pf9.io/publicNetwork": "yoshiPublicNetwork"})
-    wait_for(lambda: all(world.is_stopped(name) for name in ("web-1", "web-2")), "KubeVirt has told of both")
-    world.yoshi.done("sync")
-    assert [record["name"] for record in world.records("elastic").values()] == ["web-1"]
-    assert [record["name"] for record in world.records("yoshipublicnetwork").values()] == ["web-2"]
-    listed = json.loads(world.lab.kubectl("get", "bgpconfigurations.crd.projectcalico.org", "default", "-o", "json"))
+    public_lab.kubectl("create", "-f", "-", input=json.dumps(without))
+    public_lab.vms("web-1", strategy="Halted", annotations={"plumber.k8s.pf9.io/publicIP": "1.2.3.4"})
+    public_lab.vms("web-2", strategy="Halted", annotations={"plumber.k8s.pf9.io/publicNetwork": "yoshiPublicNetwork"})
+    wait_for(lambda: all(public_lab.is_stopped(name) for name in ("web-1", "web-2")), "KubeVirt has told of both")
+    public_lab.yoshi.done("sync")
+    assert [record["name"] for record in public_lab.records("elastic").values()] == ["web-1"]
+    assert [record["name"] for record in public_lab.records("yoshipublicnetwork").values()] == ["web-2"]
+    listed = json.loads(
+        public_lab.lab.kubectl("get", "bgpconfigurations.crd.projectcalico.org", "default", "-o", "json")
+    )
     assert sorted(entry["cidr"] for entry in listed["spec"]["serviceLoadBalancerIPs"]) == [
         "1.2.3.4/32",
         "203.0.113.65/32",
@@ -326,9 +360,9 @@ def test_the_readmes_network_and_annotations_by_sync_twice(world: World) -> None
     kinds = "networkwizards,services,vm,bgpconfigurations.crd.projectcalico.org,bgppeers.crd.projectcalico.org"
 
     def versions() -> list[str]:
-        found = json.loads(world.kubectl("get", kinds, "-o", "json"))["items"]
+        found = json.loads(public_lab.kubectl("get", kinds, "-o", "json"))["items"]
         return [item["metadata"]["uid"] + item["metadata"]["resourceVersion"] for item in found]
 
     before = versions()
-    world.yoshi.done("sync")
+    public_lab.yoshi.done("sync")
     assert versions() == before

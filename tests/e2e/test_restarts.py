@@ -22,7 +22,7 @@ import pytest
 import lab
 from lab.testing import Cluster
 from tests.cluster.harness import ForkServer, Yoshi, find, fork_server, get
-from tests.cluster.killing import behind_proxy
+from tests.cluster.killing import open_proxied_program
 from tests.waiting import wait_for
 
 SPECS: dict[str, dict[str, Any]] = {
@@ -35,7 +35,7 @@ SPECS: dict[str, dict[str, Any]] = {
 WAIT = ("--restart", "--wait", "--timeout", "300s")
 
 
-class World:
+class RestartScene:
     """The full lab with a namespace and a network of the test's own."""
 
     def __init__(self, running: lab.Lab, forks: ForkServer, namespace: str) -> None:
@@ -159,138 +159,134 @@ def forks() -> Iterator[ForkServer]:
 
 
 @pytest.fixture
-def world(full_lab: lab.Lab, forks: ForkServer) -> Iterator[World]:
+def scene(full_lab: lab.Lab, forks: ForkServer) -> Iterator[RestartScene]:
     namespace = f"restarts-{secrets.token_hex(4)}"
     full_lab.kubectl("create", "namespace", namespace)
-    world = World(full_lab, forks, namespace)
-    world.yoshi.done("install")
-    yield world
+    scene = RestartScene(full_lab, forks, namespace)
+    scene.yoshi.done("install")
+    yield scene
     full_lab.kubectl("delete", "ipamblocks,ipamhandles", "--all")
-    world.yoshi.done("network", "delete", "blue", "--force", "--restart", "--yes")
+    scene.yoshi.done("network", "delete", "blue", "--force", "--restart", "--yes")
     full_lab.kubectl("delete", "namespace", namespace, "--wait=false")
 
 
-def spec_of(world: World, name: str) -> dict[str, Any]:
-    spec = world.get("virtualmachine", name)["spec"]
+def spec_of(scene: RestartScene, name: str) -> dict[str, Any]:
+    spec = scene.get("virtualmachine", name)["spec"]
     return {key: spec[key] for key in ("runStrategy", "running") if key in spec}
 
 
-def test_running_vms_say_that_they_need_a_restart_and_get_their_addresses_by_one(world: World) -> None:
-    world.yoshi.done("network", "create", "blue", "--cidr", "10.61.0.0/24")
-    world.vms_run(SPECS)
-    before = {name: world.uid(name) for name in SPECS}
+def test_running_vms_say_that_they_need_a_restart_and_get_their_addresses_by_one(scene: RestartScene) -> None:
+    scene.yoshi.done("network", "create", "blue", "--cidr", "10.61.0.0/24")
+    scene.vms_run(SPECS)
+    before = {name: scene.uid(name) for name in SPECS}
 
-    ran = world.yoshi.run("vm", "attach", *SPECS, "--network", "blue")
+    ran = scene.yoshi.run("vm", "attach", *SPECS, "--network", "blue")
     assert ran.code == 0, str(ran)
     for name in SPECS:
         assert f"restart needed: virtualmachine/{name} " in ran.err, str(ran)
-    assert {name: world.uid(name) for name in SPECS} == before, "restarted without being told to"
-    assert world.yoshi.done("vm", "list").count("restart needed") == len(SPECS)
+    assert {name: scene.uid(name) for name in SPECS} == before, "restarted without being told to"
+    assert scene.yoshi.done("vm", "list").count("restart needed") == len(SPECS)
 
-    world.yoshi.done("vm", "attach", *SPECS, "--network", "blue", *WAIT)
+    scene.yoshi.done("vm", "attach", *SPECS, "--network", "blue", *WAIT)
 
-    assert sorted(world.address(name) for name in SPECS) == [f"10.61.0.{n}" for n in range(1, len(SPECS) + 1)]
-    assert [name for name in SPECS if world.uid(name) == before[name]] == []
-    assert {name: spec_of(world, name) for name in SPECS} == SPECS
-    assert world.yoshi.done("vm", "list", "--no-headers").count("bound") == len(SPECS)
-    assert world.yoshi.done("ips", "check") == f"{len(SPECS)} addresses, all as recorded\n"
+    assert sorted(scene.address(name) for name in SPECS) == [f"10.61.0.{n}" for n in range(1, len(SPECS) + 1)]
+    assert [name for name in SPECS if scene.uid(name) == before[name]] == []
+    assert {name: spec_of(scene, name) for name in SPECS} == SPECS
+    assert scene.yoshi.done("vm", "list", "--no-headers").count("bound") == len(SPECS)
+    assert scene.yoshi.done("ips", "check") == f"{len(SPECS)} addresses, all as recorded\n"
 
 
-def test_vms_for_which_calico_holds_other_addresses_are_stopped_released_and_started(world: World) -> None:
+def test_vms_for_which_calico_holds_other_addresses_are_stopped_released_and_started(scene: RestartScene) -> None:
     """Each has a block of its own in Calico, of 64 addresses."""
-    world.yoshi.done("network", "create", "blue", "--cidr", "10.62.0.0/24")
-    world.vms_run(SPECS)
+    scene.yoshi.done("network", "create", "blue", "--cidr", "10.62.0.0/24")
+    scene.vms_run(SPECS)
     first = {name: 64 * place for place, name in enumerate(SPECS)}
     held, wanted = ({name: f"10.62.0.{n + more}" for name, n in first.items()} for more in (7, 9))
-    handles = {name: world.hold_in_calico(name, held[name], 7, f"10.62.0.{n}/26") for name, n in first.items()}
-    wait_for(lambda: world.are_quiet(SPECS), "KubeVirt has written all it writes")
-    before = {name: world.version(name) for name in SPECS}
+    handles = {name: scene.hold_in_calico(name, held[name], 7, f"10.62.0.{n}/26") for name, n in first.items()}
+    wait_for(lambda: scene.are_quiet(SPECS), "KubeVirt has written all it writes")
+    before = {name: scene.version(name) for name in SPECS}
 
     attach = {name: ("vm", "attach", name, "--network", "blue", "--ip", wanted[name]) for name in SPECS}
     for name, words in attach.items():
-        said = world.yoshi.refused(*words)
+        said = scene.yoshi.refused(*words)
         assert f"Calico holds {held[name]}" in said
         assert "--restart" in said
-    assert {name: world.version(name) for name in SPECS} == before
-    checked = world.yoshi.done("ips", "check", code=1)
+    assert {name: scene.version(name) for name in SPECS} == before
+    checked = scene.yoshi.done("ips", "check", code=1)
     assert [address for address in held.values() if address not in checked] == []
-    states = world.yoshi.done("ips", "list", "--network", "blue", "-o", "jsonpath={.items[*].status.state}")
+    states = scene.yoshi.done("ips", "list", "--network", "blue", "-o", "jsonpath={.items[*].status.state}")
     assert states.split() == ["unrecorded"] * len(SPECS)
 
-    for ran in world.yoshi.together(*((*words, *WAIT) for words in attach.values())):
+    for ran in scene.yoshi.together(*((*words, *WAIT) for words in attach.values())):
         assert ran.code == 0, str(ran)
 
-    assert {name: world.address(name) for name in SPECS} == wanted
-    assert {name: spec_of(world, name) for name in SPECS} == SPECS
+    assert {name: scene.address(name) for name in SPECS} == wanted
+    assert {name: spec_of(scene, name) for name in SPECS} == SPECS
     for name, number in first.items():
-        assert world.lab.kubectl("get", "ipamhandle", handles[name], "--ignore-not-found") == ""
-        block = get(world.cluster, "ipamblock", f"10-62-0-{number}-26")["spec"]
+        assert scene.lab.kubectl("get", "ipamhandle", handles[name], "--ignore-not-found") == ""
+        block = get(scene.cluster, "ipamblock", f"10-62-0-{number}-26")["spec"]
         assert block["allocations"] == [None] * 64
         assert block["attributes"] == []
         assert sorted(block["unallocated"]) == list(range(64))
-        annotations = world.get("virtualmachine", name)["metadata"]["annotations"]
+        annotations = scene.get("virtualmachine", name)["metadata"]["annotations"]
         assert "plumber.k8s.pf9.io/startAgain" not in annotations
 
 
 @pytest.mark.parametrize("restart", [(), ("--restart",)])
-def test_a_vm_whose_guest_has_shut_down_gets_its_address_when_it_is_started(
-    world: World, restart: tuple[str, ...]
-) -> None:
-    world.yoshi.done("network", "create", "blue", "--cidr", "10.66.0.0/24")
-    world.vm_runs("web", {"runStrategy": "Manual"})
-    handle = world.hold_in_calico("web", "10.66.0.7", 7, "10.66.0.0/26")
-    world.guest_shuts_down("web")
-    world.yoshi.done("vm", "attach", "web", "--network", "blue", "--ip", "10.66.0.9", *restart)
-    assert world.lab.kubectl("get", "ipamhandle", handle, "--ignore-not-found") == ""
-    assert world.phase("web") == "Succeeded", "it was stopped, and nobody asked for it to be started"
-    world.call("web", "start")
-    wait_for(lambda: world.phase("web") == "Running", "web runs again")
-    assert world.address("web") == "10.66.0.9"
+def test_vm_with_a_shut_down_guest_gets_its_address_on_start(scene: RestartScene, restart: tuple[str, ...]) -> None:
+    scene.yoshi.done("network", "create", "blue", "--cidr", "10.66.0.0/24")
+    scene.vm_runs("web", {"runStrategy": "Manual"})
+    handle = scene.hold_in_calico("web", "10.66.0.7", 7, "10.66.0.0/26")
+    scene.guest_shuts_down("web")
+    scene.yoshi.done("vm", "attach", "web", "--network", "blue", "--ip", "10.66.0.9", *restart)
+    assert scene.lab.kubectl("get", "ipamhandle", handle, "--ignore-not-found") == ""
+    assert scene.phase("web") == "Succeeded", "it was stopped, and nobody asked for it to be started"
+    scene.call("web", "start")
+    wait_for(lambda: scene.phase("web") == "Running", "web runs again")
+    assert scene.address("web") == "10.66.0.9"
 
 
-def test_detaching_a_running_vm_keeps_its_address_until_it_has_stopped(world: World) -> None:
-    world.yoshi.done("network", "create", "blue", "--cidr", "10.63.0.0/24")
-    world.vm_runs("web", {"runStrategy": "Always"})
-    world.yoshi.done("vm", "attach", "web", "--network", "blue", *WAIT)
+def test_detach_of_a_running_vm_keeps_its_address_until_it_stops(scene: RestartScene) -> None:
+    scene.yoshi.done("network", "create", "blue", "--cidr", "10.63.0.0/24")
+    scene.vm_runs("web", {"runStrategy": "Always"})
+    scene.yoshi.done("vm", "attach", "web", "--network", "blue", *WAIT)
 
-    ran = world.yoshi.run("vm", "detach", "web", "--network", "blue")
+    ran = scene.yoshi.run("vm", "detach", "web", "--network", "blue")
     assert "10.63.0.1 stays recorded" in ran.err, str(ran)
-    assert [line.split()[0] for line in world.yoshi.done("ips", "list", "--no-headers").splitlines()] == ["10.63.0.1"]
-    assert world.yoshi.done("ips", "gc", "--yes", "--grace", "0s") == "nothing to collect\n"
+    assert [line.split()[0] for line in scene.yoshi.done("ips", "list", "--no-headers").splitlines()] == ["10.63.0.1"]
+    assert scene.yoshi.done("ips", "gc", "--yes", "--grace", "0s") == "nothing to collect\n"
 
-    world.yoshi.done("vm", "detach", "web", "--network", "blue", "--restart")
-    wait_for(lambda: world.phase("web") == "Running", "web runs again")
-    assert world.yoshi.done("ips", "list") == ""
-    assert spec_of(world, "web") == {"runStrategy": "Always"}
+    scene.yoshi.done("vm", "detach", "web", "--network", "blue", "--restart")
+    wait_for(lambda: scene.phase("web") == "Running", "web runs again")
+    assert scene.yoshi.done("ips", "list") == ""
+    assert spec_of(scene, "web") == {"runStrategy": "Always"}
 
 
-def test_a_restart_that_was_cut_off_after_the_stop_is_finished_by_the_same_command(
-    world: World, tmp_path: Path
-) -> None:
-    world.yoshi.done("network", "create", "blue", "--cidr", "10.64.0.0/24")
-    world.vm_runs("web", {"runStrategy": "RerunOnFailure"})
-    world.hold_in_calico("web", "10.64.0.7", 7, "10.64.0.0/26")
+def test_restart_interrupted_after_the_stop_is_completed_by_a_second_run(scene: RestartScene, tmp_path: Path) -> None:
+    scene.yoshi.done("network", "create", "blue", "--cidr", "10.64.0.0/24")
+    scene.vm_runs("web", {"runStrategy": "RerunOnFailure"})
+    scene.hold_in_calico("web", "10.64.0.7", 7, "10.64.0.0/26")
     words = ("vm", "attach", "web", "--network", "blue", "--ip", "10.64.0.9")
-    with behind_proxy(world.yoshi, tmp_path) as between:
+    with open_proxied_program(scene.yoshi, tmp_path) as between:
         for writes in itertools.count():
             assert between.is_killed(writes, *words, "--restart"), "no kill fell between the stop and the start"
-            if "plumber.k8s.pf9.io/startAgain" in world.get("virtualmachine", "web")["metadata"]["annotations"]:
+            if "plumber.k8s.pf9.io/startAgain" in scene.get("virtualmachine", "web")["metadata"]["annotations"]:
                 break
 
-    world.yoshi.done(*words, *WAIT)
+    scene.yoshi.done(*words, *WAIT)
 
-    assert world.address("web") == "10.64.0.9"
-    assert spec_of(world, "web") == {"runStrategy": "RerunOnFailure"}
-    assert world.yoshi.done("ips", "check") == "1 addresses, all as recorded\n"
+    assert scene.address("web") == "10.64.0.9"
+    assert spec_of(scene, "web") == {"runStrategy": "RerunOnFailure"}
+    assert scene.yoshi.done("ips", "check") == "1 addresses, all as recorded\n"
 
 
-def test_kubevirts_webhooks_accept_what_is_written_and_unknown_fields_stay(world: World) -> None:
-    world.yoshi.done("network", "create", "blue", "--cidr", "10.65.0.0/24")
-    world.vm_runs("web", {"runStrategy": "Always"})
-    world.kubectl("annotate", "virtualmachine", "web", "example.com/ours=kept")
-    before = world.get("virtualmachine", "web")
-    world.yoshi.done("vm", "attach", "web", "--network", "blue")
-    after = world.get("virtualmachine", "web")
+def test_kubevirt_webhooks_accept_the_changes_and_unknown_fields_are_preserved(scene: RestartScene) -> None:
+    scene.yoshi.done("network", "create", "blue", "--cidr", "10.65.0.0/24")
+    scene.vm_runs("web", {"runStrategy": "Always"})
+    scene.kubectl("annotate", "virtualmachine", "web", "example.com/ours=kept")
+    before = scene.get("virtualmachine", "web")
+    scene.yoshi.done("vm", "attach", "web", "--network", "blue")
+    after = scene.get("virtualmachine", "web")
     template = after["spec"]["template"]
     assert template["metadata"]["annotations"].pop("cni.projectcalico.org/ipAddrs") == '["10.65.0.1"]'
     assert template["metadata"]["annotations"].pop("cni.projectcalico.org/hwAddr")

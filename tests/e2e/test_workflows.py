@@ -73,7 +73,7 @@ def test_actionlint_finds_nothing() -> None:
 
 
 @pytest.mark.timeout(1200)  # two archives, a wheel and a sdist
-def test_a_releases_scripts_make_all_that_is_published(sources: Path) -> None:
+def test_release_scripts_create_all_published_files(sources: Path) -> None:
     for job in ("archive", "packages"):
         for script in scripts(sources, job):
             run(sources, script)
@@ -94,7 +94,7 @@ def test_a_releases_scripts_make_all_that_is_published(sources: Path) -> None:
     assert all(uri.startswith(f"https://github.com/some/where/releases/download/{VERSION}/") for uri in uris)
 
 
-def test_krews_bot_is_given_a_template_with_the_repository(sources: Path) -> None:
+def test_krew_release_bot_template_names_the_repository(sources: Path) -> None:
     (script,) = scripts(sources, "krew")
     run(sources, script)
     text = (sources / ".krew.yaml").read_text()
@@ -103,5 +103,5 @@ def test_krews_bot_is_given_a_template_with_the_repository(sources: Path) -> Non
     assert named == ["some/where"] * (1 + len(PLATFORMS))
 
 
-def test_a_tag_of_another_version_is_no_release(sources: Path) -> None:
+def test_release_with_a_tag_of_another_version_fails(sources: Path) -> None:
     run(sources, "! python -m release version v9.9.9 2>said && grep -q 'the tag is v9.9.9' said")

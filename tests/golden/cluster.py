@@ -150,7 +150,7 @@ def deny(*pairs: tuple[str, str], reviews: bool = True) -> Callable[[Cluster], N
 
 
 def allow_all(cluster: Cluster) -> None:
-    """Give all permissions back."""
+    """Restore all permissions."""
     cluster.server.denied.clear()
 
 

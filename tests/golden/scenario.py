@@ -30,7 +30,7 @@ class Run:
 
     Attributes:
         line: the words after "kubectl yoshi", as a shell takes them.
-        faults: made anew for each recording, since a fault counts the requests that it has met.
+        faults: recreated for each recording, since a fault counts the requests that it has met.
         note: tells it from the same line in other circumstances.
         stdin: what is read from stdin.
         terminal: whether stdin is a terminal.

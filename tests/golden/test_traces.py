@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("subject", SUBJECTS)
-def test_command_lines_send_and_print_what_was_recorded(subject: str) -> None:
+def test_command_lines_match_the_recorded_traces(subject: str) -> None:
     """In a process of its own, which forks and replaces parts of the standard library."""
     command = [sys.executable, "-m", "tests.golden", "compare", subject]
     ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -23,5 +23,5 @@ def test_command_lines_send_and_print_what_was_recorded(subject: str) -> None:
     assert ran.returncode == 0, f"{ran.stdout}{ran.stderr}\n{hint}"
 
 
-def test_no_trace_is_of_a_subject_that_does_not_exist() -> None:
+def test_every_trace_has_a_subject() -> None:
     assert {path.stem for path in TRACES.glob("*.txt")} == {*SUBJECTS}

@@ -1,6 +1,6 @@
-"""How property tests are run: a busy machine must not fail one, and CI tries the same examples each time.
+"""Settings of property tests: a busy machine must not fail one, and CI tries the same examples each time.
 
-Other examples each time are for whoever has the time to look at what they find; what fails can be tried again by the
+Other examples each time are for those with time to look at what they find; what fails can be tried again by the
 line that is printed.
 """
 

@@ -24,7 +24,7 @@ class DoesNotFit(Exception):
 
 
 def apply_patch(ops: list[dict[str, Any]], obj: Any) -> Any:
-    """The patched object; the one given stays as it is.
+    """Return the patched object; the input is not changed.
 
     Raises:
         DoesNotFit: a test does not hold, or a path is missing.
@@ -75,7 +75,7 @@ def _in_list(here: list[Any], last: str, op: dict[str, Any]) -> None:
 
 
 def only_subresource(subresource: str, after: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
-    """A write to the status changes nothing else, and one to the object does not change the status."""
+    """Return the object with only the status changed by a status write, or all but the status by others."""
     outside, status = (before, after) if subresource == "status" else (after, before)
     result = {key: copy.deepcopy(value) for key, value in outside.items() if key != "status"}
     if "status" in status:

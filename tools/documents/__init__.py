@@ -1,1 +1,1 @@
-"""Documents that are made from the program: docs/commands.md, and the man pages."""
+"""Documents generated from the program: docs/commands.md, and the man pages."""

@@ -1,4 +1,4 @@
-"""The command blocks of a document, and how they are to be tried.
+"""The command blocks of a document, and how they are run.
 
 A block fenced as `sh` is run by bash; the block fenced as `text` that follows it is what it printed. A comment before a
 block, or one alone at the top of a page, says what is not plain::

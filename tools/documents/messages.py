@@ -1,4 +1,4 @@
-"""Every error message that the program can give, found in its source, and those that docs/troubleshooting.md explains.
+"""The error messages in the program's source, and those that docs/troubleshooting.md explains.
 
 A message is compared by its constant words: whatever is filled in is "…", so f"network {name} is full" is
 "network … is full". In the page a message is a line that is one code span and nothing else, `- ` before the first.

@@ -1,4 +1,4 @@
-"""Writes into documents what their command blocks print on a lab."""
+"""Write the output of command blocks on a lab into the documents."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.text import Text
 
 import lab
-from lab.places import cache_home
+from lab.paths import cache_home
 from lab.running import kubectl_command
 from tools.documents.running import PRELUDE, clean, environment
 
@@ -100,7 +100,7 @@ PICTURES = {
 
 
 def main() -> int:
-    """Makes every picture anew."""
+    """Make every picture again."""
     FOLDER.mkdir(exist_ok=True)
     for needs in sorted({picture.needs for picture in PICTURES.values()}):
         with lab.start(needs) as running, tempfile.TemporaryDirectory() as home:
@@ -159,7 +159,7 @@ def _read(terminal: int) -> bytes:
 
 
 def drawn(name: str, session: list[tuple[str, str]]) -> str:
-    """An SVG of a terminal, the same for the same session; whoever looks at it need not load a font from elsewhere."""
+    """An SVG of a terminal, the same for the same session, without external fonts."""
     console = Console(record=True, width=COLUMNS, file=io.StringIO(), color_system="truecolor", force_terminal=True)
     for command, shown in session:
         console.print(Text(command, style="bold"))

@@ -1,4 +1,4 @@
-"""Runs the command blocks of documents on a lab, and compares what they print with what is shown."""
+"""Run the command blocks of documents on a lab, and compare their output with the documents."""
 
 from __future__ import annotations
 

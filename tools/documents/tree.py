@@ -1,4 +1,4 @@
-"""The program's commands as a document needs them: read from the click tree, which is what --help shows."""
+"""The program's commands for documents, read from the click tree that --help shows."""
 
 from __future__ import annotations
 

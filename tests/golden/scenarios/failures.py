@@ -1,4 +1,4 @@
-"""Faults: other writers, lost answers, a busy server, missing answers, and what is said of them."""
+"""Faults: other writers, lost answers, a busy server, missing answers, and what is printed of them."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from tests.cluster.originals import README_PUBLIC
+from tests.cluster.legacy_fixtures import README_PUBLIC
 from tests.golden.cluster import NETWORKS, Cluster, hours, network
 from tests.golden.kinds import Kind
 from tests.golden.scenario import Run, Scenario

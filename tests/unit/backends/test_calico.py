@@ -24,10 +24,10 @@ from kubectl_yoshi.model.objects import Json, dig
 from kubectl_yoshi.model.snapshot import MissingQueriesError, Query, Snapshot, Unreadable
 from kubectl_yoshi.model.vm import LAUNCHER_SELECTOR, POD, VM, VMI, Vm
 from tests.unit.jsonpatch import DoesNotFit, apply_patch
-from tests.unit.plan.fake import served
+from tests.unit.plan.fake_api import served
 
 CALICO = Calico()
-WISH = "plumber.k8s.pf9.io/networkName"
+NETWORK_NAME = "plumber.k8s.pf9.io/networkName"
 SERVED = served((RAW.pool, RAW.information, RAW.block, RAW.handle, RAW.config))
 NOTHING = Snapshot(SERVED)
 
@@ -99,7 +99,7 @@ def vms(draw: st.DrawFn) -> Vm:
     annotations = draw(st.none() | TEXTS)
     if annotations is not None:
         if draw(st.booleans()):
-            annotations[WISH] = draw(st.sampled_from(["blue", "prod/blue", "red"]))
+            annotations[NETWORK_NAME] = draw(st.sampled_from(["blue", "prod/blue", "red"]))
         meta["annotations"] = annotations
     return Vm({**draw(FIELDS), "metadata": meta, "spec": {**draw(FIELDS), "template": template}})
 
@@ -108,7 +108,7 @@ def without_ours(obj: Json) -> Json:
     """The object without the annotations that are ours to change, and without maps that are only there for them."""
     result: Json = json.loads(json.dumps(obj))
     template = result["spec"]["template"]
-    for holder, keys in ((result, (WISH,)), (template, (IP_ADDRS_ANNOTATION, HW_ADDR_ANNOTATION))):
+    for holder, keys in ((result, (NETWORK_NAME,)), (template, (IP_ADDRS_ANNOTATION, HW_ADDR_ANNOTATION))):
         annotations = (holder.get("metadata") or {}).get("annotations")
         for key in keys:
             (annotations or {}).pop(key, None)
@@ -120,7 +120,7 @@ def without_ours(obj: Json) -> Json:
 
 
 @given(vms(), st.sampled_from(["", "02:00:00:00:00:01"]))
-def test_an_address_is_given_and_nothing_else_of_the_vm_changes(before: Vm, mac: str) -> None:
+def test_attach_patch_sets_the_address_and_changes_nothing_else(before: Vm, mac: str) -> None:
     changes = CALICO.attach_patch(Attachment(before, network(), number("10.133.0.9"), mac), known(red="calico"))
     after = before.raw
     for change in changes:
@@ -130,26 +130,26 @@ def test_an_address_is_given_and_nothing_else_of_the_vm_changes(before: Vm, mac:
     fastened = Vm(after)
     assert fastened.template_annotations[IP_ADDRS_ANNOTATION] == '["10.133.0.9"]'
     assert fastened.template_annotations.get(HW_ADDR_ANNOTATION, "") == mac
-    assert fastened.annotations[WISH] in ("blue", "prod/blue")  # the one that it was
+    assert fastened.annotations[NETWORK_NAME] in ("blue", "prod/blue")  # the one that it was
     assert CALICO.attach_patch(Attachment(fastened, network(), number("10.133.0.9"), mac), NOTHING) == ()
 
 
 @given(vms())
-def test_what_is_loosened_wants_no_address_of_the_network_and_nothing_else_changes(before: Vm) -> None:
+def test_detach_patch_removes_the_address_and_changes_nothing_else(before: Vm) -> None:
     after = before.raw
     for change in CALICO.detach_patch(before, network(), NOTHING):
         after = apply_patch(change.body, after)
     assert without_ours(after) == without_ours(before.raw)
     loosened = Vm(after)
     assert not [address for address in parse_pinned_addresses(loosened.template_annotations) if address in network()]
-    assert loosened.annotations.get(WISH) not in ("blue", "prod/blue")
+    assert loosened.annotations.get(NETWORK_NAME) not in ("blue", "prod/blue")
     assert CALICO.detach_patch(loosened, network(), NOTHING) == ()
     if not [address for address in parse_pinned_addresses(before.template_annotations) if address in network()]:
         assert loosened.template_annotations == before.template_annotations
 
 
 @given(vms(), TEXTS)
-def test_annotations_that_others_write_meanwhile_stay(before: Vm, theirs: dict[str, str]) -> None:
+def test_patches_preserve_concurrent_annotations(before: Vm, theirs: dict[str, str]) -> None:
     meanwhile = json.loads(json.dumps(before.raw))
     annotations = dig(meanwhile, "spec", "template", "metadata", "annotations")
     if annotations is None:
@@ -161,7 +161,7 @@ def test_annotations_that_others_write_meanwhile_stay(before: Vm, theirs: dict[s
 
 
 @pytest.mark.parametrize("key", [IP_ADDRS_ANNOTATION, HW_ADDR_ANNOTATION])
-def test_an_address_or_mac_that_somebody_else_writes_meanwhile_is_not_overwritten(key: str) -> None:
+def test_attach_patch_does_not_overwrite_a_concurrent_address_or_mac(key: str) -> None:
     before = vm(template={"team": "a"})
     (change,) = CALICO.attach_patch(Attachment(before, network(), number("10.133.0.9"), "02:00:00:00:00:01"), NOTHING)
     meanwhile = vm(template={"team": "a", key: "theirs"})
@@ -169,7 +169,7 @@ def test_an_address_or_mac_that_somebody_else_writes_meanwhile_is_not_overwritte
         apply_patch(change.body, meanwhile.raw)
 
 
-def test_a_vm_that_was_made_anew_meanwhile_is_not_changed() -> None:
+def test_patches_fail_for_a_recreated_vm() -> None:
     anew = vm()
     anew.raw["metadata"]["uid"] = "uid-2"
     for change in (
@@ -180,14 +180,14 @@ def test_a_vm_that_was_made_anew_meanwhile_is_not_changed() -> None:
             apply_patch(change.body, anew.raw)
 
 
-def test_a_vm_of_another_namespace_wishes_for_the_networks_full_name() -> None:
+def test_vm_of_another_namespace_is_annotated_with_the_full_network_name() -> None:
     other = vm()
     other.raw["metadata"]["namespace"] = "dev"
     (change,) = CALICO.attach_patch(Attachment(other, network(), number("10.133.0.9")), NOTHING)
-    assert Vm(apply_patch(change.body, other.raw)).annotations[WISH] == "prod/blue"
+    assert Vm(apply_patch(change.body, other.raw)).annotations[NETWORK_NAME] == "prod/blue"
 
 
-def test_the_interfaces_own_mac_is_not_written_a_second_time() -> None:
+def test_mac_of_the_interface_is_not_written_as_annotation() -> None:
     interface = {"name": "default", "bridge": {}, "macAddress": "02:11:22:33:44:55"}
     spec = {"domain": {"devices": {"interfaces": [interface]}}, "networks": [{"name": "default", "pod": {}}]}
     one = vm(spec=spec)
@@ -196,7 +196,7 @@ def test_the_interfaces_own_mac_is_not_written_a_second_time() -> None:
     assert HW_ADDR_ANNOTATION not in Vm(apply_patch(change.body, one.raw)).template_annotations
 
 
-def test_a_pin_of_another_network_beside_ours_stays_when_ours_goes() -> None:
+def test_detach_patch_keeps_the_pin_of_another_network() -> None:
     both = vm(template={IP_ADDRS_ANNOTATION: '["10.133.0.9", "fd00::9"]', HW_ADDR_ANNOTATION: "02:00:00:00:00:01"})
     (change,) = CALICO.detach_patch(both, network(), NOTHING)
     after = Vm(apply_patch(change.body, both.raw))
@@ -218,13 +218,13 @@ def test_a_pin_of_another_network_beside_ours_stays_when_ours_goes() -> None:
         ("", []),
     ],
 )
-def test_a_pin_is_read_as_calico_reads_it(text: str, wanted: list[str]) -> None:
+def test_pinned_addresses_are_parsed_like_calico(text: str, wanted: list[str]) -> None:
     assert [str(address) for address in parse_pinned_addresses({IP_ADDRS_ANNOTATION: text})] == wanted
     assert parse_pinned_addresses({}) == ()
 
 
 @pytest.mark.parametrize(
-    ("pin", "wish", "wanted"),
+    ("pin", "requested", "wanted"),
     [
         ("", None, ""),
         ('["10.133.0.9"]', "blue", ""),
@@ -234,13 +234,13 @@ def test_a_pin_is_read_as_calico_reads_it(text: str, wanted: list[str]) -> None:
         ('["10.133.0.9", "fd00::9"]', "blue", f"fd00::9 ({IP_ADDRS_ANNOTATION} in its template)"),
     ],
 )
-def test_an_address_outside_the_network_is_named_with_its_network(pin: str, wish: str | None, wanted: str) -> None:
-    one = vm({WISH: wish} if wish else None, {IP_ADDRS_ANNOTATION: pin} if pin else None)
+def test_conflicting_address_is_named_with_its_network(pin: str, requested: str | None, wanted: str) -> None:
+    one = vm({NETWORK_NAME: requested} if requested else None, {IP_ADDRS_ANNOTATION: pin} if pin else None)
     assert CALICO.conflicting_address(one, network(), known(red="calico")) == wanted
 
 
 @pytest.mark.parametrize(
-    ("wish", "wanted"),
+    ("requested", "wanted"),
     [
         (None, "blue"),
         ("red", "blue"),  # one Calico network at a time
@@ -251,20 +251,20 @@ def test_an_address_outside_the_network_is_named_with_its_network(pin: str, wish
         ("hidden", "hidden,blue"),  # what may not be read may be another's
     ],
 )
-def test_the_wish_names_this_network_beside_those_of_other_kinds(wish: str | None, wanted: str) -> None:
-    attachment = Attachment(vm({WISH: wish} if wish else None), network(), number("10.133.0.9"))
+def test_annotation_lists_this_network_with_those_of_other_plugins(requested: str | None, wanted: str) -> None:
+    attachment = Attachment(vm({NETWORK_NAME: requested} if requested else None), network(), number("10.133.0.9"))
     [change] = CALICO.attach_patch(attachment, known(red="calico", lab="ovs"))
-    assert Vm(apply_patch(change.body, change.before)).annotations[WISH] == wanted
+    assert Vm(apply_patch(change.body, change.before)).annotations[NETWORK_NAME] == wanted
 
 
-def test_what_is_loosened_still_asks_for_its_other_networks() -> None:
-    [change] = CALICO.detach_patch(vm({WISH: "lab,blue,fast"}), network(), NOTHING)
-    assert Vm(apply_patch(change.body, change.before)).annotations[WISH] == "lab,fast"
+def test_detach_patch_keeps_other_networks_in_the_annotation() -> None:
+    [change] = CALICO.detach_patch(vm({NETWORK_NAME: "lab,blue,fast"}), network(), NOTHING)
+    assert Vm(apply_patch(change.body, change.before)).annotations[NETWORK_NAME] == "lab,fast"
 
 
-def test_the_wish_is_read_from_the_vm() -> None:
-    assert CALICO.requested_networks(vm({WISH: " blue "})).networks == ("blue",)
-    assert CALICO.requested_networks(vm({WISH: "blue, prod/lab,"})).networks == ("blue", "prod/lab")
+def test_requested_networks_are_parsed_from_the_vm() -> None:
+    assert CALICO.requested_networks(vm({NETWORK_NAME: " blue "})).networks == ("blue",)
+    assert CALICO.requested_networks(vm({NETWORK_NAME: "blue, prod/lab,"})).networks == ("blue", "prod/lab")
     assert CALICO.requested_networks(vm()).networks == ()
 
 
@@ -318,7 +318,7 @@ def shown(address_uses: list[AddressUse]) -> list[tuple[str, str, str]]:
     ]
 
 
-def test_a_vm_wants_what_its_template_is_pinned_to() -> None:
+def test_pinned_address_is_requested() -> None:
     (use,) = surveyed(vm(template={IP_ADDRS_ANNOTATION: '["10.133.0.9", "10.144.0.9"]'}))
     assert (use.kind, use.number) == (UsageKind.REQUESTED, number("10.133.0.9"))
     assert use.is_for_vm("prod", "web-1", "uid-1")
@@ -339,18 +339,18 @@ RUNS = [
 
 
 @pytest.mark.parametrize(("what", "instance", "launcher", "kinds"), RUNS, ids=[row[0] for row in RUNS])
-def test_what_runs_with_an_address(what: str, instance: Json | None, launcher: Json | None, kinds: list[str]) -> None:
+def test_running_uses_of_an_address(what: str, instance: Json | None, launcher: Json | None, kinds: list[str]) -> None:
     address_uses = surveyed(vmis=(instance,) if instance else (), pods=(launcher,) if launcher else ())
     assert shown(address_uses) == [("10.133.0.9", "running", kind) for kind in kinds]
     assert all(use.is_for_vm("prod", "web-1") for use in address_uses)
 
 
-def test_both_pods_of_a_migration_run_with_the_address() -> None:
+def test_both_pods_of_a_migration_use_the_address() -> None:
     address_uses = surveyed(pods=(pod("10.133.0.9"), pod("10.133.0.9", name="virt-launcher-web-1-target")))
     assert [use.ref.name for use in address_uses] == ["virt-launcher-web-1-x", "virt-launcher-web-1-target"]
 
 
-def test_what_calico_gives_out_is_held() -> None:
+def test_ipam_addresses_are_held_by_the_backend() -> None:
     block = {
         "metadata": {"name": "10-133-0-0-26"},
         "spec": {
@@ -374,9 +374,9 @@ def test_what_calico_gives_out_is_held() -> None:
         ({"blue": {"cidr": "10.0.0.0/9", "blockSize": 24}}, "10-9-9-64-26"),
         ({}, "10-9-9-64-26"),
     ],
-    ids=["as the spec says", "another size", "the usual size", "the original's pool", "somebody's pool", "no pool"],
+    ids=["as the spec says", "another size", "the usual size", "Platform9 yoshi's pool", "somebody's pool", "no pool"],
 )
-def test_before_an_address_is_given_only_its_own_block_is_asked_for(pools: dict[str, Json], block: str) -> None:
+def test_only_the_ipam_block_of_the_address_is_read(pools: dict[str, Json], block: str) -> None:
     asked: list[Query] = []
     snapshot = NOTHING
     while True:
@@ -423,7 +423,7 @@ def warnings(
     return list(CALICO.warnings(Attachment(one, net, net.usable.nth(0)), snapshot))
 
 
-def test_a_vm_that_will_work_causes_no_concern() -> None:
+def test_valid_vm_has_no_warnings() -> None:
     assert warnings(FINE) == []
     assert warnings(FINE, unread=True) == []
     assert warnings(FINE, version="") == []
@@ -456,14 +456,14 @@ CONCERNS: list[tuple[str, Json, str]] = [
 
 
 @pytest.mark.parametrize(("what", "case", "said"), CONCERNS, ids=[row[0] for row in CONCERNS])
-def test_what_will_not_work_is_said_in_one_line_that_names_the_object(what: str, case: Json, said: str) -> None:
+def test_each_warning_is_one_line_naming_the_object(what: str, case: Json, said: str) -> None:
     (line,) = warnings(**case)
     assert said in line
     assert "\n" not in line
     assert "virtualmachine/web-1" in line
 
 
-def test_masquerade_elsewhere_is_no_concern() -> None:
+def test_masquerade_without_overlap_has_no_warning() -> None:
     assert warnings(vm(spec=interface("masquerade", vmNetworkCIDR="172.16.0.0/24")), "10.0.0.0/16") == []
     assert warnings(vm(spec=interface("masquerade")), "fd00::/64") == []
 
@@ -517,5 +517,5 @@ BRIDGE = f"bridge binding without annotation {ALLOW_MIGRATION_ANNOTATION}"
         ),
     ],
 )
-def test_a_vm_that_is_to_be_live_migrated_is_told_all_that_it_lacks(case: Json, expected: list[str]) -> None:
+def test_migration_blockers_list_all_missing_settings(case: Json, expected: list[str]) -> None:
     assert migration_blockers(**case) == expected

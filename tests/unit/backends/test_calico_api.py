@@ -43,7 +43,7 @@ from kubectl_yoshi.model.errors import PreconditionFailed
 from kubectl_yoshi.model.network import Network, parse_network
 from kubectl_yoshi.model.objects import Json, Resource
 from kubectl_yoshi.model.snapshot import MissingQueriesError, Query, Snapshot, Unreadable
-from tests.unit.plan.fake import served
+from tests.unit.plan.fake_api import served
 
 CRD_V1 = (RAW.pool, RAW.information, RAW.block, RAW.handle, RAW.config)
 V3_AGGREGATED = (NATIVE.pool, NATIVE.information, NATIVE.config)
@@ -91,16 +91,14 @@ CASES = [
 
 
 @pytest.mark.parametrize(("what", "known", "writes", "reads"), CASES, ids=[case[0] for case in CASES])
-def test_the_group_that_calico_itself_uses_is_used(
-    what: str, known: Snapshot, writes: CalicoApi, reads: CalicoApi
-) -> None:
+def test_api_group_is_the_one_that_calico_uses(what: str, known: Snapshot, writes: CalicoApi, reads: CalicoApi) -> None:
     assert get_write_api(known) == writes
     assert get_read_api(known) == reads
     assert is_installed(known.served)
 
 
 @pytest.mark.parametrize("phase", ["Migrating", "Pending", "Failed", ""])
-def test_while_calico_moves_its_data_nothing_is_written(phase: str) -> None:
+def test_datastore_migration_blocks_writes(phase: str) -> None:
     known = snapshot(*CRD_V1, *V3_NATIVE, MIGRATION, service=(OF_CRDS,), migrations=(migration(phase),))
     with pytest.raises(PreconditionFailed, match=rf"moving its data .*datastoremigration is {phase or 'not started'}"):
         get_write_api(known)
@@ -108,7 +106,7 @@ def test_while_calico_moves_its_data_nothing_is_written(phase: str) -> None:
 
 
 @pytest.mark.parametrize("resources", [CRD_V1, (*CRD_V1, *V3_AGGREGATED), ()], ids=["v1", "both", "none"])
-def test_if_calicos_api_server_is_down_nothing_is_written_past_it(resources: tuple[Resource, ...]) -> None:
+def test_unavailable_calico_api_server_blocks_writes(resources: tuple[Resource, ...]) -> None:
     known = snapshot(*resources, broken={V3: "no endpoints available"})
     with pytest.raises(PreconditionFailed, match="does not answer: no endpoints available") as refused:
         get_write_api(known)
@@ -126,17 +124,17 @@ def test_if_calicos_api_server_is_down_nothing_is_written_past_it(resources: tup
     ],
     ids=["v1", "native", "classic"],
 )
-def test_while_the_datastore_is_locked_nothing_is_written(known: Snapshot) -> None:
+def test_locked_datastore_blocks_writes(known: Snapshot) -> None:
     with pytest.raises(PreconditionFailed, match="datastore is locked"):
         get_write_api(known)
 
 
 @pytest.mark.parametrize("ready", [{"datastoreReady": True}, {}])
-def test_a_datastore_that_does_not_say_that_it_is_locked_is_not(ready: Json) -> None:
+def test_datastore_without_lock_field_is_writable(ready: Json) -> None:
     assert get_write_api(snapshot(*CRD_V1, information=({"spec": ready},))) == RAW
 
 
-def test_where_it_cannot_be_told_who_serves_v3_nothing_is_written() -> None:
+def test_unreadable_apiservice_blocks_writes() -> None:
     known = snapshot(*CRD_V1, *V3_AGGREGATED, service=Unreadable("may not get apiservices"))
     with pytest.raises(
         PreconditionFailed, match=r"cannot check whether Calico's API server serves .*: may not get apiservices"
@@ -145,7 +143,7 @@ def test_where_it_cannot_be_told_who_serves_v3_nothing_is_written() -> None:
     assert get_read_api(known) == RAW
 
 
-def test_who_serves_v3_is_asked_only_where_both_groups_are_there() -> None:
+def test_apiservice_is_read_only_if_both_groups_are_served() -> None:
     both = Snapshot(served((*CRD_V1, *V3_AGGREGATED, APISERVICE)))
     with pytest.raises(MissingQueriesError) as more:
         get_write_api(both)
@@ -157,11 +155,11 @@ def test_who_serves_v3_is_asked_only_where_both_groups_are_there() -> None:
         assert [read.resource.kind for read in more.value.queries] == ["ClusterInformation"]
 
 
-def test_without_pools_there_is_no_calico() -> None:
+def test_calico_is_not_installed_without_ippools() -> None:
     assert not is_installed(served([APISERVICE]))
 
 
-def test_ipam_is_never_read_from_the_aggregated_api_which_does_not_serve_it() -> None:
+def test_ipam_is_never_read_from_the_aggregated_api() -> None:
     assert {AGGREGATED.block.group, AGGREGATED.handle.group, AGGREGATED.config.group} == {"crd.projectcalico.org"}
     assert (RAW.config.plural, NATIVE.config.plural) == ("ipamconfigs", "ipamconfigurations")
 
@@ -177,7 +175,7 @@ def test_ipam_is_never_read_from_the_aggregated_api_which_does_not_serve_it() ->
         ("", None),
     ],
 )
-def test_calicos_version_is_read(text: str, wanted: tuple[int, int] | None) -> None:
+def test_calico_version_is_parsed(text: str, wanted: tuple[int, int] | None) -> None:
     known = snapshot(*CRD_V1, information=({"spec": {"calicoVersion": text}},))
     assert calico_version(RAW, known) == wanted
     assert calico_version(RAW, snapshot(*CRD_V1)) is None
@@ -199,18 +197,18 @@ def pool(annotations: Json) -> Json:
     return {"metadata": {"name": "prod.blue", "annotations": annotations}}
 
 
-def test_our_marks_are_seen_where_we_wrote_them() -> None:
+def test_ownership_annotations_are_recognized() -> None:
     assert is_created_for(pool(ownership_annotations(network())), network())
     assert not is_created_for(pool({}), network())
     assert not is_created_for({"metadata": {}}, network())
 
 
 @pytest.mark.parametrize("key", [NETWORK_ANNOTATION, NETWORK_UID_ANNOTATION])
-def test_the_marks_of_another_network_are_not_ours(key: str) -> None:
+def test_ownership_annotations_of_another_network_are_not_recognized(key: str) -> None:
     assert not is_created_for(pool({**ownership_annotations(network()), key: "another"}), network())
 
 
-def test_our_marks_survive_a_write_by_calicos_own_client() -> None:
+def test_ownership_annotations_survive_a_write_by_the_calico_client() -> None:
     """It moves an object's annotations into one of its own and blanks the rest (backends.md, raw v1 rules)."""
     inner = {"name": "prod.blue", "uid": "another", "annotations": {**ownership_annotations(network()), "theirs": "x"}}
     moved = pool({"projectcalico.org/metadata": json.dumps(inner)})
@@ -218,7 +216,7 @@ def test_our_marks_survive_a_write_by_calicos_own_client() -> None:
     assert get_annotations(moved)["theirs"] == "x"
 
 
-def test_marks_outside_are_stronger_than_those_inside() -> None:
+def test_outer_annotations_take_precedence_over_inner_ones() -> None:
     inner = json.dumps({"annotations": {NETWORK_UID_ANNOTATION: "older", NETWORK_ANNOTATION: "prod/blue"}})
     assert (
         get_annotations(pool({"projectcalico.org/metadata": inner, NETWORK_UID_ANNOTATION: "newer"}))[
@@ -229,5 +227,5 @@ def test_marks_outside_are_stronger_than_those_inside() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '"x"', "null", '{"annotations": null}'])
-def test_an_annotation_of_calicos_that_is_broken_hides_nothing(text: str) -> None:
+def test_invalid_calico_metadata_annotation_is_ignored(text: str) -> None:
     assert is_created_for(pool({"projectcalico.org/metadata": text, **ownership_annotations(network())}), network())

@@ -100,19 +100,19 @@ def held(block: Json) -> dict[str, tuple[str, str, str]]:
         ("2001:db8:0:1::/122", "2001-db8-0-1---122"),
     ],
 )
-def test_a_block_is_named_after_its_cidr(cidr: str, name: str) -> None:
+def test_block_name_is_derived_from_its_cidr(cidr: str, name: str) -> None:
     assert ipam.block_name(ip_network(cidr)) == name
 
 
 @given(st.ip_addresses(), st.integers(0, 12))
-def test_an_address_lies_in_its_block(address: Any, spare: int) -> None:
+def test_block_cidr_contains_the_address(address: Any, spare: int) -> None:
     size = (32 if address.version == 4 else 128) - spare
     block = ipam.block_cidr(int(address), address.version, size)
     assert address in block
     assert block.prefixlen == size
 
 
-def test_a_vms_handle_is_named_after_it() -> None:
+def test_handle_name_of_a_vm() -> None:
     assert ipam.handle_name("prod", "web-1") == WEB_1
     assert ipam.handle_name("Prod", "Web-1") == WEB_1
     assert ipam.handle_name("prod", "w" * 128) == ""
@@ -122,19 +122,19 @@ def test_a_vms_handle_is_named_after_it() -> None:
     st.from_regex(r"\A[a-z0-9]([-a-z0-9]{0,20}[a-z0-9])?\Z"),
     st.from_regex(r"\A[a-z0-9]([-a-z0-9]{0,10}[a-z0-9])?(\.[a-z0-9]{1,8}){0,3}\Z"),
 )
-def test_the_vm_of_a_handle_is_the_one_that_it_was_named_after(namespace: str, name: str) -> None:
+def test_parse_handle_name_inverts_handle_name(namespace: str, name: str) -> None:
     assert ipam.parse_handle_name(ipam.handle_name(namespace, name)) == (namespace, name)
 
 
 @pytest.mark.parametrize("text", ["", "k8s-pod-network.0123abcd", "ipip-tunnel-addr-node1", "other-net.vmi.prod.web-1"])
-def test_the_handle_of_anything_else_is_no_vms(text: str) -> None:
+def test_other_handles_have_no_vm(text: str) -> None:
     assert ipam.parse_handle_name(text) == ("", "")
 
 
 # -- reading --------------------------------------------------------------------------------------------------------
 
 
-def test_a_block_is_read_as_calico_writes_it() -> None:
+def test_block_allocations_are_parsed() -> None:
     assert held(example()) == {
         "10.133.0.10": ("prod", "web-1", WEB_1),
         "10.133.0.11": ("prod", "web-2", WEB_2),
@@ -147,26 +147,26 @@ def test_a_block_is_read_as_calico_writes_it() -> None:
     assert {h.version for h in by_address.values()} == {4}
 
 
-def test_the_vm_of_a_hashed_handle_is_known_while_it_runs() -> None:
+def test_vm_of_a_hashed_handle_is_known_while_it_runs() -> None:
     block = example()
     block["spec"]["attributes"][0]["handle_id"] = "k8s-pod-network.vmi-7f3a"
     assert held(block)["10.133.0.10"] == ("prod", "web-1", "k8s-pod-network.vmi-7f3a")
 
 
-def test_a_block_that_is_broken_or_empty_gives_what_it_can() -> None:
+def test_invalid_or_empty_block_is_tolerated() -> None:
     assert list(ipam.iter_block_allocations({"spec": {"cidr": "10.133.0.0/26"}}, REF)) == []
     block = {"spec": {"cidr": "10.133.0.0/26", "allocations": [None, 7], "attributes": []}}
     (found,) = ipam.iter_block_allocations(block, REF)
     assert (found.number, found.handle, found.name) == (BASE + 1, "", "")
 
 
-def test_an_ipv6_block_is_read() -> None:
+def test_ipv6_block_is_parsed() -> None:
     block = {"spec": {"cidr": "fd00:133::40/122", "allocations": [None, None, 0], "attributes": [{"handle_id": WEB_1}]}}
     (found,) = ipam.iter_block_allocations(block, REF)
     assert (found.number, found.version, found.name) == (number("fd00:133::42"), 6, "web-1")
 
 
-def test_only_what_lies_within_is_told_and_nothing_of_a_block_that_is_being_deleted() -> None:
+def test_only_addresses_in_the_intervals_of_live_blocks_are_returned() -> None:
     snapshot = Snapshot(results={Query(RAW.block): (example(),)})
     within = Intervals.from_spans([(BASE + 11, BASE + 20)])
     assert [h.number - BASE for h in ipam.list_block_allocations(within, 4, RAW, snapshot)] == [11, 20]
@@ -187,34 +187,34 @@ def known(*blocks: Json, handles: tuple[Json, ...] = (handle(),), **more: Any) -
     return Snapshot(results=results)
 
 
-def test_what_a_vm_holds_is_found_through_its_handle() -> None:
+def test_vm_allocations_are_found_by_handle() -> None:
     found, why = ipam.find_vm_allocations(RAW, "prod", "web-2", known(example()))
     assert [h.number - BASE for h in found] == [11]
     assert why == ""
 
 
-def test_the_blocks_of_a_handle_are_asked_for_by_name() -> None:
+def test_blocks_of_a_handle_are_read_by_name() -> None:
     two = handle(**{"10.133.0.0/26": 1, "fd00:133::/122": 1})
     with pytest.raises(MissingQueriesError) as more:
         ipam.find_vm_allocations(RAW, "prod", "web-2", Snapshot(results={Query(RAW.handle, name=WEB_2): (two,)}))
     assert [read.name for read in more.value.queries] == ["10-133-0-0-26", "fd00-133---122"]
 
 
-def test_what_may_not_be_read_is_said_and_not_taken_for_nothing() -> None:
+def test_unreadable_handle_or_block_has_a_reason() -> None:
     no_handle = Snapshot(results={Query(RAW.handle, name=WEB_2): Unreadable("may not get ipamhandles")})
     assert ipam.find_vm_allocations(RAW, "prod", "web-2", no_handle) == ([], "may not get ipamhandles")
     no_block = known().with_results({Query(RAW.block, name="10-133-0-0-26"): Unreadable("may not get ipamblocks")})
     assert ipam.find_vm_allocations(RAW, "prod", "web-2", no_block) == ([], "may not get ipamblocks")
 
 
-def test_a_vm_whose_name_calico_would_hash_is_not_looked_for() -> None:
+def test_vm_with_a_hashed_handle_name_is_not_searched() -> None:
     assert ipam.find_vm_allocations(RAW, "prod", "w" * 128, Snapshot()) == ([], "")
 
 
 # -- what runs ------------------------------------------------------------------------------------------------------
 
 
-def test_a_vm_runs_while_an_instance_or_a_pod_of_it_is_there_or_that_cannot_be_told() -> None:
+def test_vm_counts_as_running_if_instance_or_pod_exist_or_are_unreadable() -> None:
     pod = {
         "metadata": {
             "name": "virt-launcher-web-2-x",
@@ -239,7 +239,7 @@ def test_a_vm_runs_while_an_instance_or_a_pod_of_it_is_there_or_that_cannot_be_t
 # -- releasing ------------------------------------------------------------------------------------------------------
 
 
-def test_an_address_is_released_as_calico_releases_it() -> None:
+def test_remove_address_matches_calico() -> None:
     before = example()
     after = ipam.remove_address(before, BASE + 11)
     assert before == example()
@@ -255,7 +255,7 @@ def test_an_address_is_released_as_calico_releases_it() -> None:
     assert after == wanted
 
 
-def test_an_attribute_that_another_address_shares_stays() -> None:
+def test_remove_address_keeps_a_shared_attribute() -> None:
     after = ipam.remove_address(example(), BASE + 20)
     assert after["spec"]["attributes"] == example()["spec"]["attributes"]
     assert (after["spec"]["allocations"][20], after["spec"]["allocations"][21]) == (None, 2)
@@ -265,7 +265,7 @@ def test_an_attribute_that_another_address_shares_stays() -> None:
 
 
 @given(st.permutations([10, 11, 20, 21, 30]), st.integers(0, 5))
-def test_whatever_is_released_in_whatever_order_the_rest_is_held_as_before(order: list[int], count: int) -> None:
+def test_remove_address_in_any_order_keeps_the_rest(order: list[int], count: int) -> None:
     block = example()
     for ordinal in order[:count]:
         block = ipam.remove_address(block, BASE + ordinal)
@@ -279,7 +279,7 @@ def test_whatever_is_released_in_whatever_order_the_rest_is_held_as_before(order
     assert spec["theirs"] == {"deep": [1]}
 
 
-def test_a_block_goes_before_its_handle_each_only_as_it_was_read() -> None:
+def test_release_writes_the_block_before_the_handle_with_preconditions() -> None:
     snapshot = known(example())
     found, _ = ipam.find_vm_allocations(RAW, "prod", "web-2", snapshot)
     plan = ipam.release_allocations(RAW, found, snapshot, "prod/web-2")
@@ -292,7 +292,7 @@ def test_a_block_goes_before_its_handle_each_only_as_it_was_read() -> None:
     assert (second.uid, second.resource_version) == (f"uid-{WEB_2}", "88")
 
 
-def test_a_handle_that_holds_more_elsewhere_only_counts_one_less() -> None:
+def test_release_decrements_a_handle_with_other_blocks() -> None:
     two = handle(**{"10.133.0.0/26": 1, "10.144.0.0/26": 1})
     snapshot = known(example(), handles=(two,))
     one_block = [h for h in ipam.iter_block_allocations(example(), REF) if h.number == BASE + 11]
@@ -303,7 +303,7 @@ def test_a_handle_that_holds_more_elsewhere_only_counts_one_less() -> None:
     assert change.body["metadata"]["resourceVersion"] == "88"
 
 
-def test_two_addresses_of_one_block_go_in_one_write() -> None:
+def test_release_of_two_addresses_of_a_block_is_one_write() -> None:
     block = copy.deepcopy(example())
     block["spec"]["attributes"][2]["handle_id"] = WEB_2
     snapshot = known(block, handles=(handle(**{"10.133.0.0/26": 3}),))
@@ -315,7 +315,7 @@ def test_two_addresses_of_one_block_go_in_one_write() -> None:
     assert second.verb is Verb.DELETE
 
 
-def test_a_handle_and_blocks_are_compared() -> None:
+def test_handle_counts_are_compared_with_blocks() -> None:
     gone = example()
     gone["spec"] |= {"cidr": "10.133.0.64/26", "deleted": True}
     contained = ipam.count_by_handle([example(), gone])
@@ -345,7 +345,7 @@ def once_more(snapshot: Snapshot) -> Snapshot:
     return snapshot.with_results(again)
 
 
-def test_a_handle_that_counts_what_its_block_does_not_contain_is_repaired_only_while_there_is_no_pod() -> None:
+def test_handle_is_repaired_only_without_a_pod() -> None:
     block = ipam.remove_address(example(), BASE + 11)
     (change,) = ipam.repair_handle(RAW, "prod", "web-2", once_more(known(block)), "prod/web-2")
     assert (change.verb, change.resource_version) == (Verb.DELETE, "88")
@@ -360,7 +360,7 @@ def test_a_handle_that_counts_what_its_block_does_not_contain_is_repaired_only_w
     )
 
 
-def test_before_a_repair_the_handle_is_read_anew_then_its_blocks_then_the_pods() -> None:
+def test_repair_reads_handle_then_blocks_then_pods() -> None:
     block = ipam.remove_address(example(), BASE + 11)
     snapshot, asked = known(block), []
     for _ in range(3):
@@ -374,7 +374,7 @@ def test_before_a_repair_the_handle_is_read_anew_then_its_blocks_then_the_pods()
     assert ipam.repair_handle(RAW, "prod", "web-2", snapshot)
 
 
-def test_nothing_is_released_where_there_is_nothing() -> None:
+def test_release_of_nothing_is_empty() -> None:
     assert not ipam.release_allocations(RAW, [], Snapshot())
     gone = next(iter(ipam.iter_block_allocations(example(), REF)))
     assert not ipam.release_allocations(RAW, [gone], Snapshot())
@@ -386,13 +386,13 @@ def edit_of_web_2() -> Any:
     return ipam.release_allocations(RAW, found, snapshot).stages[0][0].edit
 
 
-def test_a_release_is_made_to_the_block_as_it_has_become() -> None:
+def test_release_is_applied_to_the_newest_block() -> None:
     newest = ipam.remove_address(example(), BASE + 10)  # its attribute goes, and all indexes shift
     newest["metadata"]["resourceVersion"] = "78"
     assert edit_of_web_2()(newest) == ipam.remove_address(newest, BASE + 11)
 
 
-def test_an_address_that_is_free_already_is_not_released_again() -> None:
+def test_released_address_is_not_released_again() -> None:
     newest = ipam.remove_address(example(), BASE + 11)
     assert edit_of_web_2()(newest) is newest
 
@@ -407,7 +407,7 @@ def test_an_address_that_is_free_already_is_not_released_again() -> None:
         {},
     ],
 )
-def test_an_address_is_not_released_once_anybody_runs_with_it(attribute: Json) -> None:
+def test_address_in_use_again_is_not_released(attribute: Json) -> None:
     newest = example()
     newest["spec"]["attributes"][1] = attribute
     with pytest.raises(OutdatedError, match=r"10\.133\.0\.11"):

@@ -26,7 +26,7 @@ def written(text: str, first: bool = True, wanted: GuestAddress = WANTED) -> Any
 
 @pytest.mark.parametrize("under", [False, True])
 @given(ethernets=OTHERS, rest=st.dictionaries(NAMES, st.integers(), max_size=2))
-def test_what_others_wrote_in_version_2_stays(under: bool, ethernets: dict[str, Any], rest: dict[str, Any]) -> None:
+def test_existing_version_2_data_is_preserved(under: bool, ethernets: dict[str, Any], rest: dict[str, Any]) -> None:
     inner = {**rest, "version": 2, "ethernets": ethernets}
     before = {"network": inner} if under else inner
     text = yaml.safe_dump(before)
@@ -40,7 +40,7 @@ def test_what_others_wrote_in_version_2_stays(under: bool, ethernets: dict[str, 
     assert remove_from_network_data(text, MAC) == text
 
 
-def test_another_address_takes_the_place_of_the_first() -> None:
+def test_new_address_replaces_the_former() -> None:
     text = set_in_network_data("", WANTED, False)
     other = GuestAddress("lab", MAC, ip_address("10.20.0.43"), 24)
     assert written(text, wanted=other) == {
@@ -50,13 +50,13 @@ def test_another_address_takes_the_place_of_the_first() -> None:
 
 
 @pytest.mark.parametrize("first", [True, False])
-def test_where_there_was_nothing_the_first_interface_still_asks_by_dhcp(first: bool) -> None:
+def test_new_network_data_keeps_dhcp_on_the_first_interface(first: bool) -> None:
     found = written("", first=first)["ethernets"]
     assert ("enp1s0" in found) == first
 
 
 @pytest.mark.parametrize("text", ["[1]", "a: [", "just words"])
-def test_what_cloud_init_would_not_read_is_refused_and_left(text: str) -> None:
+def test_invalid_network_data_is_refused_and_unchanged(text: str) -> None:
     with pytest.raises(PreconditionFailed):
         set_in_network_data(text, WANTED, True)
     assert remove_from_network_data(text, MAC) == text

@@ -1,4 +1,4 @@
-"""What the DHCP server of a Layer 2 network is told: the very text, and that it never hands out what is not free."""
+"""The configuration of the DHCP server of a Layer 2 network: its text, and that it never leases what is not free."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from kubectl_yoshi.model.errors import PreconditionFailed, UsageError
 from kubectl_yoshi.model.network import Network, parse_network
 from kubectl_yoshi.model.objects import Json
 from kubectl_yoshi.model.snapshot import Snapshot
-from tests.unit.plan.fake import served
+from tests.unit.plan.fake_api import served
 
 NOTHING = Snapshot(served((CONFIGMAP, DHCPSERVER)))
 SERVER = Allocation(NETWORK, "prod", "lab", note="DHCP server")
@@ -58,7 +58,7 @@ def number(text: str) -> int:
     return int(ip_address(text))
 
 
-def test_the_example_in_the_docstring_of_dhcp_to_the_byte() -> None:
+def test_configuration_equals_the_example_in_the_docstring() -> None:
     one = network(
         gateway="10.20.0.1", range_start="10.20.0.10", range_end="10.20.0.250", exclude=["10.20.0.100-10.20.0.110"],
         ovs={"vlan": 20, "mtu": 1500, "dhcp": {"dns": ["10.20.0.1", "10.20.0.2"], "lease": "10m"}},
@@ -97,7 +97,7 @@ def test_the_example_in_the_docstring_of_dhcp_to_the_byte() -> None:
     }  # fmt: skip
 
 
-def test_without_vlan_gateway_and_options_nothing_is_said_of_them() -> None:
+def test_configuration_without_vlan_gateway_and_options() -> None:
     objects = made(network(), {number("10.20.0.1"): SERVER})
     assert files(objects["ConfigMap"]) == {
         "dnsmasq.conf": "port=0\ndhcp-range=10.20.0.2,10.20.0.254,255.255.255.0,1h\ninterface=eth1\n",
@@ -126,7 +126,7 @@ def generated_by_luigi(server: Json) -> str:
 
 @pytest.mark.parametrize("vlan", [0, 20])
 @pytest.mark.parametrize("gateway", [None, "10.20.0.1"])
-def test_what_luigis_controller_compares_is_what_it_writes_itself(vlan: int, gateway: str | None) -> None:
+def test_dnsmasq_conf_equals_the_one_of_the_luigi_controller(vlan: int, gateway: str | None) -> None:
     one = network(ovs={"vlan": vlan}, **({"gateway": gateway} if gateway else {}))
     objects = made(one, {number("10.20.0.2"): SERVER})
     assert objects["ConfigMap"]["data"] == {"dnsmasq.conf": generated_by_luigi(objects["DHCPServer"])}
@@ -179,9 +179,7 @@ def networks(draw: st.DrawFn) -> Network:
 
 
 @given(networks(), st.data())
-def test_strangers_get_what_is_handed_out_without_what_is_fixed_excluded_or_the_servers(
-    one: Network, data: st.DataObject
-) -> None:
+def test_dynamic_range_excludes_fixed_excluded_and_server_addresses(one: Network, data: st.DataObject) -> None:
     usable = sorted(one.usable)
     own = usable[0]
     held = data.draw(st.sets(st.sampled_from(usable), max_size=5)) - {own}
@@ -209,24 +207,24 @@ def test_strangers_get_what_is_handed_out_without_what_is_fixed_excluded_or_the_
     assert widest == max(last - first for first, last in spans)
 
 
-def test_where_nothing_is_left_for_strangers_the_way_out_is_named() -> None:
+def test_empty_dynamic_range_is_refused_with_a_hint() -> None:
     one = network(ovs={"dhcp": {"rangeStart": "10.20.0.1", "rangeEnd": "10.20.0.1"}})
     with pytest.raises(PreconditionFailed, match="no address left for DHCP to lease") as caught:
         made(one, {number("10.20.0.1"): SERVER})
     assert "--no-dhcp" in caught.value.hint
 
 
-def test_a_large_network_is_not_enumerated() -> None:
+def test_large_network_is_not_enumerated() -> None:
     one = network("10.0.0.0/8", exclude=["10.77.0.0/16"])
     objects = made(one, {number("10.0.0.1"): SERVER})
     assert files(objects["ConfigMap"])["yoshi-options.conf"].count("dhcp-range") == 1
 
 
-def test_nothing_is_made_before_the_servers_address_is_recorded() -> None:
+def test_no_object_is_created_before_the_server_address_is_recorded() -> None:
     assert made(network(), {}) == {}
 
 
-def test_without_dhcp_nothing_is_made() -> None:
+def test_no_object_is_created_without_dhcp() -> None:
     layer = parse_layer2_spec(network(ovs={"dhcp": {"enabled": False}}))
     assert layer == Layer2("br-ext", ("eth1",))
     assert made(network(ovs={"dhcp": {"enabled": False}}), {}) == {}

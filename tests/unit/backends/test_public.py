@@ -1,4 +1,4 @@
-"""Public addresses, the pure part: names, wishes, patches of shared lists, who announces.
+"""Public addresses, the pure part: names, requests, patches of shared lists, who announces.
 
 Whole objects and everything with a conflict in it: tests/cluster/test_public.py.
 """
@@ -67,7 +67,7 @@ CALICO, METALLB = "bgpconfigurations.crd.projectcalico.org", "ipaddresspools.met
         ({**BGP, "public": {"announce": "metallb-bgp"}}, (CALICO, METALLB), "metallb-bgp"),
     ],
 )
-def test_who_announces_follows_from_the_spec_and_from_what_is_there(spec: Json, there: Any, expected: str) -> None:
+def test_announcer_follows_from_the_spec_and_the_served_apis(spec: Json, there: Any, expected: str) -> None:
     assert get_announcer(network(**spec), served(*there)).name == expected
 
 
@@ -87,18 +87,18 @@ def test_who_announces_follows_from_the_spec_and_from_what_is_there(spec: Json, 
         ),
     ],
 )
-def test_what_was_chosen_for_a_network_is_named(spec: Json, there: Any, expected: tuple[str, ...]) -> None:
+def test_implicit_choices_are_named(spec: Json, there: Any, expected: tuple[str, ...]) -> None:
     assert Public().implicit_choices(network(**spec), Snapshot(served(*there))) == expected
 
 
-def test_without_metallb_and_calico_the_message_names_both() -> None:
+def test_missing_apis_name_metallb_and_calico() -> None:
     missing_apis = Public().missing_apis(served())
     assert "MetalLB" in missing_apis
     assert "Calico" in missing_apis
 
 
 @given(st.text("abcdefghijklmnopqrstuvwxyz0123456789-.", min_size=1, max_size=253))
-def test_a_service_has_a_valid_name_whatever_the_vm_is_called(name: str) -> None:
+def test_service_name_is_valid_for_any_vm_name(name: str) -> None:
     made = service_ref(vm(f"a{name}"), network()).name
     assert len(made) <= 63
     assert made[0].isalpha()
@@ -106,33 +106,33 @@ def test_a_service_has_a_valid_name_whatever_the_vm_is_called(name: str) -> None
     assert set(made) <= set("abcdefghijklmnopqrstuvwxyz0123456789-")
 
 
-def test_a_vm_or_network_made_anew_has_another_service() -> None:
+def test_recreated_vm_or_network_has_another_service_name() -> None:
     names = {service_ref(vm(uid=uid), network(name)).name for uid in "12" for name in ("pub", "other")}
     assert len(names) == 4
 
 
-def test_kubevirts_id_of_a_long_name_is_the_one_that_kubevirt_computes() -> None:
+def test_instance_id_of_a_long_name_matches_kubevirt() -> None:
     assert kubevirt.instance_id("web-1") == "web-1"
     made = kubevirt.instance_id("x" * 64)
     assert made[:55] == "x" * 54 + "-"
     assert len(made) == 63
 
 
-# -- wishes ----------------------------------------------------------------------------------------------------------
+# -- requests ----------------------------------------------------------------------------------------------------------
 
 
-def test_the_original_readmes_annotations_are_read() -> None:
+def test_legacy_readme_annotations_are_parsed() -> None:
     found = vm_annotations.parse_requested_networks(vm(publicNetwork="yoshiPublicNetwork", publicIP="1.2.3.4"))
     assert found.networks == ("yoshipublicnetwork",)
     assert found.addresses == (ip_address("1.2.3.4"),)
 
 
-def test_a_wish_that_is_no_address_is_refused_with_the_vm_and_the_annotation() -> None:
+def test_invalid_public_ip_is_refused_with_vm_and_annotation() -> None:
     with pytest.raises(UsageError, match=r"virtualmachine/web.*publicIP"):
         vm_annotations.parse_requested_networks(vm(publicIP="1.2.3.400"))
 
 
-def test_a_wish_is_written_beside_others_and_taken_out_of_them() -> None:
+def test_public_ip_is_added_to_and_removed_from_the_annotation() -> None:
     one = vm(publicNetwork="six", publicIP="2001:db8::5")
     added = vm_annotations.build_attach_annotations(one, network(), ip_address("203.0.113.4"), None, [Port(22)])
     assert added == {
@@ -153,7 +153,7 @@ def test_a_wish_is_written_beside_others_and_taken_out_of_them() -> None:
     assert set(vm_annotations.build_detach_annotations(alone, network(), None).values()) == {None}
 
 
-def test_a_name_in_upper_case_is_left_as_it_was_written() -> None:
+def test_upper_case_network_name_is_not_rewritten() -> None:
     one = vm(publicNetwork="PUB")
     assert vm_annotations.PUBLIC_NETWORK not in vm_annotations.build_attach_annotations(
         one, network(), ip_address("203.0.113.4"), None, ()
@@ -187,7 +187,7 @@ addresses = st.sets(st.integers(1, 14).map(lambda n: address_of((203 << 24) + (1
 
 
 @given(st.lists(st.sampled_from(["198.18.0.0/24", "198.18.1.0/32", "198.18.7.0/30"])), addresses)
-def test_entries_of_one_plan_go_in_one_patch_and_come_out_again(foreign: list[str], mine: set[Any]) -> None:
+def test_bgp_entries_are_added_and_removed_by_one_patch_each(foreign: list[str], mine: set[Any]) -> None:
     net = network()
     field = calico_bgp.LOAD_BALANCER_IPS
     before: Json = {"metadata": {"name": "default", "uid": "u"}, "spec": {field: [{"cidr": c} for c in foreign]}}
@@ -205,7 +205,7 @@ def test_entries_of_one_plan_go_in_one_patch_and_come_out_again(foreign: list[st
     assert not there["metadata"].get("annotations")
 
 
-def test_only_what_was_put_there_for_this_network_is_taken_out() -> None:
+def test_only_bgp_entries_of_this_network_are_removed() -> None:
     field = calico_bgp.LOAD_BALANCER_IPS
     there: Json = {"metadata": {"name": "default", "uid": "u"}, "spec": {field: [{"cidr": "203.0.113.4/32"}]}}
     address = ip_address("203.0.113.4")
@@ -214,7 +214,7 @@ def test_only_what_was_put_there_for_this_network_is_taken_out() -> None:
 
 
 @pytest.mark.parametrize(("written", "is_removed"), [(" uid-a", True), (" uid-b", False), ("", True)])
-def test_an_entry_of_another_vm_is_not_taken_out(written: str, is_removed: bool) -> None:
+def test_bgp_entry_of_another_vm_is_not_removed(written: str, is_removed: bool) -> None:
     """An earlier version did not write whose it is."""
     mark = f"uid-pub {calico_bgp.LOAD_BALANCER_IPS} prod/pub{written}"
     annotations = {f"{calico_bgp.ENTRY_PREFIX}203.0.113.4": mark}
@@ -227,7 +227,7 @@ def test_an_entry_of_another_vm_is_not_taken_out(written: str, is_removed: bool)
     assert (added is None) == (written == " uid-a")
 
 
-def test_whose_an_entry_is_can_be_told_when_its_network_is_gone() -> None:
+def test_bgp_entry_names_its_deleted_network() -> None:
     attachment = attached("a", ip_address("203.0.113.5"))
     change = calico_bgp.add_entry(attachment, calico_bgp.EXTERNAL_IPS, RAW, snapshot(None))
     assert change is not None
@@ -238,7 +238,7 @@ def test_whose_an_entry_is_can_be_told_when_its_network_is_gone() -> None:
     assert find_deleted_networks({"uid-pub": "prod/pub"}, [network()], None) == set()
 
 
-def test_an_entry_of_an_earlier_version_does_not_tell_its_networks_name() -> None:
+def test_bgp_entry_of_an_earlier_version_has_no_network_name() -> None:
     mark = f"{calico_bgp.ENTRY_PREFIX}203.0.113.5"
     there = {"metadata": {"name": "default", "annotations": {mark: "uid-pub externalIPs"}}, "spec": {}}
     assert calico_bgp.owner_networks(RAW, snapshot(there)) == {"uid-pub": ""}
@@ -254,7 +254,7 @@ def test_an_entry_of_an_earlier_version_does_not_tell_its_networks_name() -> Non
         (["203.0.113.4/32", "198.18.0.0/16", "no cidr"], None, ""),
     ],
 )
-def test_a_covering_entry_is_found_unless_calico_announces_single_addresses(
+def test_covering_entry_is_found_unless_aggregation_is_disabled(
     entries: list[str], told: str | None, expected: str
 ) -> None:
     spec: Json = {calico_bgp.LOAD_BALANCER_IPS: [{"cidr": c} for c in entries]}
@@ -281,7 +281,7 @@ def pool(*addresses: str, namespace: str = "lb", **spec: Any) -> Json:
         (pool("203.0.113.16/28", "2001:db8::/64", "nonsense"), False, False),
     ],
 )
-def test_what_a_pool_has_is_compared_by_addresses(written: Json, shares: bool, just: bool) -> None:
+def test_metallb_pools_are_compared_by_addresses(written: Json, shares: bool, just: bool) -> None:
     assert metallb.shares(written, network()) is shares
     assert metallb.has_exactly(written, network()) is just
 
@@ -293,7 +293,7 @@ def own_namespace(pools: list[Json], deployments: list[Json]) -> str:
     return metallb.own_namespace(Snapshot(ServedApis(), results))
 
 
-def test_metallbs_namespace_is_that_of_its_objects_or_its_controller_or_the_usual_one() -> None:
+def test_metallb_namespace_detection() -> None:
     deployment = {"metadata": {"name": "controller", "namespace": "chart"}}
     assert own_namespace([pool(namespace="lb")], [deployment]) == "lb"
     assert own_namespace([pool(namespace="a"), pool(namespace="b")], [deployment]) == "chart"
@@ -301,7 +301,7 @@ def test_metallbs_namespace_is_that_of_its_objects_or_its_controller_or_the_usua
     assert own_namespace([], []) == "metallb-system"
 
 
-def test_the_last_thing_that_metallb_said_of_a_service_is_told() -> None:
+def test_latest_metallb_event_of_a_service_is_used() -> None:
     events = [
         {"reason": r, "involvedObject": {"uid": u}, "lastTimestamp": t, "message": m}
         for r, u, t, m in (
@@ -315,7 +315,7 @@ def test_the_last_thing_that_metallb_said_of_a_service_is_told() -> None:
     assert metallb.allocation_failure("u", events) == ""
 
 
-def test_an_address_is_waited_for_until_metallb_has_given_it_or_says_that_it_does_not() -> None:
+def test_wait_for_metallb_ends_with_the_address_or_a_failure() -> None:
     ref, address = Resource("", "v1", "services", "Service").ref("web", "prod"), ip_address("203.0.113.1")
     service = {"metadata": {"name": "web", "uid": "s"}}
     missing = f"{ref} without {address}"

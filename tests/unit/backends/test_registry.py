@@ -1,4 +1,4 @@
-"""The back-ends' table, and that nothing above it asks which one of them it has before it."""
+"""The backends' table, and that nothing above it asks which one of them it has before it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from kubectl_yoshi.backends.registry import BACKENDS
 
 PACKAGE = Path(kubectl_yoshi.__file__).parent
 SOURCES = {"CALICO", "HOST_ROUTE_PLUGIN"}
-"""What has a back-end's name and asks for none: a place where `ips import --from` looks, and and whose ledgers may
+"""What has a backend's name and asks for none: a place where `ips import --from` looks, and and whose allocations may
 hold addresses outside the CIDR, as the CRD's rules know whose networks may be without one."""
 
 
@@ -27,12 +27,12 @@ def words(tree: ast.AST) -> Iterator[tuple[int, str]]:
                 yield field.lineno, field.value  # type: ignore[attr-defined]
 
 
-def test_the_names_are_the_plugins() -> None:
+def test_backend_names_are_the_plugins() -> None:
     assert all(backend.plugin == name for name, backend in BACKENDS.items())
     assert sorted(BACKENDS) == ["calico", "ovs", "public"]
 
 
-def test_a_command_imports_no_backend_but_its_own() -> None:
+def test_command_imports_only_its_own_backend() -> None:
     """What `vm attach` of a Calico network imports is most of the time that it takes."""
     program = (
         "import sys; from kubectl_yoshi.backends.registry import BACKENDS; 'ovs' in BACKENDS; BACKENDS['calico'];"
@@ -43,7 +43,7 @@ def test_a_command_imports_no_backend_but_its_own() -> None:
     assert not {"ovs", "public", "metallb"} & {*found}
 
 
-def test_no_module_of_model_and_plan_knows_a_back_ends_name() -> None:
+def test_model_and_plan_contain_no_backend_name() -> None:
     modules = [path for package in ("model", "plan") for path in (PACKAGE / package).rglob("*.py")]
     assert len(modules) > 40
     known = [

@@ -15,7 +15,7 @@ from tests.bench.programs import Failed, Programs
 from tests.bench.table import Taken, report, summary, table
 
 
-def test_a_ratio_is_the_median_of_each_pair_and_not_of_the_medians() -> None:
+def test_ratio_is_the_median_of_the_pair_ratios() -> None:
     row = paired("attach", "ms", "annotate", [(100, 10), (300, 100), (200, 100)])
 
     assert (row.value, row.peer, row.ratio) == (200, 100, 3)
@@ -23,14 +23,14 @@ def test_a_ratio_is_the_median_of_each_pair_and_not_of_the_medians() -> None:
     assert row.peer_samples == (10, 100, 100)
 
 
-def test_what_must_never_be_is_counted_in_all_runs() -> None:
+def test_counted_sums_all_runs() -> None:
     row = counted("duplicates", "whereabouts", [(0, 3), (0, 0), (1, 0)])
 
     assert (row.value, row.peer) == (1, 3)
     assert row.aims(Target(0)).met is False
 
 
-def test_there_is_no_ratio_to_nothing() -> None:
+def test_ratio_to_zero_is_none() -> None:
     row = paired("duplicates", "", "whereabouts", [(0, 0), (1, 0)])
 
     assert row.ratio is None
@@ -52,15 +52,15 @@ def test_there_is_no_ratio_to_nothing() -> None:
         (single("a", "", [1]), Target(0), False),
     ],
 )
-def test_a_target_is_met_up_to_its_limit(row: Row, target: Target, met: bool) -> None:
+def test_target_is_met_up_to_its_limit(row: Row, target: Target, met: bool) -> None:
     assert row.aims(target).met is met
 
 
-def test_a_row_without_target_is_neither_met_nor_missed() -> None:
+def test_row_without_a_target_is_neither_met_nor_missed() -> None:
     assert single("a", "ms", [1]).met is None
 
 
-def test_the_table_says_what_is_beside_what_and_which_target_was_missed() -> None:
+def test_table_shows_peers_and_missed_targets() -> None:
     rows = [
         paired("attach 1,000 VMs", "VMs/s", "whereabouts", [(1234, 8)]).aims(Target(200, of_ratio=True, at_least=True)),
         single("ips list -A", "ms", [4321.5]).aims(Target(5000)),
@@ -73,7 +73,7 @@ def test_the_table_says_what_is_beside_what_and_which_target_was_missed() -> Non
     )
 
 
-def test_the_report_keeps_every_sample_and_the_load() -> None:
+def test_report_has_every_sample_and_the_load() -> None:
     told = report(Taken(2, [0.1, 0.2], [paired("a", "ms", "b", [(2, 1), (3, 1)])]))
 
     assert told["machine"]["loads"] == [0.1, 0.2]  # type: ignore[index]
@@ -81,7 +81,7 @@ def test_the_report_keeps_every_sample_and_the_load() -> None:
     assert told["rows"][0]["met"] is None  # type: ignore[index]
 
 
-def test_a_measurement_that_fails_is_told_and_keeps_what_it_had(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_measurement_is_reported_with_its_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     row = single("a", "ms", [1])
 
     def measure(bench: Bench) -> Iterator[Row]:
@@ -98,7 +98,7 @@ def test_a_measurement_that_fails_is_told_and_keeps_what_it_had(monkeypatch: pyt
     assert list(taken.seconds) == ["broken"]
 
 
-def test_a_call_is_timed_as_often_as_asked() -> None:
+def test_microseconds_returns_the_requested_samples() -> None:
     samples = microseconds(lambda: None, 3, least_seconds=0.001)
 
     assert len(samples) == 3
@@ -110,7 +110,7 @@ def programs(tmp_path: Path) -> Programs:
     return Programs(Path(sys.executable), Path(sys.executable), tmp_path / "kubeconfig", tmp_path)
 
 
-def test_the_memory_of_a_program_is_its_own_and_not_its_parents(programs: Programs) -> None:
+def test_peak_memory_excludes_the_parent(programs: Programs) -> None:
     mine = bytearray(200 << 20)  # as large as this process may become in a long bench
 
     small = programs.measured(sys.executable, "-I", "-S", "-c", "print('here')")
@@ -124,6 +124,6 @@ def test_the_memory_of_a_program_is_its_own_and_not_its_parents(programs: Progra
     assert small.milliseconds > 0
 
 
-def test_a_program_that_fails_says_what_it_said(programs: Programs) -> None:
+def test_failed_program_shows_its_output(programs: Programs) -> None:
     with pytest.raises(Failed, match="no such network"):
         programs.measured(sys.executable, "-I", "-S", "-c", "import sys; sys.exit('no such network')")

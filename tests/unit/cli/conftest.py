@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from tests.unit.plan.world import World
+from tests.unit.plan.fake_cluster import FakeCluster
 
 
 @pytest.fixture
-def world() -> World:
+def cluster() -> FakeCluster:
     """KubeVirt and Calico, with network prod/blue, 10.133.0.0/24."""
-    made = World()
+    made = FakeCluster()
     made.network()
     return made

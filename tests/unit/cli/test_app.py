@@ -67,7 +67,7 @@ def probe(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("words", [(), ("--help",), ("-h",)])
-def test_the_root_shows_every_command_with_its_line(yoshi: Yoshi, words: tuple[str, ...]) -> None:
+def test_root_help_lists_every_command(yoshi: Yoshi, words: tuple[str, ...]) -> None:
     result = yoshi(*words)
     assert (result.code, result.err) == (0, "")
     assert result.out.startswith("Usage: kubectl yoshi ")
@@ -76,20 +76,20 @@ def test_the_root_shows_every_command_with_its_line(yoshi: Yoshi, words: tuple[s
 
 
 @pytest.mark.parametrize("group", ["network", "vm", "ips", "nw", "vms"])
-def test_a_group_alone_shows_its_help(yoshi: Yoshi, group: str) -> None:
+def test_group_without_command_prints_its_help(yoshi: Yoshi, group: str) -> None:
     result = yoshi(group)
     assert result.code == 0
     assert "Commands:" in result.out and "list" in result.out
 
 
-def test_help_shows_examples_and_points_to_the_common_flags(yoshi: Yoshi) -> None:
+def test_command_help_has_examples_and_refers_to_options(yoshi: Yoshi) -> None:
     result = yoshi("install", "--help")
     assert "Examples:\n  # Create the CRDs and roles, or update them\n  kubectl yoshi install\n" in result.out
     assert result.out.endswith('\nUse "kubectl yoshi options" for the flags of kubectl that every command takes.\n')
     assert "--kubeconfig" not in result.out
 
 
-def test_options_shows_every_common_flag(yoshi: Yoshi) -> None:
+def test_options_lists_every_common_flag(yoshi: Yoshi) -> None:
     out = yoshi("options").out
     for flag in KUBECTL_FLAGS:
         assert flag.opts[-1] in out
@@ -103,7 +103,7 @@ def test_options_shows_every_common_flag(yoshi: Yoshi) -> None:
     ],
     ids=" ".join,
 )  # fmt: skip
-def test_what_must_be_fast_imports_nothing_heavy(words: list[str]) -> None:
+def test_fast_commands_import_no_heavy_modules(words: list[str]) -> None:
     result = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", "kubectl_yoshi", *words], capture_output=True, text=True, check=False
     )
@@ -115,13 +115,13 @@ def test_what_must_be_fast_imports_nothing_heavy(words: list[str]) -> None:
     assert not any(name.startswith(HEAVY_PACKAGES) for name in imported)
 
 
-def test_help_of_a_group_imports_no_command() -> None:
+def test_group_help_imports_no_command() -> None:
     assert not {
         name for name in modules_after("cli.main(['vm', '--help'], standalone_mode=False)") if ".cli.vm" in name
     }
 
 
-def test_the_file_of_a_command_imports_nothing_heavy() -> None:
+def test_command_modules_import_no_heavy_modules() -> None:
     load_all = """
 def load(group):
     for name in group.table:
@@ -158,11 +158,11 @@ def modules_after(code: str) -> set[str]:
         ("/usr/bin/yoshi", "/usr/bin/yoshi", "yoshi"),
     ],
 )
-def test_the_program_calls_itself_what_the_user_typed(argv0: str, started: str | None, name: str) -> None:
+def test_program_name_is_the_typed_command(argv0: str, started: str | None, name: str) -> None:
     assert program_name(argv0, {"_": started} if started else {}) == name
 
 
-def test_usage_names_the_program(yoshi: Yoshi) -> None:
+def test_usage_has_the_program_name(yoshi: Yoshi) -> None:
     assert yoshi("version", "-h", program="yoshi").out.startswith("Usage: yoshi version ")
 
 
@@ -190,7 +190,9 @@ def test_usage_names_the_program(yoshi: Yoshi) -> None:
         (["group", "probe", "--", "-n", "x"], {}),
     ],
 )  # fmt: skip
-def test_common_flags_work_at_every_level(yoshi: Yoshi, probe: dict[str, Any], words: list[str], kubectl: Any) -> None:
+def test_common_flags_are_accepted_at_every_level(
+    yoshi: Yoshi, probe: dict[str, Any], words: list[str], kubectl: Any
+) -> None:
     result = yoshi(*words)
     assert (result.code, result.err) == (0, "")
     assert probe["kubectl"] == kubectl
@@ -214,7 +216,7 @@ def test_common_flags_work_at_every_level(yoshi: Yoshi, probe: dict[str, Any], w
         (["--", "--dry-run", "-o=x"], {"names": ("--dry-run", "-o=x"), "dry_run": "none"}),
     ],
 )
-def test_flags_are_spelled_as_in_kubectl(yoshi: Yoshi, probe: dict[str, Any], words: list[str], flags: Any) -> None:
+def test_flags_have_the_kubectl_syntax(yoshi: Yoshi, probe: dict[str, Any], words: list[str], flags: Any) -> None:
     assert yoshi("group", "probe", *words).code == 0
     assert {key: probe[key] for key in flags} == flags
 
@@ -237,7 +239,7 @@ def test_flags_are_spelled_as_in_kubectl(yoshi: Yoshi, probe: dict[str, Any], wo
         (["version", "--client", "--server-version"], "--client and --server-version exclude each other"),
     ],
 )
-def test_a_misuse_says_what_is_wrong_and_where_to_read_more(yoshi: Yoshi, words: list[str], message: str) -> None:
+def test_usage_error_names_the_help_command(yoshi: Yoshi, words: list[str], message: str) -> None:
     result = yoshi(*words)
     assert (result.code, result.out) == (2, "")
     assert result.err.startswith(f"error: {message}")
@@ -245,7 +247,7 @@ def test_a_misuse_says_what_is_wrong_and_where_to_read_more(yoshi: Yoshi, words:
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_completion_prints_code_for_the_shell(yoshi: Yoshi, shell: str) -> None:
+def test_completion_prints_a_shell_script(yoshi: Yoshi, shell: str) -> None:
     out = yoshi("completion", shell).out
     assert "__complete" in out and "kubectl-yoshi" in out
 
@@ -261,7 +263,7 @@ def test_completion_prints_code_for_the_shell(yoshi: Yoshi, shell: str) -> None:
         (["-n", "prod", "--version"], ["version"]),
     ],
 )
-def test_help_and_version_are_found_where_kubectl_has_them(yoshi: Yoshi, words: list[str], same: list[str]) -> None:
+def test_help_and_version_accept_the_kubectl_forms(yoshi: Yoshi, words: list[str], same: list[str]) -> None:
     wanted, result = yoshi(*same), yoshi(*words)
     assert (result.code, result.out, result.err) == (0, wanted.out, "")
 
@@ -273,7 +275,7 @@ def test_help_and_version_are_found_where_kubectl_has_them(yoshi: Yoshi, words: 
         (["help", "sync", "now"], '"kubectl yoshi sync" has no subcommands'),
     ],
 )
-def test_help_for_what_there_is_not_is_a_misuse(yoshi: Yoshi, words: list[str], says: str) -> None:
+def test_help_for_an_unknown_command_is_a_usage_error(yoshi: Yoshi, words: list[str], says: str) -> None:
     result = yoshi(*words)
     assert result.err.startswith(f"error: {says}")
     assert (result.code, result.out) == (2, "")

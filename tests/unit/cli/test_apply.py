@@ -1,4 +1,4 @@
-"""How it is told what became of many VMs."""
+"""Printing of the results and errors of many VMs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def refused() -> PreconditionFailed:
     return error
 
 
-def test_what_was_done_for_a_vm_that_was_refused_is_told_beside_the_others() -> None:
+def test_changes_done_for_a_refused_vm_are_printed() -> None:
     session = Session(out=io.StringIO(), err=io.StringIO())
     done = RunResult(Plan(), errors={"prod/web-1": refused()}, results={"prod/web-2": "10.0.0.2"})
     with click.Context(click.Command("attach")), pytest.raises(click.exceptions.Exit):
@@ -35,7 +35,7 @@ def test_what_was_done_for_a_vm_that_was_refused_is_told_beside_the_others() -> 
     ]
 
 
-def test_many_vms_that_failed_for_one_cause_are_told_on_one_line() -> None:
+def test_vms_with_the_same_error_are_printed_on_one_line() -> None:
     session = Session(out=io.StringIO(), err=io.StringIO())
     names = [f"web-{number}" for number in range(1, 46)]
     errors = {f"prod/{name}": PreconditionFailed("web may not update ipamblocks", "Ask.") for name in names}
@@ -51,7 +51,7 @@ def test_many_vms_that_failed_for_one_cause_are_told_on_one_line() -> None:
     assert session.out.getvalue() == "virtualmachine.kubevirt.io/db attached: 10.0.0.2 (unchanged)\n"  # type: ignore[attr-defined]
 
 
-def test_what_was_done_for_one_of_many_vms_that_failed_for_one_cause_is_told() -> None:
+def test_grouped_error_line_has_the_changes_done() -> None:
     errors = {f"prod/web-{number}": refused() for number in range(1, 4)}
     errors["prod/web-1"].changes_so_far = ""
     (line,) = format_errors_by_cause(errors)
@@ -59,12 +59,12 @@ def test_what_was_done_for_one_of_many_vms_that_failed_for_one_cause_is_told() -
     assert line.endswith(" prod/web-2: Done before the error: record 10.0.0.1 for prod/web-1.")
 
 
-def test_sync_tells_what_was_done_for_a_vm_that_was_refused() -> None:
+def test_sync_prints_the_changes_done_for_a_refused_vm() -> None:
     told = error_lines(SyncReport(SyncScope("prod"), vm_errors={("prod", "web-1"): refused()}))
     assert [*told.values()] == ["VM prod/web-1: web-1 said no. Done before the error: record 10.0.0.1 for prod/web-1."]
 
 
-def test_sync_tells_on_one_line_what_many_vms_failed_for() -> None:
+def test_sync_groups_vms_with_the_same_error() -> None:
     vms = {("prod", name): PreconditionFailed("no right") for name in ("web-1", "web-2")}
     sync_report = SyncReport(
         SyncScope("prod"),

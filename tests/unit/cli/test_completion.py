@@ -88,7 +88,7 @@ def suggested(*words: str) -> dict[str, str]:
         (["-n", "prod", "diff", "-v", "6", "ips", "release", "blue", ""], NameKind.HELD_ADDRESS),
     ],
 )
-def test_names_are_looked_up_where_a_name_is_to_be(words: list[str], kind: NameKind | None) -> None:
+def test_argument_position_determines_the_kind_of_names(words: list[str], kind: NameKind | None) -> None:
     assert looked_up(*words).kind == kind
 
 
@@ -106,18 +106,18 @@ def test_names_are_looked_up_where_a_name_is_to_be(words: list[str], kind: NameK
         (["diff", "--context", "lab", "vm", "attach", "-n", "x", ""], {"context": "lab", "namespace": "x"}),
     ],
 )  # fmt: skip
-def test_the_common_flags_are_read_wherever_they_stand(words: list[str], flags: dict[str, Any]) -> None:
+def test_common_flags_are_parsed_at_any_position(words: list[str], flags: dict[str, Any]) -> None:
     assert looked_up(*words).flags == {**flags, "request_timeout": 1.0}
 
 
-def test_what_was_given_is_known_by_the_parameters_names() -> None:
+def test_parsed_arguments_are_available_by_parameter_name() -> None:
     found = looked_up("ips", "reserve", "networkwizard/blue", "10.0.0.1", "10.0.0.2", "--note=a b", "10.")
     assert (found.params["network"], found.params["addresses"]) == ("blue", ("10.0.0.1", "10.0.0.2"))
     assert found.incomplete == "10."
     assert looked_up("vm", "attach", "--network=infra/bl").incomplete == "infra/bl"
 
 
-def test_commands_come_with_their_line_of_help() -> None:
+def test_completed_commands_have_descriptions() -> None:
     assert suggested("vm", "at") == {"attach": "Attach VMs to a network and assign each a permanent address"}
     assert suggested().keys() == suggested("").keys() == suggested("-n=prod", "").keys() == cli.table.keys()
     assert suggested("vms", "").keys() == suggested("help", "vm", "").keys() == {"attach", "detach", "list"}
@@ -126,14 +126,14 @@ def test_commands_come_with_their_line_of_help() -> None:
         assert suggested(*words) == {}
 
 
-def test_flags_are_the_commands_own_then_kubectls() -> None:
+def test_completed_flags_list_the_own_ones_before_the_common_ones() -> None:
     assert list(suggested("ips", "list", "-")) == list(suggested("ips", "list", "--"))
     found = list(suggested("ips", "list", "--"))
     assert found[:2] == ["--network", "--all-namespaces"]
     assert found.index("--free") < found.index("--kubeconfig") < found.index("--help")
 
 
-def test_a_flag_that_was_given_is_offered_again_only_where_it_may_be_repeated() -> None:
+def test_given_flag_is_completed_again_only_if_repeatable() -> None:
     found = suggested("vm", "attach", "--network", "a", "-n", "b", "--port=1", "--as-group", "c", "--").keys()
     assert found.isdisjoint({"--network", "--namespace"})
     assert found >= {"--port", "--as-group"}
@@ -155,22 +155,22 @@ def test_a_flag_that_was_given_is_offered_again_only_where_it_may_be_repeated() 
         (["completion", "install", "--shell", "z"], ["zsh"], 4),
     ],
 )
-def test_values_are_those_that_the_flag_takes(words: list[str], offered: list[str], directive: int) -> None:
+def test_flag_values_are_completed(words: list[str], offered: list[str], directive: int) -> None:
     *lines, last = format_reply(find_completions(words, Lookup())).splitlines()
     assert ([line.partition("\t")[0] for line in lines], last) == (offered, f":{directive}")
 
 
-def test_answers_are_in_the_format_of_cobra() -> None:
+def test_reply_has_the_cobra_format() -> None:
     items = [CompletionItem("blue", help="calico", keep_order=True), CompletionItem("red", keep_order=True)]
     assert format_reply(items) == "blue\tcalico\nred\n:36\n"
 
 
 @pytest.mark.parametrize(("said", "seconds"), [("", 1.0), ("3", 3.0), ("0.5", 0.5), ("-1", 0.0), ("long", 1.0)])
-def test_who_is_patient_may_say_so(said: str, seconds: float) -> None:
+def test_time_limit_is_read_from_the_environment(said: str, seconds: float) -> None:
     assert get_time_limit({"KUBECTL_YOSHI_COMPLETION_SECONDS": said}) == seconds
 
 
-def test_completing_commands_and_flags_imports_nothing_heavy() -> None:
+def test_completion_of_commands_and_flags_imports_no_heavy_modules() -> None:
     result = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", "kubectl_yoshi", "__complete", "vm", "attach", "--"],
         capture_output=True, text=True, check=True,
@@ -216,9 +216,7 @@ def installed(shell: str | None) -> list[str]:
         ("fish", ".config/fish/completions/kubectl-yoshi.fish"),
     ],
 )
-def test_a_script_is_put_where_the_shell_looks_and_the_completer_beside_the_plugin(
-    home: Path, shell: str, file: str
-) -> None:
+def test_install_writes_the_script_and_the_completer(home: Path, shell: str, file: str) -> None:
     completer = home / "bin" / COMPLETER
     assert installed(shell) == [f"{home / file} created", f"{completer} created"]
     assert completer.stat().st_mode & 0o111
@@ -227,7 +225,7 @@ def test_a_script_is_put_where_the_shell_looks_and_the_completer_beside_the_plug
     assert installed(shell) == [f"{home / file} configured", f"{completer} unchanged"]
 
 
-def test_the_shell_is_the_users_own(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_install_detects_the_shell_of_the_user(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SHELL", "/usr/bin/fish")
     assert "fish" in installed(None)[0]
     monkeypatch.setenv("SHELL", "/bin/tcsh")
@@ -235,20 +233,20 @@ def test_the_shell_is_the_users_own(home: Path, monkeypatch: pytest.MonkeyPatch)
         installed(None)
 
 
-def test_a_completer_that_is_on_path_already_is_left_alone(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_install_keeps_an_existing_completer_on_path(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program(home / "pip" / COMPLETER)
     monkeypatch.setenv("PATH", f"{home / 'bin'}:{home / 'pip'}")
     assert installed("bash")[1] == f"{home / 'pip' / COMPLETER} unchanged"
     assert not (home / "bin" / COMPLETER).exists()
 
 
-def test_without_the_plugin_on_path_there_is_no_place_for_it(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_install_requires_the_plugin_on_path(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(PreconditionFailed, match="no kubectl-yoshi on PATH"):
         installed("bash")
 
 
-def test_a_file_that_cannot_be_written_is_named(home: Path) -> None:
+def test_install_names_a_file_that_cannot_be_written(home: Path) -> None:
     (home / ".config").write_text("a file, not a folder")
     with pytest.raises(PreconditionFailed, match=r"kubectl-yoshi\.fish cannot be written"):
         installed("fish")

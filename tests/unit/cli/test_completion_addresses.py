@@ -70,12 +70,12 @@ def block(one: Network, first: str, held: int) -> Json:
     }
 
 
-def test_the_lowest_free_addresses_are_offered() -> None:
+def test_lowest_free_addresses_are_completed() -> None:
     one = network("10.0.0.0/29", {"10.0.0.2": HOLDER, "10.0.0.5": "web-2"}, gateway="10.0.0.1")
     assert Cluster(one).free() == ["10.0.0.3", "10.0.0.4", "10.0.0.6"]
 
 
-def test_no_more_are_offered_than_one_can_look_through() -> None:
+def test_number_of_completed_addresses_is_limited() -> None:
     assert len(Cluster(network("10.0.0.0/24")).free()) == MAX_ADDRESSES
 
 
@@ -83,58 +83,58 @@ def test_no_more_are_offered_than_one_can_look_through() -> None:
     ("typed", "first"),
     [("10.0.0.25", "10.0.0.25"), ("10.0.0.2", "10.0.0.2"), ("10.0.0.100", "10.0.0.100"), ("10", "10.0.0.1")],
 )
-def test_what_was_typed_is_the_beginning_of_all_that_is_offered(typed: str, first: str) -> None:
+def test_completed_addresses_start_with_the_typed_text(typed: str, first: str) -> None:
     found = Cluster(network("10.0.0.0/24")).free(typed)
     assert found[0] == first
     assert all(address.startswith(typed) for address in found)
 
 
 @pytest.mark.parametrize("typed", ["10.0.1.", "10.0.0.256", "10.0.0.1.", "11", "x", "10..", "10.00.0.1", "::"])
-def test_nothing_is_offered_that_does_not_begin_so(typed: str) -> None:
+def test_no_address_is_completed_for_an_impossible_prefix(typed: str) -> None:
     assert Cluster(network("10.0.0.0/24")).free(typed) == []
 
 
-def test_of_a_large_network_only_the_blocks_that_matter_are_read() -> None:
+def test_only_matching_blocks_of_a_large_network_are_read() -> None:
     one = network("10.0.0.0/8")
     cluster = Cluster(one, block(one, "10.7.3.0", held=10))
     assert cluster.free("10.7.3.")[0] == "10.7.3.10"
     assert cluster.reads == 1
 
 
-def test_a_full_block_leads_to_the_next_one() -> None:
+def test_full_block_continues_with_the_next_one() -> None:
     one = network("10.0.0.0/16")
     cluster = Cluster(one, block(one, "10.0.0.0", held=256), block(one, "10.0.1.0", held=255))
     assert cluster.free()[:2] == ["10.0.1.255", "10.0.2.0"]
 
 
-def test_a_network_that_is_full_at_its_beginning_costs_a_few_reads_only() -> None:
+def test_number_of_block_reads_is_limited() -> None:
     one = network("10.0.0.0/16")
     cluster = Cluster(one, *(block(one, f"10.0.{number}.0", held=256) for number in range(20)))
     assert cluster.free() == []
     assert cluster.reads == MAX_SHARDS
 
 
-def test_ipv6_is_offered_too() -> None:
+def test_ipv6_addresses_are_completed() -> None:
     one = network("fd00::/64")
     assert Cluster(one).free("fd00::")[:2] == ["fd00::1", "fd00::2"]
     assert Cluster(one).free("fe") == []
     assert shard_of(one, int(ipaddress.ip_address("fd00::1"))).is_block
 
 
-def test_held_addresses_come_with_their_holder_in_order() -> None:
+def test_allocated_addresses_have_their_owner_in_order() -> None:
     one = network("10.0.0.0/24", {"10.0.0.10": HOLDER, "10.0.0.9": {"kind": "Reservation", "note": "printer"}})
     found = Cluster(one).answer(lambda snapshot: list_held_addresses([one], snapshot))
     assert list(found.items()) == [("10.0.0.9", "reserved (printer)"), ("10.0.0.10", "prod/web-1")]
 
 
 @given(st.integers(0, (1 << 32) - 1), st.integers(0, 15))
-def test_an_address_is_among_those_that_begin_as_it_does(number: int, length: int) -> None:
+def test_spans_with_prefix_contain_every_matching_address(number: int, length: int) -> None:
     typed = str(ipaddress.IPv4Address(number))[:length]
     assert number in spans_with_prefix(typed)
 
 
 @given(st.from_regex(r"[0-9]{0,3}(\.[0-9]{0,3}){0,4}", fullmatch=True), st.integers(0, (1 << 32) - 1))
-def test_all_that_begin_so_do(typed: str, number: int) -> None:
+def test_spans_with_prefix_contain_only_matching_addresses(typed: str, number: int) -> None:
     spans = spans_with_prefix(typed)
     for first, last in spans.spans:
         assert str(ipaddress.IPv4Address(first)).startswith(typed)

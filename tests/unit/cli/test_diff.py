@@ -26,7 +26,7 @@ def commands(group: LazyGroup, path: tuple[str, ...] = ()) -> Iterator[tuple[tup
             yield (*path, name), found
 
 
-def test_it_shows_all_that_have_a_dry_run_but_install_and_uninstall() -> None:
+def test_diff_accepts_every_command_with_a_dry_run_except_install_and_uninstall() -> None:
     trying = {path for path, found in commands(cli) if any(param.name == "dry_run" for param in found.params)}
     only_dry = {("install",), ("uninstall",)}
     assert trying == {path for path, _ in commands(diff)} | only_dry
@@ -43,7 +43,7 @@ def test_it_shows_all_that_have_a_dry_run_but_install_and_uninstall() -> None:
         ("vm attach --netwrok blue", "unknown flag: --netwrok"),
     ],
 )
-def test_other_commands_are_unknown(capsys: pytest.CaptureFixture[str], words: str, message: str) -> None:
+def test_diff_of_other_commands_is_a_usage_error(capsys: pytest.CaptureFixture[str], words: str, message: str) -> None:
     assert run(["diff", *words.split()], "kubectl yoshi") == 2
     said = capsys.readouterr().err
     assert f"error: {message}" in said
@@ -53,6 +53,6 @@ def test_other_commands_are_unknown(capsys: pytest.CaptureFixture[str], words: s
 @pytest.mark.parametrize(
     "words", ["vm -n prod attach web-1", "vms attach web-1", "vm attach -n=prod web-1", "-n prod vm attach web-1"]
 )
-def test_flags_and_aliases_do_not_hide_the_command(capsys: pytest.CaptureFixture[str], words: str) -> None:
+def test_diff_finds_the_command_after_flags_and_aliases(capsys: pytest.CaptureFixture[str], words: str) -> None:
     assert run(["diff", *words.split(), "--help"], "kubectl yoshi") == 0
     assert "Usage: kubectl yoshi diff vm attach" in capsys.readouterr().out

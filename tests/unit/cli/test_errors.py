@@ -15,8 +15,8 @@ import pytest
 from kubectl_yoshi.cli.errors import run_reporting_errors
 from kubectl_yoshi.model.errors import PreconditionFailed, UsageError
 from kubectl_yoshi.model.objects import ObjectRef
-from tests.unit.cli.played import run
-from tests.unit.plan.world import World
+from tests.unit.cli.command_runner import run
+from tests.unit.plan.fake_cluster import FakeCluster
 
 
 def ends(error: BaseException, verbosity: int = 0) -> tuple[int, str]:
@@ -50,18 +50,18 @@ def usage_error() -> click.UsageError:
         ),
     ],
 )
-def test_every_error_has_its_words_and_exit_code(make: Callable[[], BaseException], code: int, text: str) -> None:
+def test_errors_have_their_message_and_exit_code(make: Callable[[], BaseException], code: int, text: str) -> None:
     assert ends(make()) == (code, text)
 
 
 @pytest.mark.parametrize("error", [TypeError("bad"), PreconditionFailed("No.")])
-def test_a_traceback_is_shown_with_v9_only(error: Exception) -> None:
+def test_traceback_is_printed_only_with_v9(error: Exception) -> None:
     assert "Traceback" not in ends(error, 8)[1]
     assert "Traceback" in ends(error, 9)[1]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="no pipes like these")
-def test_a_reader_that_goes_away_is_met_with_silence() -> None:
+def test_closed_pipe_prints_nothing() -> None:
     code = "import sys; sys.argv = ['kubectl-yoshi', 'options']; from kubectl_yoshi.__main__ import main; main()"
     read, write = os.pipe()
     os.close(read)
@@ -79,18 +79,18 @@ def test_a_reader_that_goes_away_is_met_with_silence() -> None:
         ("ips gc --yes", "error: interrupted; run the same command again to complete it\n"),
     ],
 )
-def test_ctrl_c_is_silent_where_nothing_could_have_been_begun(world: World, line: str, says: str) -> None:
+def test_ctrl_c_without_possible_changes_prints_nothing(cluster: FakeCluster, line: str, says: str) -> None:
     def interrupt(verb: str, ref: ObjectRef) -> None:
         raise KeyboardInterrupt
 
-    world.api.before.append(interrupt)
-    said = run(world, *line.split())
+    cluster.api.before.append(interrupt)
+    said = run(cluster, *line.split())
     assert (said.code, said.out, said.err) == (130, "", says)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is full")
 @pytest.mark.parametrize("words", [["options"], ["--help"], ["version", "-o", "json"]])
-def test_output_that_cannot_be_written_is_told_as_that(words: list[str]) -> None:
+def test_unwritable_output_is_reported(words: list[str]) -> None:
     code = f"import sys; sys.argv = ['kubectl-yoshi', *{words}]; from kubectl_yoshi.__main__ import main; main()"
     with Path("/dev/full").open("w") as full:
         result = subprocess.run([sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, check=False)
@@ -99,7 +99,7 @@ def test_output_that_cannot_be_written_is_told_as_that(words: list[str]) -> None
     assert result.returncode == 1
 
 
-def test_only_a_write_of_the_output_is_called_that() -> None:
+def test_other_os_errors_are_internal_errors() -> None:
     import errno
 
     assert "internal error" in ends(OSError(errno.ENOSPC, "No space left", "a.json"))[1]

@@ -38,7 +38,7 @@ def foreign(kind: str, name: str, **spec: object) -> Json:
     return {"apiVersion": "x", "kind": kind, "metadata": {"name": name, "uid": "u"}, "spec": spec}
 
 
-def test_the_manifests_are_labelled_as_ours_and_crds_come_first() -> None:
+def test_manifests_have_labels_and_crds_come_first() -> None:
     objects = load_manifests()
     assert all(obj["metadata"]["labels"][PART_OF_LABEL[0]] == PART_OF_LABEL[1] for obj in objects)
     assert [obj["kind"] for obj in objects] == sorted((obj["kind"] for obj in objects), reverse=True)
@@ -51,7 +51,7 @@ def test_install_applies_crds_before_roles() -> None:
     assert {change.verb for change in plan} == {Verb.APPLY}
 
 
-def test_install_takes_over_the_crd_of_the_original() -> None:
+def test_install_replaces_the_legacy_crd() -> None:
     theirs = foreign("CustomResourceDefinition", "networkwizards.plumber.k8s.pf9.io", group="plumber.k8s.pf9.io")
     plan = plan_install(load_manifests(), {manifest_ref(theirs): theirs})
     assert [change.before for change in plan if change.before] == [theirs]
@@ -60,7 +60,7 @@ def test_install_takes_over_the_crd_of_the_original() -> None:
 @pytest.mark.parametrize(
     ("theirs", "refused"), [("", False), ("0.0.9", False), (__version__, False), ("0.10.0", True), ("99.0", True)]
 )
-def test_what_a_newer_version_has_installed_is_not_installed_over(theirs: str, refused: bool) -> None:
+def test_install_over_a_newer_version_is_refused(theirs: str, refused: bool) -> None:
     there = copy.deepcopy(FOUND)
     for obj in there.values():
         obj["metadata"]["annotations"][VERSION_ANNOTATION] = theirs
@@ -71,12 +71,12 @@ def test_what_a_newer_version_has_installed_is_not_installed_over(theirs: str, r
         plan_install(load_manifests(), there)
 
 
-def test_install_leaves_a_role_alone_that_only_has_our_name() -> None:
+def test_install_refuses_a_foreign_role_of_the_same_name() -> None:
     with pytest.raises(PreconditionFailed, match="clusterrole/yoshi-user exists and was not created by kubectl yoshi"):
         plan_install(load_manifests(), {YOSHI_USER: foreign("ClusterRole", "yoshi-user")})
 
 
-def test_uninstall_deletes_what_is_there_by_uid_and_waits_for_the_crds() -> None:
+def test_uninstall_deletes_existing_objects_by_uid_and_waits_for_the_crds() -> None:
     found = [{**obj, "metadata": {**obj["metadata"], "uid": "u"}} for obj in FOUND.values()]
     plan = plan_uninstall(found)
     deletions = [change for change in plan if change.verb is Verb.DELETE]
@@ -86,13 +86,13 @@ def test_uninstall_deletes_what_is_there_by_uid_and_waits_for_the_crds() -> None
     assert not plan_uninstall([])
 
 
-def test_uninstall_leaves_what_only_has_our_name_and_says_so() -> None:
+def test_uninstall_keeps_a_foreign_role_with_a_note() -> None:
     plan = plan_uninstall([foreign("ClusterRole", "yoshi-user")])
     assert not plan
     assert plan.notes == ("clusterrole/yoshi-user was not created by kubectl yoshi; it is kept",)
 
 
-def test_losses_count_the_addresses_in_blocks_too() -> None:
+def test_lost_networks_count_addresses_in_blocks() -> None:
     def obj(name: str, spec: Json, held: int) -> Json:
         allocations = {str(number): {} for number in range(held)}
         return {"metadata": {"name": name, "namespace": "prod"}, "spec": spec, "status": {"allocations": allocations}}
@@ -111,13 +111,13 @@ def session() -> Session:
     return Session(out=io.StringIO(), err=io.StringIO())
 
 
-def test_uninstall_refuses_while_networks_exist_and_says_what_would_be_lost() -> None:
+def test_uninstall_with_networks_is_refused_and_lists_the_losses() -> None:
     lost = find_lost_networks([{"metadata": {"name": "blue", "namespace": "prod"}}], [])
     with pytest.raises(PreconditionFailed, match="1 network would be lost: prod/blue"):
         refuse_or_warn(session(), UninstallOptions(force=False, yes=True, dry_run="none"), lost)
 
 
-def test_forcing_wants_a_yes_where_nobody_can_be_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_forced_uninstall_without_terminal_requires_yes(monkeypatch: pytest.MonkeyPatch) -> None:
     lost = find_lost_networks([{"metadata": {"name": "blue", "namespace": "prod"}}], [])
     monkeypatch.setattr("sys.stdin", io.StringIO())
     with pytest.raises(UsageError, match="confirmation"):
@@ -135,14 +135,14 @@ def test_forcing_wants_a_yes_where_nobody_can_be_asked(monkeypatch: pytest.Monke
         ([{"type": "NamesAccepted", "status": "False", "message": '"nw" is taken'}], False, '"nw" is taken'),
     ],
 )
-def test_a_crds_conditions_say_whether_it_is_served(conditions: list[Json], established: bool, why_not: str) -> None:
+def test_crd_conditions_determine_whether_it_is_established(
+    conditions: list[Json], established: bool, why_not: str
+) -> None:
     crd = {"status": {"conditions": conditions}}
     assert (is_established(crd), names_conflict_reason(crd)) == (established, why_not)
 
 
-def test_the_manifests_can_be_printed_without_any_cluster(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_install_dry_run_needs_no_cluster(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     from kubectl_yoshi.__main__ import run
 
     monkeypatch.setenv("KUBECONFIG", "/does/not/exist")

@@ -1,4 +1,4 @@
-"""-f: what is read from files, folders and stdin, and what is said of files that are not right."""
+"""-f: what is read from files, folders and stdin, and what is printed of files that are not right."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ def names(*filenames: str) -> list[str]:
     return [name_of(obj) for obj in read_objects(filenames)]
 
 
-def test_a_file_may_hold_several_documents_and_empty_ones(tmp_path: Path) -> None:
+def test_file_may_contain_several_and_empty_documents(tmp_path: Path) -> None:
     file = tmp_path / "a.yaml"
     file.write_text(f"---\n{ONE % 'a'}---\n---\n# nothing\n---\n{ONE % 'b'}", encoding="utf-8")
     assert names(str(file)) == ["a", "b"]
 
 
-def test_a_folder_gives_its_files_in_order_and_no_others(tmp_path: Path) -> None:
+def test_folder_is_read_in_order_of_its_manifest_files(tmp_path: Path) -> None:
     for name in ("b.yaml", "a.yml", "c.json", "readme.md"):
         (tmp_path / name).write_text(
             ONE % name[0] if name != "c.json" else '{"apiVersion":"v1","kind":"A","metadata":{"name":"c"}}'
@@ -32,22 +32,22 @@ def test_a_folder_gives_its_files_in_order_and_no_others(tmp_path: Path) -> None
     assert names(str(tmp_path)) == ["a", "b", "c"]
 
 
-def test_a_dash_is_stdin(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dash_reads_stdin(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO(ONE % "x"))
     assert names("-") == ["x"]
 
 
-def test_a_list_is_taken_apart() -> None:
+def test_list_object_is_expanded() -> None:
     text = '{"apiVersion":"v1","kind":"List","items":[{"apiVersion":"v1","kind":"A","metadata":{"name":"a"}}]}'
     assert [name_of(obj) for obj in parse_objects(text, "x")] == ["a"]
 
 
-def test_a_time_stays_text_as_in_kubectl() -> None:
+def test_timestamps_stay_strings() -> None:
     text = ONE % "a" + "data: {at: 2020-01-01, then: 2020-01-01T00:00:00Z}\n"
     assert parse_objects(text, "x")[0]["data"] == {"at": "2020-01-01", "then": "2020-01-01T00:00:00Z"}
 
 
-def test_a_mapping_may_take_over_another_one_and_say_some_of_it_otherwise() -> None:
+def test_yaml_merge_keys_are_supported() -> None:
     text = ONE % "a" + "one: &one {mtu: 1, vlan: 2}\ntwo: &two\n  <<: *one\n  vlan: 3\nthree:\n  <<: *two\n  mtu: 4\n"
     (parsed,) = parse_objects(text, "x")
     assert (parsed["two"], parsed["three"]) == ({"mtu": 1, "vlan": 3}, {"mtu": 4, "vlan": 3})
@@ -76,7 +76,7 @@ def test_a_mapping_may_take_over_another_one_and_say_some_of_it_otherwise() -> N
         (f"{ONE % 'a'}---\nkind: B", "broken.yaml, document 2: the object has no apiVersion"),
     ],
 )
-def test_a_file_that_is_not_right_is_named(tmp_path: Path, text: str, words: str) -> None:
+def test_invalid_file_is_named(tmp_path: Path, text: str, words: str) -> None:
     file = tmp_path / "broken.yaml"
     file.write_text(text, encoding="utf-8")
     with pytest.raises(UsageError) as caught:
@@ -85,7 +85,7 @@ def test_a_file_that_is_not_right_is_named(tmp_path: Path, text: str, words: str
     assert "broken.yaml" in str(caught.value)
 
 
-def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
+def test_unreadable_path_is_named(tmp_path: Path) -> None:
     for name, words in (
         (str(tmp_path / "missing.yaml"), "cannot read"),
         (str(tmp_path), "no .yaml, .yml, .json files"),

@@ -13,7 +13,7 @@ from kubectl_yoshi.cli.options import as_options, command
 from kubectl_yoshi.cli.session import Session
 
 
-def test_a_note_is_said_once_on_stderr() -> None:
+def test_note_is_printed_once_on_stderr() -> None:
     session = Session(out=io.StringIO(), err=io.StringIO())
     session.note("a")
     session.note("a")
@@ -22,11 +22,11 @@ def test_a_note_is_said_once_on_stderr() -> None:
     assert session.out.getvalue() == ""  # type: ignore[attr-defined]
 
 
-def test_the_namespace_of_the_flag_needs_no_cluster() -> None:
+def test_namespace_flag_needs_no_cluster() -> None:
     assert Session({"namespace": "prod"}).namespace == "prod"
 
 
-def test_the_flags_make_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_flags_are_passed_to_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     from kubectl_yoshi.kube.connection import Connection
 
     given = []
@@ -39,7 +39,7 @@ def test_the_flags_make_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     assert session.verbosity == 3
 
 
-def test_every_common_flag_is_one_of_the_connection_or_known_not_to_be() -> None:
+def test_every_common_flag_is_a_connection_option_or_listed() -> None:
     from dataclasses import fields
 
     from kubectl_yoshi.cli.kubectl_flags import KUBECTL_FLAGS, KubectlFlag
@@ -51,7 +51,7 @@ def test_every_common_flag_is_one_of_the_connection_or_known_not_to_be() -> None
     assert flags - set(NON_CONNECTION_FLAGS) == known
 
 
-def test_flags_become_a_frozen_dataclass_given_with_the_session() -> None:
+def test_options_are_a_frozen_dataclass_passed_with_the_session() -> None:
     @dataclass(frozen=True)
     class Options:
         names: tuple[str, ...]
@@ -81,11 +81,11 @@ def test_flags_become_a_frozen_dataclass_given_with_the_session() -> None:
     ("text", "seconds"),
     [("30", 30), ("0", 0), ("1.5", 1.5), ("500ms", 0.5), ("1m30s", 90), ("1h", 3600), ("1.5h", 5400), ("2.5s", 2.5)],
 )
-def test_durations(text: str, seconds: float) -> None:
+def test_durations_are_parsed(text: str, seconds: float) -> None:
     assert Seconds().convert(text, None, None) == seconds
 
 
 @pytest.mark.parametrize("text", ["", "soon", "5 s", "1d", "-1s", "s", "1m30", "inf", "nan", "٣s"])
-def test_what_is_no_duration_is_a_misuse(text: str) -> None:
+def test_invalid_duration_is_a_usage_error(text: str) -> None:
     with pytest.raises(click.BadParameter, match="not a duration"):
         Seconds().convert(text, None, None)

@@ -6,16 +6,16 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from tests.cluster import test_calico_kill_matrix, test_permissions
-from tests.cluster.courses import CASES
 from tests.cluster.denials import Permission
-from tests.cluster.fates import READ_CLASSES, READ_FAULTS, WRITE_CLASSES, WRITE_FAULTS
-from tests.cluster.test_faults import CLASSED, EVERY, SENT_AGAIN, THOROUGH, OneOf
+from tests.cluster.fault_scenarios import CASES
+from tests.cluster.seeded_fault_proxy import READ_CLASSES, READ_FAULTS, WRITE_CLASSES, WRITE_FAULTS
+from tests.cluster.test_faults import CLASSED, EVERY, SENT_AGAIN, THOROUGH, PlannedFault
 from tests.scheduling import unit_of
 
 CHANGING = {case.name for case in CASES.values() if not case.looks}
 
 
-def met(courses: Iterable[OneOf], command: str, writing: bool) -> set[str]:
+def met(courses: Iterable[PlannedFault], command: str, writing: bool) -> set[str]:
     return {one.fault for one in courses if CASES[one.name].name == command and one.writing == writing}
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from lab.api import Api, ApiError
-from lab.core import admin_api, write_kubeconfig
 from lab.pki import make_authority
-from tests.unit.cluster.fault_server import Behaviour, closes, refuses, says, serving
+from lab.profiles.core import admin_api, write_kubeconfig
+from tests.unit.kube.fault_server import Behaviour, closes, refuses, says, serving
 
 GROUPS = {
     "/api": [("", "v1", "services", "Service", ["svc"])],
@@ -25,7 +25,7 @@ GROUPS = {
 
 
 class Server:
-    """Answers as it is told; `clients` are the addresses that requests came from."""
+    """Answers by its behaviour; `clients` are the addresses that requests came from."""
 
     def __init__(self) -> None:
         self.behaviour: Behaviour = says(200, {})
@@ -63,20 +63,20 @@ def api(server: Server, tmp_path: Path) -> Iterator[Api]:
         yield admin_api(tmp_path)
 
 
-def test_requests_one_after_the_other_use_one_connection(api: Api, server: Server) -> None:
+def test_sequential_requests_use_one_connection(api: Api, server: Server) -> None:
     for _ in range(3):
         assert api.get("/") == {}
     assert len({*server.clients}) == 1
 
 
-def test_a_connection_that_the_server_has_closed_is_not_used_again(api: Api, server: Server) -> None:
+def test_connection_closed_by_the_server_is_not_reused(api: Api, server: Server) -> None:
     server.behaviour = closes(says(200, {}))
     for _ in range(3):
         assert api.get("/") == {}
     assert len({*server.clients}) == 3
 
 
-def test_a_refusal_tells_its_status(api: Api, server: Server) -> None:
+def test_refusal_has_its_status(api: Api, server: Server) -> None:
     server.behaviour = refuses(404, "NotFound", "it is not there")
     with pytest.raises(ApiError, match="404 it is not there") as refused:
         api.get("/it")
@@ -86,7 +86,7 @@ def test_a_refusal_tells_its_status(api: Api, server: Server) -> None:
     assert len({*server.clients}) == 1
 
 
-def test_a_request_that_comes_too_early_is_sent_again(api: Api, server: Server) -> None:
+def test_request_during_storage_initialization_is_retried(api: Api, server: Server) -> None:
     busy = refuses(429, "TooManyRequests", "storage is (re)initializing", Retry_After="0")
     answers = iter((busy, busy, says(200, {"it": 1})))
     server.behaviour = lambda handler: next(answers)(handler)
@@ -105,7 +105,7 @@ def test_a_request_that_comes_too_early_is_sent_again(api: Api, server: Server) 
         ("svc", "/api/v1/namespaces/prod/services"),
     ],
 )
-def test_a_resource_is_found_by_the_words_that_kubectl_knows(api: Api, server: Server, word: str, path: str) -> None:
+def test_resource_is_found_by_kubectl_names(api: Api, server: Server, word: str, path: str) -> None:
     server.behaviour = says_what_it_serves
     assert api.find_resource(word).path("prod") == path
     assert api.find_kind("v1", "Service").path() == "/api/v1/services"

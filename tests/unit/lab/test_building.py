@@ -1,4 +1,4 @@
-"""Programs are built once, whole or not at all, and a build that failed or was interrupted leaves nothing.
+"""Programs are built once, completely or not at all; a failed or interrupted build leaves nothing.
 
 `go` is a script here that writes what it was asked to build, so that the tests are about us and not about a compiler.
 """
@@ -20,7 +20,7 @@ import pytest
 
 from lab import LabError
 from lab.building import exclusive_lock, find_or_build, is_held
-from lab.places import program_cache
+from lab.paths import program_cache
 from lab.programs import ETCD, GOBGP, GOBGPD, KWOK, kubernetes_program
 from lab.progress import Progress
 
@@ -63,7 +63,7 @@ def left_in_the_cache() -> list[str]:
     return sorted(str(file.relative_to(program_cache())) for file in program_cache().rglob("*") if file.is_file())
 
 
-def test_programs_of_one_module_are_built_by_one_run_and_kept(fake_go: Path) -> None:
+def test_programs_of_one_module_are_built_once_and_cached(fake_go: Path) -> None:
     server = kubernetes_program("kube-apiserver")
     paths = find_or_build([ETCD, server], Progress(quiet=True))
     assert paths == {"etcd": ETCD.cached, "kube-apiserver": server.cached}
@@ -72,27 +72,27 @@ def test_programs_of_one_module_are_built_by_one_run_and_kept(fake_go: Path) -> 
     assert fake_go.read_text().count("run") == 1
 
 
-def test_two_labs_that_need_the_same_program_build_it_once(fake_go: Path) -> None:
+def test_concurrent_labs_build_a_program_once(fake_go: Path) -> None:
     with ThreadPoolExecutor(4) as pool:
         paths = list(pool.map(lambda _: find_or_build([KWOK], Progress(quiet=True))["kwok"], range(4)))
     assert paths == [KWOK.cached] * 4
     assert fake_go.read_text().count("run") == 1
 
 
-def test_a_failed_build_shows_the_compilers_last_words_and_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_build_shows_the_compiler_output_and_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GO_FAILS", "1")
     with pytest.raises(LabError, match="no space left on device"):
         find_or_build([GOBGP, GOBGPD], Progress(quiet=True))
     assert left_in_the_cache() == [".gobgp.lock"]
 
 
-def test_without_go_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_go_is_reported_with_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lab.building.shutil.which", lambda _: None)
     with pytest.raises(LabError, match=r"install it .* or set KUBEBUILDER_ASSETS"):
         find_or_build([KWOK], Progress(quiet=True))
 
 
-def test_an_interrupted_build_ends_at_once_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupted_build_ends_at_once_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hangs = tmp_path / "hangs"
     monkeypatch.setenv("GO_HANGS", str(hangs))
     command = [sys.executable, "-m", "lab", "program", "kwok"]
@@ -107,7 +107,7 @@ def test_an_interrupted_build_ends_at_once_and_leaves_nothing(tmp_path: Path, mo
     assert left_in_the_cache() == [".kwok.lock"]
 
 
-def test_a_build_that_begins_while_it_is_interrupted_ends_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_build_started_during_an_interrupt_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C may come when the compiler runs already, and before it is known which process that is."""
     monkeypatch.setenv("GO_HANGS", str(tmp_path / "hangs"))
     begin = subprocess.Popen
@@ -127,7 +127,7 @@ def test_a_build_that_begins_while_it_is_interrupted_ends_too(tmp_path: Path, mo
     assert left_in_the_cache() == [".kwok.lock"]
 
 
-def test_in_a_pipe_progress_is_two_plain_lines_per_build(fake_go: Path) -> None:
+def test_progress_in_a_pipe_is_two_lines_per_build(fake_go: Path) -> None:
     stream = StringIO()
     find_or_build([KWOK], Progress(stream))
     lines = stream.getvalue().splitlines()
@@ -136,7 +136,7 @@ def test_in_a_pipe_progress_is_two_plain_lines_per_build(fake_go: Path) -> None:
     assert len(lines) == 2
 
 
-def test_a_lock_is_seen_as_held_only_while_it_is_held(tmp_path: Path) -> None:
+def test_is_held_reflects_the_lock(tmp_path: Path) -> None:
     lock = tmp_path / "lock"
     assert not is_held(lock)
     with exclusive_lock(lock):

@@ -1,4 +1,4 @@
-"""What the lab's DHCP controller makes of a DHCPServer is what luigi's makes of it: the lines of its genConfigMap."""
+"""The lab's DHCP controller produces the same lines as luigi's genConfigMap."""
 
 from __future__ import annotations
 
@@ -61,11 +61,11 @@ FULL = {
     ],
     ids=["all that there is", "only what must be", "two networks, no VLAN"],
 )
-def test_a_dhcpserver_becomes_lines(networks: list[Json], lines: list[str]) -> None:
+def test_dhcpserver_is_converted_to_dnsmasq_lines(networks: list[Json], lines: list[str]) -> None:
     assert dhcp.generate_config_map_data(server(*networks))["dnsmasq.conf"].splitlines() == lines
 
 
-def test_the_files_of_a_configmap_are_text_and_binary_ones(tmp_path: Path) -> None:
+def test_text_and_binary_files_of_a_configmap_are_written(tmp_path: Path) -> None:
     binary = {"10.20.0.42.conf": base64.b64encode(b"dhcp-host=02:59:00:00:00:01,10.20.0.42\n").decode()}
     dhcp.write_files(tmp_path / "conf", {"data": {"dnsmasq.conf": "port=0\n"}, "binaryData": binary})
     found = {file.name: file.read_text() for file in (tmp_path / "conf").iterdir()}
@@ -97,13 +97,13 @@ def config_map(text: str) -> Json:
     return {"metadata": {"name": "blue"}, "data": {"dnsmasq.conf": text}, "binaryData": {"ours.conf": "cG9ydD0wCg=="}}
 
 
-def test_the_controller_leaves_a_configmap_that_says_what_it_says_itself() -> None:
+def test_controller_keeps_a_configmap_equal_to_its_own() -> None:
     store = Store(config_map(dhcp.generate_config_map_data(server(FULL))["dnsmasq.conf"]))
     assert not dhcp.reconcile(store, "prod", "blue")  # type: ignore[arg-type]
     assert store.config_maps[0]["binaryData"]
 
 
-def test_the_controller_replaces_a_configmap_that_says_anything_else() -> None:
+def test_controller_replaces_a_different_configmap() -> None:
     store = Store(config_map("port=0\ndhcp-host=02:59:00:00:00:01,10.20.0.42\n"))
     assert dhcp.reconcile(store, "prod", "blue")  # type: ignore[arg-type]
     assert store.config_maps[0]["data"] == dhcp.generate_config_map_data(server(FULL))

@@ -14,16 +14,14 @@ from lab.progress import Progress
 CRD = "kind: CustomResourceDefinition\nmetadata:\n  name: {}\n"
 
 
-def test_a_stream_is_split_at_its_separators_and_empty_documents_go() -> None:
+def test_split_yaml_splits_documents_and_drops_empty_ones() -> None:
     assert split_yaml(b"---\na: 1\n---\n\n# only a remark\n---\nb: |\n  --- not a separator\n") == [
         b"\na: 1\n",
         b"\nb: |\n  --- not a separator\n",
     ]
 
 
-def test_real_crds_replace_ours_but_never_bring_a_networkwizard(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_real_crds_replace_the_own_ones_except_networkwizards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "luigi").mkdir()
     for name in ("networkwizards", "hostnetworks"):
         (tmp_path / "luigi" / f"x_{name}.yaml").write_text(CRD.format(name))
@@ -31,7 +29,7 @@ def test_real_crds_replace_ours_but_never_bring_a_networkwizard(
     assert set_documents("luigi") == [CRD.format("hostnetworks").encode()]
 
 
-def test_a_lab_crds_folder_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_lab_crds_folder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LAB_CRDS", str(tmp_path / "nowhere"))
     with pytest.raises(LabError, match="nowhere"):
         set_documents("luigi")

@@ -1,4 +1,4 @@
-"""The lab's certificates are ones that a strict client accepts, and its keys are its owner's alone."""
+"""The lab's certificates are accepted by a strict client, and its keys are private."""
 
 from __future__ import annotations
 
@@ -13,9 +13,7 @@ from lab.pki import make_authority, make_signing_key
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
-def test_a_client_that_trusts_the_authority_accepts_the_server_by_name_and_by_address(
-    tmp_path: Path, host: str
-) -> None:
+def test_server_certificate_is_accepted_by_name_and_address(tmp_path: Path, host: str) -> None:
     authority = make_authority(tmp_path, "test-ca")
     pair = authority.issue(tmp_path, "server", "test-server", ["127.0.0.1", "localhost"])
     serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -45,5 +43,5 @@ def test_keys_are_readable_by_their_owner_only(tmp_path: Path) -> None:
     assert [key.stat().st_mode & 0o777 for key in keys] == [0o600, 0o600]
 
 
-def test_two_authorities_are_not_the_same(tmp_path: Path) -> None:
+def test_two_authorities_differ(tmp_path: Path) -> None:
     assert make_authority(tmp_path, "a").pem != make_authority(tmp_path, "a").pem

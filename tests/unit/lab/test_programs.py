@@ -1,4 +1,4 @@
-"""Where programs are found: KUBEBUILDER_ASSETS, the cache, setup-envtest's folder; and never one of a wrong version."""
+"""Search of programs: KUBEBUILDER_ASSETS, the cache, setup-envtest's folder; never one of a wrong version."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def place(file: Path, version: str = "v1.36.0") -> Path:
     return file
 
 
-def test_nothing_is_found_on_a_fresh_machine() -> None:
+def test_no_program_is_found_on_a_fresh_machine() -> None:
     assert find(ETCD) is None
 
 
-def test_each_place_is_preferred_to_those_after_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_search_order_of_programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     envtest = place(tmp_path / "data" / "kubebuilder-envtest" / "k8s" / "1.36.0-linux-amd64" / "kube-apiserver")
     assert find(SERVER) == envtest
     cached = place(SERVER.cached)
@@ -40,14 +40,14 @@ def test_each_place_is_preferred_to_those_after_it(tmp_path: Path, monkeypatch: 
     assert find(SERVER) == assets
 
 
-def test_the_newest_of_setup_envtest_is_taken_by_number_not_by_letter(tmp_path: Path) -> None:
+def test_newest_setup_envtest_version_is_chosen_numerically(tmp_path: Path) -> None:
     folder = tmp_path / "data" / "kubebuilder-envtest" / "k8s"
     place(folder / "1.36.9-linux-amd64" / "kube-apiserver")
     newest = place(folder / "1.36.10-linux-amd64" / "kube-apiserver")
     assert find(SERVER) == newest
 
 
-def test_a_binary_of_another_minor_version_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_binary_of_another_minor_version_is_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assets = place(tmp_path / "assets" / "kube-apiserver", version="v1.34.1")
     monkeypatch.setenv("KUBEBUILDER_ASSETS", str(assets.parent))
     assert find(SERVER) is None
@@ -55,7 +55,7 @@ def test_a_binary_of_another_minor_version_is_passed_over(tmp_path: Path, monkey
     assert find(SERVER) == cached
 
 
-def test_a_file_that_cannot_be_run_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_that_is_not_executable_is_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assets = place(tmp_path / "assets" / "etcd")
     assets.chmod(0o644)
     monkeypatch.setenv("KUBEBUILDER_ASSETS", str(assets.parent))
@@ -65,19 +65,19 @@ def test_a_file_that_cannot_be_run_is_passed_over(tmp_path: Path, monkeypatch: p
 @pytest.mark.parametrize(
     ("program", "start"), [(SERVER, "kubernetes-v1.36."), (ETCD, "etcd-v3."), (KWOK, "kwok-v"), (GOBGP, "gobgp-v3.")]
 )
-def test_the_cache_tells_versions_apart(program: object, start: str) -> None:
+def test_cache_folders_contain_the_version(program: object, start: str) -> None:
     assert program.cached.parent.name.startswith(start)  # type: ignore[attr-defined]
 
 
-def test_the_core_of_an_older_kubernetes_has_no_newer_controller_manager() -> None:
+def test_core_of_an_older_kubernetes_has_no_controller_manager() -> None:
     assert [program.name for program in programs_of("core", "1.31")] == ["etcd", "kube-apiserver"]
 
 
-def test_the_readme_names_the_oldest_kubernetes_that_is_tested() -> None:
+def test_readme_names_the_oldest_tested_kubernetes() -> None:
     readme = Path(__file__).parents[3] / "README.md"
     assert f"Kubernetes is {OLDEST_KUBERNETES} or newer" in readme.read_text()
 
 
-def test_an_unknown_kubernetes_is_refused_with_those_that_are_known() -> None:
+def test_unknown_kubernetes_version_is_refused_with_the_known_ones() -> None:
     with pytest.raises(LabError, match=r"1\.36, 1\.31"):
         programs_of("core", "1.12")

@@ -1,4 +1,4 @@
-"""Tests never run on a cluster that exists already: they delete its BGP configuration, MetalLB's pools and more."""
+"""Tests never run on an existing cluster: they delete its BGP configuration, MetalLB's pools and more."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ contexts: [{name: it, context: {cluster: it, user: it}}]
 """
 
 
-def test_a_context_that_exists_cannot_be_chosen() -> None:
+def test_existing_context_cannot_be_chosen() -> None:
     command = [sys.executable, "-m", "pytest", "--cluster=production", "--collect-only", __file__]
     ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert ran.returncode == pytest.ExitCode.USAGE_ERROR
     assert "argument --cluster: invalid choice: 'production'" in ran.stderr
 
 
-def test_a_kind_cluster_is_a_new_one_and_deleted_at_the_end(
+def test_kind_cluster_is_new_and_deleted_at_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pytestconfig: pytest.Config
 ) -> None:
     program, calls, kubeconfig = (tmp_path / name for name in ("kind", "calls", "kubeconfig"))

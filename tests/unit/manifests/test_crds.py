@@ -1,4 +1,4 @@
-"""The CRDs as they are written: ours say one thing once, the lab's are called as the real ones are."""
+"""The CRD manifests: no duplicated schemas, and the lab's have the names of the real ones."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def schema(kind: str, *path: str) -> Any:
     return found
 
 
-def test_a_record_is_the_same_wherever_it_lives() -> None:
+def test_allocation_schema_is_the_same_in_both_kinds() -> None:
     small, large = (schema(kind, "status", "allocations") for kind in ("NetworkWizard", "AddressBlock"))
     assert small["additionalProperties"] == large["additionalProperties"]
     assert small["x-kubernetes-map-type"] == large["x-kubernetes-map-type"] == "atomic"
 
 
-def test_nothing_is_an_alias_that_printing_would_show() -> None:
+def test_crds_have_no_yaml_aliases() -> None:
     seen: set[int] = set()
 
     def visit(value: Any) -> None:
@@ -46,7 +46,7 @@ def test_nothing_is_an_alias_that_printing_would_show() -> None:
     visit(OURS)
 
 
-def test_every_rule_has_a_sentence_for_people() -> None:
+def test_every_validation_rule_has_a_message() -> None:
     def rules(value: Any) -> list[Any]:
         if isinstance(value, list):
             return [rule for child in value for rule in rules(child)]
@@ -63,17 +63,17 @@ def test_every_rule_has_a_sentence_for_people() -> None:
 
 
 @pytest.mark.parametrize("kind", OURS)
-def test_install_knows_its_own(kind: str) -> None:
+def test_crds_have_the_label_for_install(kind: str) -> None:
     assert OURS[kind]["metadata"]["labels"]["app.kubernetes.io/part-of"] == "kubectl-yoshi"
 
 
 @pytest.mark.parametrize("file", LABS, ids=lambda file: f"{file.parent.name}/{file.stem}")
-def test_a_crd_of_the_lab_is_called_as_its_file(file: Path) -> None:
+def test_lab_crds_are_named_like_their_files(file: Path) -> None:
     [crd] = yaml.safe_load_all(file.read_text())
     spec = crd["spec"]
     assert crd["metadata"]["name"] == f"{file.stem}.{spec['group']}" == f"{spec['names']['plural']}.{spec['group']}"
     assert [version["name"] for version in spec["versions"] if version["storage"]]
 
 
-def test_the_lab_has_no_networkwizard_of_its_own() -> None:
+def test_lab_has_no_networkwizard_crd() -> None:
     assert not [file for file in LABS if file.stem == "networkwizards"]

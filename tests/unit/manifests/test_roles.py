@@ -1,4 +1,4 @@
-"""The roles as they are written: each complete in itself, none with more than it may have."""
+"""The role manifests: each complete in itself, none with more than it needs."""
 
 from __future__ import annotations
 
@@ -52,18 +52,18 @@ def resources_of_the_code() -> Iterator[str]:
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_rights_are_only_to_what_the_code_knows(role: str) -> None:
+def test_permissions_are_limited_to_resources_in_the_code(role: str) -> None:
     given = {Resource(group, "", resource.partition("/")[0], "").full_name for group, resource, *_ in rights(role)}
     assert given - set(resources_of_the_code()) == set()
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_only_what_lists_follow_may_be_watched(role: str) -> None:
+def test_watch_is_allowed_only_for_watched_kinds(role: str) -> None:
     followed = {"networkwizards", "addressblocks", "virtualmachines", "virtualmachineinstances"}
     assert {resource for _, resource, _, verb in rights(role) if verb == "watch"} <= followed
 
 
-def test_there_are_the_three_roles_and_two_parts_of_them() -> None:
+def test_expected_roles_exist() -> None:
     assert set(ROLES) == {
         *(f"yoshi-{name}" for name in ("viewer", "user", "admin")),
         *AGGREGATED,
@@ -75,16 +75,16 @@ def test_there_are_the_three_roles_and_two_parts_of_them() -> None:
     ("less", "more"),
     [("viewer", "user"), ("user", "admin"), ("aggregate-to-admin", "admin"), ("calico-reader", "viewer")],
 )
-def test_a_greater_role_has_what_a_lesser_one_has(less: str, more: str) -> None:
+def test_greater_role_includes_the_lesser_one(less: str, more: str) -> None:
     assert rights(f"yoshi-{less}") < rights(f"yoshi-{more}")
 
 
-def test_a_viewer_changes_nothing() -> None:
+def test_viewer_role_is_read_only() -> None:
     assert {verb for *_, verb in rights("yoshi-viewer")} == {"get", "list", "watch"}
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_no_right_is_given_twice_or_wholesale(role: str) -> None:
+def test_permissions_are_unique_and_without_wildcards(role: str) -> None:
     given = [
         (group, resource, verb)
         for rule in ROLES[role]["rules"]
@@ -100,12 +100,12 @@ def test_no_right_is_given_twice_or_wholesale(role: str) -> None:
 
 
 @pytest.mark.parametrize("role", AGGREGATED)
-def test_what_every_namespace_gets_reaches_no_other_tenant(role: str) -> None:
+def test_aggregated_roles_reach_no_other_tenant(role: str) -> None:
     changed = {resource for _, resource, _, verb in rights(role) if verb not in {"get", "list", "watch"}}
     assert not changed & {"services/status", "hostnetworktemplates", "ippools", "bgpconfigurations", "bgppeers"}
 
 
-def test_only_those_parts_are_aggregated() -> None:
+def test_only_the_expected_roles_are_aggregated() -> None:
     prefix = "rbac.authorization.k8s.io/aggregate-to-"
     labels: dict[str, Any] = {name: role["metadata"]["labels"] for name, role in ROLES.items()}
     found = {
@@ -118,5 +118,5 @@ def test_only_those_parts_are_aggregated() -> None:
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_install_knows_its_own(role: str) -> None:
+def test_roles_have_the_label_for_install(role: str) -> None:
     assert ROLES[role]["metadata"]["labels"]["app.kubernetes.io/part-of"] == "kubectl-yoshi"

@@ -33,7 +33,7 @@ IPV6 = st.ip_addresses(v=6)
 
 
 @given(IPV4 | IPV6)
-def test_an_address_is_read_as_it_is_written(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
+def test_address_round_trip(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
     assert parse_address(str(address)) == address
     assert parse_address(f"  {address.exploded} ") == address
     assert address_of(int(address), address.version) == address
@@ -43,7 +43,7 @@ def test_an_address_is_read_as_it_is_written(address: ipaddress.IPv4Address | ip
     "text",
     ["", "10.0.0", "10.0.0.256", "10.0.0.1/24", "010.0.0.1", "web-1", "fd00::1::2", "fe80::1%eth0", "10,0,0,1", "1"],
 )
-def test_what_is_no_address_is_refused_naming_the_field_and_the_text(text: str) -> None:
+def test_invalid_address_is_refused_with_field_and_text(text: str) -> None:
     with pytest.raises(UsageError) as refused:
         parse_address(text, "gateway")
     assert refused.value.message == f'gateway "{text}" is not an IP address'
@@ -51,7 +51,7 @@ def test_what_is_no_address_is_refused_naming_the_field_and_the_text(text: str) 
 
 
 @given(IPV4, st.integers(0, 32))
-def test_an_ipv4_network_is_read_and_its_host_bits_are_dropped(address: ipaddress.IPv4Address, prefix: int) -> None:
+def test_ipv4_cidr_is_parsed_without_host_bits(address: ipaddress.IPv4Address, prefix: int) -> None:
     cidr, host_bits = parse_cidr(f"{address}/{prefix}")
     assert address in cidr
     assert cidr.prefixlen == prefix
@@ -59,14 +59,14 @@ def test_an_ipv4_network_is_read_and_its_host_bits_are_dropped(address: ipaddres
 
 
 @given(IPV6, st.integers(0, 128))
-def test_an_ipv6_network_is_read_and_its_host_bits_are_dropped(address: ipaddress.IPv6Address, prefix: int) -> None:
+def test_ipv6_cidr_is_parsed_without_host_bits(address: ipaddress.IPv6Address, prefix: int) -> None:
     cidr, host_bits = parse_cidr(f" {address}/{prefix}\n")
     assert address in cidr
     assert cidr.prefixlen == prefix
     assert host_bits == (address != cidr.network_address)
 
 
-def test_the_readmes_public_network_is_read() -> None:
+def test_cidr_of_the_legacy_readme_is_parsed() -> None:
     assert parse_cidr("207.97.241.196/29") == (ipaddress.ip_network("207.97.241.192/29"), True)
 
 
@@ -87,7 +87,7 @@ def test_the_readmes_public_network_is_read() -> None:
         "10.133.0.0/0.0.255.255",
     ],
 )
-def test_what_is_no_network_is_refused_naming_the_field_and_the_text(text: str) -> None:
+def test_invalid_cidr_is_refused_with_field_and_text(text: str) -> None:
     with pytest.raises(UsageError) as refused:
         parse_cidr(text)
     assert refused.value.message == f'cidr "{text}" is not a network in CIDR notation'
@@ -95,7 +95,7 @@ def test_what_is_no_network_is_refused_naming_the_field_and_the_text(text: str) 
 
 
 @given(IPV4, IPV4)
-def test_a_range_has_both_its_ends(one: ipaddress.IPv4Address, other: ipaddress.IPv4Address) -> None:
+def test_range_includes_both_ends(one: ipaddress.IPv4Address, other: ipaddress.IPv4Address) -> None:
     first, last = sorted((one, other))
     assert parse_span(f"{first}-{last}") == ((int(first), int(last)), 4)
     assert parse_span(f"{first} - {last}") == ((int(first), int(last)), 4)
@@ -105,7 +105,7 @@ def test_a_range_has_both_its_ends(one: ipaddress.IPv4Address, other: ipaddress.
         assert refused.value.hint == f"Write it as {first}-{last}."
 
 
-def test_a_span_is_a_range_an_address_or_a_network() -> None:
+def test_span_is_a_range_an_address_or_a_cidr() -> None:
     assert parse_span("10.0.0.9") == ((167772169, 167772169), 4)
     assert parse_span("10.0.0.0/30") == ((167772160, 167772163), 4)
     assert parse_span("fd00::1-fd00::f") == ((0xFD << 120 | 1, 0xFD << 120 | 15), 6)
@@ -121,21 +121,19 @@ def test_a_span_is_a_range_an_address_or_a_network() -> None:
         ("10.0.0.0/40", "is not a network"),
     ],
 )
-def test_what_is_no_span_is_refused_naming_the_field(text: str, why: str) -> None:
+def test_invalid_span_is_refused_with_the_field(text: str, why: str) -> None:
     with pytest.raises(UsageError, match=why) as refused:
         parse_span(text, "exclude")
     assert refused.value.message.startswith("exclude ")
 
 
-def test_a_span_is_written_as_people_write_it() -> None:
+def test_format_span() -> None:
     assert format_span((167772161, 167772161), 4) == "10.0.0.1"
     assert format_span((167772161, 167772169), 4) == "10.0.0.1-10.0.0.9"
 
 
 @given(IPV4, st.integers(8, 32))
-def test_ipv4_hosts_are_all_but_the_network_and_the_broadcast_address(
-    address: ipaddress.IPv4Address, prefix: int
-) -> None:
+def test_usable_ipv4_hosts_exclude_network_and_broadcast_addresses(address: ipaddress.IPv4Address, prefix: int) -> None:
     cidr = ipaddress.ip_network((address, prefix), strict=False)
     hosts, everything = usable_hosts(cidr), Intervals.from_spans([span_of(cidr)])
     left_out = [] if prefix >= 31 else [int(cidr.network_address), int(cidr.broadcast_address)]
@@ -144,7 +142,7 @@ def test_ipv4_hosts_are_all_but_the_network_and_the_broadcast_address(
 
 
 @given(IPV6, st.integers(48, 128))
-def test_ipv6_hosts_are_all_but_the_routers_anycast_address(address: ipaddress.IPv6Address, prefix: int) -> None:
+def test_usable_ipv6_hosts_exclude_the_router_anycast_address(address: ipaddress.IPv6Address, prefix: int) -> None:
     cidr = ipaddress.ip_network((address, prefix), strict=False)
     hosts, everything = usable_hosts(cidr), Intervals.from_spans([span_of(cidr)])
     left_out = [] if prefix >= 127 else [int(cidr.network_address)]

@@ -1,4 +1,4 @@
-"""Intervals against the plainest model there is: a set of ints."""
+"""Intervals compared with a set of ints."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def is_normal(intervals: Intervals) -> bool:
 
 
 @given(SPANS)
-def test_spans_in_any_order_make_the_set_of_their_numbers(spans: list[tuple[int, int]]) -> None:
+def test_from_spans_is_the_set_of_their_numbers(spans: list[tuple[int, int]]) -> None:
     made = Intervals.from_spans(spans)
     assert set(made) == numbers_of(spans)
     assert list(made) == sorted(numbers_of(spans))
@@ -36,7 +36,7 @@ def test_spans_in_any_order_make_the_set_of_their_numbers(spans: list[tuple[int,
 
 
 @given(SPANS)
-def test_equal_sets_are_equal_however_they_were_written(spans: list[tuple[int, int]]) -> None:
+def test_equal_sets_compare_equal(spans: list[tuple[int, int]]) -> None:
     assert (
         Intervals.from_spans(spans)
         == Intervals.from_numbers(numbers_of(spans))
@@ -46,9 +46,7 @@ def test_equal_sets_are_equal_however_they_were_written(spans: list[tuple[int, i
 
 
 @given(SPANS, SPANS)
-def test_union_intersection_and_difference_are_those_of_sets(
-    one: list[tuple[int, int]], other: list[tuple[int, int]]
-) -> None:
+def test_union_intersection_and_difference_match_sets(one: list[tuple[int, int]], other: list[tuple[int, int]]) -> None:
     a, b, mine, theirs = Intervals.from_spans(one), Intervals.from_spans(other), numbers_of(one), numbers_of(other)
     for result, wanted in ((a | b, mine | theirs), (a & b, mine & theirs), (a - b, mine - theirs)):
         assert set(result) == wanted
@@ -56,14 +54,14 @@ def test_union_intersection_and_difference_are_those_of_sets(
 
 
 @given(SPANS)
-def test_a_set_contains_its_members_and_nothing_else(spans: list[tuple[int, int]]) -> None:
+def test_contains_matches_sets(spans: list[tuple[int, int]]) -> None:
     made, model = Intervals.from_spans(spans), numbers_of(spans)
     for number in range(-1, 63):
         assert (number in made) == (number in model)
 
 
 @given(SPANS)
-def test_size_and_places_are_those_of_the_sorted_members(spans: list[tuple[int, int]]) -> None:
+def test_size_and_nth_match_sorted_members(spans: list[tuple[int, int]]) -> None:
     made, model = Intervals.from_spans(spans), sorted(numbers_of(spans))
     assert made.size == len(model)
     assert [made.nth(index) for index in range(made.size)] == model
@@ -72,7 +70,7 @@ def test_size_and_places_are_those_of_the_sorted_members(spans: list[tuple[int, 
 
 
 @given(SPANS, SPANS, st.none() | ENDS)
-def test_the_first_one_without_others_is_the_lowest_at_or_above_the_start(
+def test_first_not_in_returns_the_lowest_from_the_start(
     one: list[tuple[int, int]], other: list[tuple[int, int]], start: int | None
 ) -> None:
     free = [n for n in sorted(numbers_of(one) - numbers_of(other)) if start is None or n >= start]
@@ -80,7 +78,7 @@ def test_the_first_one_without_others_is_the_lowest_at_or_above_the_start(
 
 
 @given(HUGE, HUGE, HUGE, HUGE)
-def test_arithmetic_is_exact_and_costs_nothing_more_with_ipv6_numbers(a: int, b: int, c: int, d: int) -> None:
+def test_arithmetic_is_exact_for_ipv6_numbers(a: int, b: int, c: int, d: int) -> None:
     one, other = Intervals.from_spans([(min(a, b), max(a, b))]), Intervals.from_spans([(min(c, d), max(c, d))])
     assert (one | other).size == one.size + other.size - (one & other).size
     assert (one - other) | (one & other) == one
@@ -98,7 +96,7 @@ class Counting(int):
         return int(self) < int(other)
 
 
-def test_finding_a_free_number_takes_a_logarithm_of_the_held_runs_not_their_number() -> None:
+def test_first_not_in_is_logarithmic_in_the_runs() -> None:
     runs = 1 << 14
     held = Intervals(tuple((Counting(10 * n), Counting(10 * n + 5)) for n in range(runs)))
     Counting.compared = 0
@@ -107,6 +105,6 @@ def test_finding_a_free_number_takes_a_logarithm_of_the_held_runs_not_their_numb
     assert Counting.compared <= 2 * 3 * runs.bit_length()
 
 
-def test_a_set_has_no_len_since_an_ipv6_set_would_not_fit() -> None:
+def test_len_is_not_supported() -> None:
     with pytest.raises(TypeError, match="size"):
         len(Intervals.from_spans([(0, 1)]))

@@ -1,4 +1,4 @@
-"""Whether an object that was read says what is wanted, however the API server shows it."""
+"""Whether an object that was read matches the wanted one, however the API server normalizes it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FIELDS = Fields(
 
 
 @pytest.mark.parametrize("empty", [None, False, "", [], {}, {"name": ""}, {"inner": {"on": False}}])
-def test_what_is_false_or_empty_is_the_same_as_missing(empty: Any) -> None:
+def test_false_and_empty_equal_missing(empty: Any) -> None:
     assert matches(empty, None)
     assert matches(None, empty)
     assert matches({"field": empty}, {})
@@ -55,7 +55,7 @@ def test_what_is_false_or_empty_is_the_same_as_missing(empty: Any) -> None:
         ([1, 2], [1, 2, 3]),
     ],
 )
-def test_these_are_not_the_same(wanted: Any, observed: Any) -> None:
+def test_different_values_do_not_match(wanted: Any, observed: Any) -> None:
     assert not matches(wanted, observed)
     assert not matches({"field": wanted}, {"field": observed})
 
@@ -75,12 +75,12 @@ def test_ipv6_is_compared_by_value(wanted: Any, observed: Any) -> None:
     assert matches(observed, wanted)
 
 
-def test_fields_that_are_not_wanted_may_be_there_also_inside_of_lists() -> None:
+def test_additional_fields_are_accepted_also_inside_lists() -> None:
     assert matches({"entries": [{"name": "a"}]}, {"entries": [{"name": "a", "added": "default"}], "more": 1})
     assert not matches({"entries": [{"name": "a"}]}, {"entries": [{"name": "b", "added": "default"}]})
 
 
-def test_what_must_be_absent_is_said_by_none() -> None:
+def test_none_requires_absence() -> None:
     assert not matches({"entries": [{"name": "a", "vlan": None}]}, {"entries": [{"name": "a", "vlan": "20"}]})
     assert matches({"entries": [{"name": "a", "vlan": None}]}, {"entries": [{"name": "a", "vlan": ""}]})
     assert without_absent({"entries": [{"name": "a", "vlan": None}], "no": None, "on": False}) == {
@@ -89,27 +89,27 @@ def test_what_must_be_absent_is_said_by_none() -> None:
     }
 
 
-def test_nothing_may_be_added_to_labels_and_selectors() -> None:
+def test_labels_and_selectors_must_match_exactly() -> None:
     assert not matches({"labels": {"a": "1"}}, {"labels": {"a": "1", "b": "2"}}, FIELDS)
     assert not matches({"selectors": [{"m": {"a": "1"}}]}, {"selectors": [{"m": {"a": "1"}, "e": ["x"]}]}, FIELDS)
     assert matches({"selectors": [{"m": {"a": "1"}}]}, {"selectors": [{"m": {"a": "1"}, "e": []}]}, FIELDS)
     assert not matches({"a": "1"}, {"a": "1", "b": "2"}, FIELDS, "labels")
 
 
-def test_the_order_of_a_list_matters_unless_it_is_declared_to_have_none() -> None:
+def test_list_order_matters_unless_declared_unordered() -> None:
     assert not matches({"list": [1, 2]}, {"list": [2, 1]}, FIELDS)
     assert matches({"uses": [1, 2]}, {"uses": [2, 1]}, FIELDS)
     assert not matches({"uses": [1, 1, 2]}, {"uses": [1, 2, 2]}, FIELDS)
     assert not matches({"uses": [1]}, {"uses": [1, 2]}, FIELDS)
 
 
-def test_an_entry_that_fits_several_leaves_the_right_one_to_the_others() -> None:
+def test_unordered_entries_are_matched_one_to_one() -> None:
     wanted = [{"a": 1}, {"a": 1, "b": 2}]
     assert matches({"uses": wanted}, {"uses": [{"a": 1, "b": 2}, {"a": 1, "c": 3}]}, FIELDS)
     assert not matches({"uses": wanted}, {"uses": [{"a": 1, "c": 2}, {"a": 1, "c": 3}]}, FIELDS)
 
 
-def test_a_declared_default_is_the_same_as_missing() -> None:
+def test_declared_default_equals_missing() -> None:
     for one, other in (("all()", None), (None, "all()"), ("", "all()"), ("all()", "")):
         assert matches({"selector": one}, {"selector": other}, FIELDS)
     assert not matches({"selector": "all()"}, {"selector": "has(x)"}, FIELDS)
@@ -118,7 +118,7 @@ def test_a_declared_default_is_the_same_as_missing() -> None:
     assert not matches({"number": 1}, {}, FIELDS)
 
 
-def test_the_fields_that_differ_are_named_in_order() -> None:
+def test_differing_fields_are_listed_in_order() -> None:
     wanted = {"off": False, "b": 1, "a": "x", "uses": [1, 2], "gone": None}
     assert differing_fields(wanted, {"b": 2, "a": "y", "uses": [2, 1], "gone": "there"}, FIELDS) == ["b", "a", "gone"]
     assert differing_fields(wanted, None, FIELDS) == ["b", "a", "uses"]
@@ -159,14 +159,14 @@ def as_shown(value: Any, rng: random.Random, name: str = "") -> Any:
 
 
 @given(OBJECTS, st.randoms(use_true_random=False))
-def test_what_is_wanted_matches_itself_however_it_is_shown(wanted: dict[str, Any], rng: random.Random) -> None:
+def test_object_matches_itself_in_any_normalized_form(wanted: dict[str, Any], rng: random.Random) -> None:
     assert matches(wanted, wanted, FIELDS)
     assert matches(wanted, as_shown(wanted, rng), FIELDS)
     assert differing_fields(wanted, as_shown(wanted, rng), FIELDS) == []
 
 
 @given(OBJECTS, NAMES, LEAVES, LEAVES, st.randoms(use_true_random=False))
-def test_another_value_is_noticed_however_it_is_shown(
+def test_changed_value_is_detected_in_any_normalized_form(
     others: dict[str, Any], name: str, one: Any, other: Any, rng: random.Random
 ) -> None:
     same = (is_empty(one) and is_empty(other)) or (one == other and isinstance(one, bool) == isinstance(other, bool))
@@ -175,5 +175,5 @@ def test_another_value_is_noticed_however_it_is_shown(
 
 
 @given(VALUES, VALUES)
-def test_it_is_never_an_error_to_compare(one: Any, other: Any) -> None:
+def test_matches_never_raises(one: Any, other: Any) -> None:
     assert matches(one, other, FIELDS) in (True, False)

@@ -1,4 +1,4 @@
-"""A NetworkWizard's spec as a Network, and everything that it may not say."""
+"""A NetworkWizard's spec as a Network, and the invalid ones."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def number(text: str) -> int:
     return int(parse_address(text))
 
 
-def test_a_network_hands_out_the_hosts_of_its_cidr() -> None:
+def test_usable_addresses_are_the_hosts_of_the_cidr() -> None:
     blue = network()
     assert blue.usable == usable_hosts(parse_cidr("10.133.0.0/16")[0])
     assert (blue.namespace, blue.name, blue.uid, blue.full_name) == ("prod", "blue", "uid-blue", "prod/blue")
@@ -42,7 +42,7 @@ def test_a_network_hands_out_the_hosts_of_its_cidr() -> None:
     assert parse_address("fd00::1") not in blue
 
 
-def test_the_range_the_excluded_and_the_gateway_bound_what_is_handed_out() -> None:
+def test_usable_addresses_respect_range_exclusions_and_gateway() -> None:
     blue = network(
         range_start="10.133.0.10",
         range_end="10.133.2.250",
@@ -74,7 +74,7 @@ def test_the_range_the_excluded_and_the_gateway_bound_what_is_handed_out() -> No
         ("10.133.9.0", ""),
     ],
 )
-def test_why_an_address_is_never_handed_out_is_told(address: str, why: str) -> None:
+def test_unusable_reason_of_an_address(address: str, why: str) -> None:
     blue = network(range_start="10.133.0.10", range_end="10.133.9.0", exclude=["10.133.1.0/28"], gateway="10.133.0.1")
     told = blue.unusable_reason(parse_address(address))
     assert why in told
@@ -85,7 +85,7 @@ HOST = st.integers(1, 254)
 
 
 @given(HOST, HOST, st.lists(st.tuples(HOST, HOST), max_size=4), st.none() | HOST)
-def test_an_address_is_usable_exactly_if_nothing_says_why_not(
+def test_address_is_usable_if_and_only_if_it_has_no_unusable_reason(
     one: int, other: int, excluded: list[tuple[int, int]], gateway: int | None
 ) -> None:
     spec: dict[str, Any] = {
@@ -108,13 +108,13 @@ def test_an_address_is_usable_exactly_if_nothing_says_why_not(
         assert (int(address) in net.usable) == allowed == (not net.unusable_reason(address))
 
 
-def test_host_bits_are_dropped_and_remembered() -> None:
+def test_host_bits_are_dropped_and_recorded() -> None:
     assert network(cidr="207.97.241.196/29").host_bits
     assert str(network(cidr="207.97.241.196/29").cidr) == "207.97.241.192/29"
     assert not network(cidr="207.97.241.192/29").host_bits
 
 
-def test_a_public_network_may_have_no_cidr() -> None:
+def test_public_network_may_have_no_cidr() -> None:
     public = parse_network({"metadata": {"name": "world"}, "spec": {"plugin": "public", "bgpConfig": {}}})
     assert public.cidr is None
     assert not public.usable
@@ -122,19 +122,19 @@ def test_a_public_network_may_have_no_cidr() -> None:
     assert public.unusable_reason(parse_address("207.97.241.196")) == ""
 
 
-def test_the_options_are_those_of_the_plugin() -> None:
+def test_options_are_those_of_the_plugin() -> None:
     assert network(calico={"blockSize": 27}, public={"via": "service"}).options == {"blockSize": 27}
     assert network(public={"via": "service"}).options == {}
 
 
-def test_the_readmes_peers_are_one_text() -> None:
+def test_peers_as_one_string_are_parsed() -> None:
     bgp = network(bgpConfig={"peers": "10.240.0.5, 10.240.0.4", "myASN": 64513, "remoteASN": "64512"}).bgp
     assert bgp is not None
     assert [str(peer.address) for peer in bgp.peers] == ["10.240.0.5", "10.240.0.4"]
     assert (bgp.my_asn, bgp.remote_asn) == (64513, 64512)
 
 
-def test_peers_are_objects_or_texts_in_a_list() -> None:
+def test_peers_as_objects_or_strings_are_parsed() -> None:
     peer = {"peerIP": "10.240.0.5", "reachableBy": "10.240.0.1", "multihop": True, "passwordSecret": "bgp"}
     bgp = network(bgpConfig={"peers": [peer, "fd00::5"]}).bgp
     assert bgp is not None
@@ -149,14 +149,14 @@ def test_peers_are_objects_or_texts_in_a_list() -> None:
     )
 
 
-def test_asns_have_the_originals_defaults() -> None:
+def test_asns_have_the_legacy_defaults() -> None:
     bgp = network(bgpConfig={"peers": "10.240.0.5"}).bgp
     assert bgp is not None
     assert (bgp.my_asn, bgp.remote_asn) == (64512, 64514)
 
 
 @given(st.integers(1, 4294967295))
-def test_an_asn_has_32_bits_and_may_be_a_text(asn: int) -> None:
+def test_asn_has_32_bits_and_may_be_a_string(asn: int) -> None:
     assert parse_asn(asn, "myASN") == parse_asn(f" {asn} ", "myASN") == asn
 
 
@@ -208,7 +208,7 @@ def test_an_asn_has_32_bits_and_may_be_a_text(asn: int) -> None:
         ({"calico": "VXLAN"}, "calico", "not an object"),
     ],
 )
-def test_what_cannot_be_is_refused_naming_the_network_and_the_field(spec: dict[str, Any], field: str, why: str) -> None:
+def test_invalid_spec_is_refused_with_network_and_field(spec: dict[str, Any], field: str, why: str) -> None:
     with pytest.raises(UsageError) as refused:
         network(**spec)
     message = refused.value.message
@@ -219,7 +219,7 @@ def test_what_cannot_be_is_refused_naming_the_network_and_the_field(spec: dict[s
 
 
 @pytest.mark.parametrize("spec", ["10.133.0.0/16", ["cidr"], 5])
-def test_a_spec_that_is_no_object_is_refused_naming_the_network(spec: Any) -> None:
+def test_spec_that_is_no_object_is_refused_with_the_network(spec: Any) -> None:
     with pytest.raises(UsageError, match='network "blue": spec is not an object'):
         parse_network({**wizard(), "spec": spec})
 
@@ -227,11 +227,11 @@ def test_a_spec_that_is_no_object_is_refused_naming_the_network(spec: Any) -> No
 @pytest.mark.parametrize(
     ("text", "wanted"), [("blue", ("dev", "blue")), ("prod/blue", ("prod", "blue")), (" blue ", ("dev", "blue"))]
 )
-def test_a_network_of_another_namespace_is_named_with_it(text: str, wanted: tuple[str, str]) -> None:
+def test_network_name_may_have_a_namespace(text: str, wanted: tuple[str, str]) -> None:
     assert parse_network_name(text, "dev") == wanted
 
 
 @pytest.mark.parametrize("text", ["", "/", "prod/", "/blue", "a/b/c"])
-def test_what_names_no_network_is_refused(text: str) -> None:
+def test_invalid_network_name_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="is not the name of a network"):
         parse_network_name(text, "dev")

@@ -12,18 +12,18 @@ POOL = Resource("crd.projectcalico.org", "v1", "ippools", "IPPool", namespaced=F
 POD = Resource("", "v1", "pods", "Pod")
 
 
-def test_a_path_is_the_api_servers() -> None:
+def test_resource_path_is_the_api_path() -> None:
     assert POD.path() == "/api/v1/pods"
     assert POD.path("prod", "web") == "/api/v1/namespaces/prod/pods/web"
     assert POOL.path("prod", "blue", "status") == "/apis/crd.projectcalico.org/v1/ippools/blue/status"
 
 
-def test_a_resource_is_named_as_kubectl_names_it() -> None:
+def test_resource_names_match_kubectl() -> None:
     assert (POD.full_name, POD.api_version) == ("pods", "v1")
     assert (POOL.full_name, POOL.api_version) == ("ippools.crd.projectcalico.org", "crd.projectcalico.org/v1")
 
 
-def test_a_cluster_scoped_object_has_no_namespace() -> None:
+def test_cluster_scoped_object_has_no_namespace() -> None:
     assert POOL.ref("blue", "prod").namespace is None
     assert str(POOL.ref("prod.blue", "prod")) == "ippool/prod.blue"
     assert str(POD.ref("web", "prod")) == "pod/web in namespace prod"
@@ -41,11 +41,11 @@ def test_a_cluster_scoped_object_has_no_namespace() -> None:
         (("a", "zero"), 0),
     ],
 )
-def test_digging_gives_the_value_or_the_default(path: tuple[str | int, ...], wanted: Any) -> None:
+def test_dig_returns_the_value_or_the_default(path: tuple[str | int, ...], wanted: Any) -> None:
     assert dig({"a": {"b": [None, {"c": 7}], "null": None, "zero": 0}}, *path, default="none") == wanted
 
 
-def test_an_owner_is_named_with_its_uid_and_blocks_no_deletion() -> None:
+def test_owner_reference_has_the_uid_and_does_not_block_deletion() -> None:
     owner = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web", "uid": "u"}}
     assert owner_reference(owner) == {
         "apiVersion": "v1",
@@ -57,6 +57,6 @@ def test_an_owner_is_named_with_its_uid_and_blocks_no_deletion() -> None:
     }
 
 
-def test_a_hash_tells_words_apart_that_join_to_the_same_text() -> None:
+def test_short_hash_separates_its_words() -> None:
     assert short_hash(["ab", "c"]) != short_hash(["a", "bc"])
     assert len(short_hash(["ab"], 12)) == 12

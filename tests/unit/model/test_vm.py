@@ -1,4 +1,4 @@
-"""A VirtualMachine, what runs of it, and what only seems to."""
+"""A VirtualMachine, its instance and its pods."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def with_template(spec: Json) -> Vm:
         ({}, "Halted"),
     ],
 )
-def test_the_deprecated_running_means_a_run_strategy(spec: Json, wanted: str) -> None:
+def test_deprecated_running_is_a_run_strategy(spec: Json, wanted: str) -> None:
     assert vm(**spec).run_strategy == wanted
 
 
@@ -69,7 +69,7 @@ def test_the_deprecated_running_means_a_run_strategy(spec: Json, wanted: str) ->
         ),
     ],
 )
-def test_the_interface_on_the_pod_network_is_found(spec: Json, wanted: Json | None) -> None:
+def test_pod_interface_is_found(spec: Json, wanted: Json | None) -> None:
     assert with_template(spec).pod_interface == wanted
 
 
@@ -84,11 +84,11 @@ def test_the_interface_on_the_pod_network_is_found(spec: Json, wanted: Json | No
         ("web.one", {"hostname": "www"}, "www"),
     ],
 )
-def test_the_hostname_is_what_kubevirt_labels_pods_with(name: str, spec: Json, wanted: str) -> None:
+def test_hostname_is_the_kubevirt_pod_label(name: str, spec: Json, wanted: str) -> None:
     assert vm(name, template={"spec": spec}).hostname == wanted
 
 
-def test_a_bare_vm_has_no_annotations_anywhere() -> None:
+def test_minimal_vm_has_no_annotations() -> None:
     bare = Vm({"metadata": {"name": "web-1", "namespace": "prod"}, "spec": {"template": {"metadata": None}}})
     assert bare.annotations == {}
     assert bare.template_annotations == {}
@@ -105,7 +105,7 @@ def vmi(phase: str = "Running", owner: str = "uid-1", name: str = "web-1") -> Js
 
 
 @pytest.mark.parametrize("phase", ["Pending", "Scheduling", "Scheduled", "Running", "Unknown", ""])
-def test_an_instance_that_has_not_ended_runs(phase: str) -> None:
+def test_find_instance_returns_an_instance_that_has_not_ended(phase: str) -> None:
     assert find_instance(vm(), Snapshot(results={Query(VMI, "prod"): (vmi(phase),)})) == vmi(phase)
 
 
@@ -119,7 +119,7 @@ def test_an_instance_that_has_not_ended_runs(phase: str) -> None:
         ((vmi(name="web-2"),), "it is another VM's"),
     ],
 )
-def test_what_is_not_this_vms_running_instance_is_none(found: tuple[Json, ...], why: str) -> None:
+def test_find_instance_ignores_other_and_ended_instances(found: tuple[Json, ...], why: str) -> None:
     assert find_instance(vm(), Snapshot(results={Query(VMI, "prod"): found})) is None, why
 
 
@@ -136,7 +136,7 @@ def pod(name: str, domain: str = "", owner: str = "", phase: str = "Running", ro
     }
 
 
-def test_the_launcher_pods_of_a_vm_are_those_of_its_instance_that_have_not_ended() -> None:
+def test_launcher_pods_of_a_vm_exclude_ended_and_foreign_ones() -> None:
     pods = (
         pod("source", domain="web-1"),
         pod("target", domain="web-1", phase="Pending"),
@@ -150,7 +150,7 @@ def test_the_launcher_pods_of_a_vm_are_those_of_its_instance_that_have_not_ended
     assert [one["metadata"]["name"] for one in found] == ["source", "target", "by-owner"]
 
 
-def test_few_vms_are_looked_at_one_by_one_and_many_by_two_lists() -> None:
+def test_instance_queries_use_lists_for_many_vms() -> None:
     few = instance_queries([vm("a"), vm("b")])
     assert set(few) == {
         Query(VMI, "prod", "a"),

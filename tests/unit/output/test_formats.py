@@ -1,4 +1,4 @@
-"""-o: which formats there are, and lists in each of them."""
+"""-o: the formats, and lists in each of them."""
 
 from __future__ import annotations
 
@@ -49,15 +49,15 @@ def shown(output: str = "", rows: list[tuple[str, str]] = ROWS, **settings: bool
     return out.getvalue()
 
 
-def test_people_get_a_table() -> None:
+def test_default_output_is_a_table() -> None:
     assert shown() == "NAME          CIDR\nblue          10.0.0.0/24\na-long-name   fd00::/64\n"
 
 
-def test_wide_shows_the_wide_columns_too() -> None:
+def test_wide_has_additional_columns() -> None:
     assert shown("wide").splitlines()[0].split() == ["NAME", "CIDR", "NOTE"]
 
 
-def test_headers_can_be_left_out_of_both_kinds_of_tables() -> None:
+def test_no_headers_applies_to_tables_and_custom_columns() -> None:
     assert shown(no_headers=True) == "blue          10.0.0.0/24\na-long-name   fd00::/64\n"
     assert shown("custom-columns=N:.metadata.name", no_headers=True) == "blue\na-long-name\n"
 
@@ -68,25 +68,25 @@ def test_json_is_a_list_without_managed_fields() -> None:
     assert [item["metadata"] for item in value["items"]] == [{"name": "blue"}, {"name": "a-long-name"}]
 
 
-def test_one_object_asked_for_by_name_stands_alone() -> None:
+def test_single_object_is_not_a_list() -> None:
     assert json.loads(shown("json", ROWS[:1], single=True))["kind"] == "NetworkWizard"
     assert yaml.safe_load(shown("yaml", ROWS[:1], single=True))["kind"] == "NetworkWizard"
 
 
-def test_nothing_is_an_empty_list_in_json_and_no_line_in_tables() -> None:
+def test_no_objects_are_an_empty_json_list_and_no_table_lines() -> None:
     assert json.loads(shown("json", []))["items"] == []
     assert shown("", []) == shown("name", []) == ""
 
 
 @pytest.mark.parametrize("rows", [[], ROWS[:1], ROWS, [("of\nlines", "[]"), ("y", "1e3")]])
-def test_a_list_written_item_by_item_reads_as_one_written_whole(rows: list[tuple[str, str]]) -> None:
+def test_streamed_list_equals_the_whole_list(rows: list[tuple[str, str]]) -> None:
     whole = to_list_object([without_managed_fields(to_json(row)) for row in rows])
     assert shown("json", rows) == to_json_text(whole)
     assert shown("yaml", rows) == to_yaml(whole)
 
 
 @pytest.mark.parametrize("output", ["json", "yaml", "name"])
-def test_a_list_is_written_as_its_objects_come(output: str) -> None:
+def test_list_is_written_incrementally(output: str) -> None:
     out = io.StringIO()
     written = []
 
@@ -100,11 +100,11 @@ def test_a_list_is_written_as_its_objects_come(output: str) -> None:
     assert ROWS[0][0] in written[1]
 
 
-def test_name_is_kind_group_and_name() -> None:
+def test_name_format_is_kind_group_and_name() -> None:
     assert shown("name", ROWS[:1]) == "networkwizard.plumber.k8s.pf9.io/blue\n"
 
 
-def test_templates_and_columns_may_come_from_files(tmp_path: Path) -> None:
+def test_templates_and_columns_are_read_from_files(tmp_path: Path) -> None:
     template = tmp_path / "template"
     template.write_text('{range .items[*]}{.spec.cidr}{"\\n"}{end}', encoding="utf-8")
     columns = tmp_path / "columns"
@@ -127,25 +127,25 @@ def test_templates_and_columns_may_come_from_files(tmp_path: Path) -> None:
         ("jsonpath={.a", "unclosed action"),
     ],
 )
-def test_a_wrong_format_is_a_misuse(output: str, words: str) -> None:
+def test_unknown_format_is_a_usage_error(output: str, words: str) -> None:
     with pytest.raises(UsageError) as caught:
         parse_output(output)
     assert words in str(caught.value)
 
 
-def test_a_columns_file_that_does_not_fit_is_a_misuse(tmp_path: Path) -> None:
+def test_invalid_columns_file_is_a_usage_error(tmp_path: Path) -> None:
     path = tmp_path / "columns"
     path.write_text("NAME RANGE\nmetadata.name\n", encoding="utf-8")
     with pytest.raises(UsageError, match="is not valid"):
         parse_output(f"custom-columns-file={path}")
 
 
-def test_what_makes_objects_takes_no_table_formats() -> None:
+def test_object_formats_exclude_tables() -> None:
     with pytest.raises(UsageError, match="wide"):
         parse_output("wide", OBJECT_FORMATS)
 
 
-def test_a_template_that_does_not_fit_names_itself() -> None:
+def test_failing_template_is_named() -> None:
     with pytest.raises(YoshiError, match=r"items\[9\]"):
         print_objects([], io.StringIO(), parse_output("jsonpath={.items[9]}"))
 
@@ -170,23 +170,23 @@ def test_a_template_that_does_not_fit_names_itself() -> None:
         "1.5",
     ],
 )
-def test_yaml_quotes_text_that_another_reader_would_take_for_something_else(text: str) -> None:
+def test_yaml_quotes_ambiguous_strings(text: str) -> None:
     assert to_yaml({"a": text}) == f'a: "{text}"\n'
 
 
 @pytest.mark.parametrize("text", ["10.0.0.1", "10.0.0.0/24", "fd00::/64", "a b", "web-1", "2d", "Ümlaut"])
-def test_yaml_leaves_plain_text_plain(text: str) -> None:
+def test_yaml_does_not_quote_plain_strings(text: str) -> None:
     assert to_yaml({"a": text}) == f"a: {text}\n"
 
 
-def test_yaml_repeats_instead_of_pointing_and_stands_lists_at_their_key() -> None:
+def test_yaml_has_no_aliases_and_no_list_indentation() -> None:
     same = {"b": [1, "two\nlines\n"]}
     assert to_yaml({"y": same, "x": same}) == (
         'x:\n  b:\n  - 1\n  - |\n    two\n    lines\n"y":\n  b:\n  - 1\n  - |\n    two\n    lines\n'
     )
 
 
-def test_documents_have_a_line_between_them() -> None:
+def test_yaml_documents_are_separated() -> None:
     out = io.StringIO()
     write_documents([{"a": 1}, {"b": "x\n\n"}, {"c": 3}], out)
     assert list(yaml.safe_load_all(out.getvalue())) == [{"a": 1}, {"b": "x\n\n"}, {"c": 3}]

@@ -1,4 +1,4 @@
-"""Templates: what kubectl prints for them was recorded from kubectl itself (kubectl_formats.json).
+"""Templates: kubectl's output for them was recorded (kubectl_formats.json).
 
 - recorded   every format and template on the same objects, byte for byte; a failure of kubectl's is one of ours
 - relaxed    templates without braces
@@ -25,7 +25,7 @@ RECORDED = json.loads(Path(__file__).with_name("kubectl_formats.json").read_text
 
 
 @pytest.mark.parametrize("case", RECORDED["cases"], ids=lambda case: case["output"])
-def test_prints_what_kubectl_prints(case: dict[str, Any]) -> None:
+def test_output_matches_recorded_kubectl_output(case: dict[str, Any]) -> None:
     objects = RECORDED["objects"][:1] if case["single"] else RECORDED["objects"]
     out = io.StringIO()
     if case["prints"] is None:
@@ -56,30 +56,30 @@ BLUE = {
         ("{.spec.*}", '10.0.0.0/24 [{"peerIP":"10.9.0.1"},{"peerIP":"10.9.0.2"}]'),
     ],
 )
-def test_a_template_prints(template: str, prints: str) -> None:
+def test_template_output(template: str, prints: str) -> None:
     assert parse_template(template).render(BLUE) == prints
 
 
 @pytest.mark.parametrize(
     "text", ["{.a", "{.a[}", "{.a[?(@.b}", "{.a[?(@.b=~1)]}", '{"a', "{#}", "{...a}", "{end}", "{no}", "{.a[0:1:0]}"]
 )
-def test_a_broken_template_is_a_misuse_that_names_it(text: str) -> None:
+def test_invalid_template_is_a_usage_error(text: str) -> None:
     with pytest.raises(UsageError, match="JSONPath"):
         parse_template(text)
 
 
-def test_an_index_out_of_bounds_says_which() -> None:
+def test_index_out_of_bounds_is_named() -> None:
     with pytest.raises(NoMatchError, match="index 7, length 2"):
         parse_template("{.spec.peers[7]}").render(BLUE)
 
 
 @pytest.mark.parametrize("text", ["spec.cidr", ".spec.cidr", "{.spec.cidr}", "{spec.cidr}"])
-def test_an_expression_may_leave_braces_and_the_first_dot_out(text: str) -> None:
+def test_expression_without_braces_and_dot_is_accepted(text: str) -> None:
     assert parse_expression(text).find(BLUE) == ["10.0.0.0/24"]
 
 
 @given(st.text(alphabet="{}.[]()?@$*'\":,\\ -0123456789abrangeend=<>!\n", max_size=40))
-def test_any_text_is_a_template_or_a_misuse(text: str) -> None:
+def test_any_text_is_a_template_or_a_usage_error(text: str) -> None:
     try:
         parse_template(text).render(BLUE)
     except (UsageError, NoMatchError):

@@ -44,21 +44,21 @@ def table(rows: list[tuple[object, object]], colour: bool = False) -> str:
     return out.getvalue()
 
 
-def test_columns_are_three_spaces_apart_and_nothing_trails() -> None:
+def test_columns_are_separated_by_three_spaces_without_trailing_ones() -> None:
     assert table([("web-1", "bound"), ("x", None)]) == "NAME    STATE\nweb-1   bound\nx       <none>\n"
 
 
-def test_a_narrow_column_takes_six_as_kubectl_has_it() -> None:
+def test_columns_have_the_minimum_width_of_kubectl() -> None:
     out = io.StringIO()
     write_table([("x", "y")], PAIR, out, TableStyle(headers=False, colour=False))
     assert out.getvalue() == "x     y\n"
 
 
-def test_no_rows_write_nothing() -> None:
+def test_table_without_rows_is_empty() -> None:
     assert table([]) == ""
 
 
-def test_rows_are_written_as_they_come() -> None:
+def test_table_is_written_incrementally() -> None:
     out = io.StringIO()
     seen: list[int] = []
 
@@ -73,7 +73,7 @@ def test_rows_are_written_as_they_come() -> None:
     assert seen[2 * PAGE_SIZE] > seen[PAGE_SIZE]
 
 
-def test_later_pages_keep_the_columns_and_have_no_headers() -> None:
+def test_later_pages_keep_column_widths_and_have_no_headers() -> None:
     out = io.StringIO()
     writer = TableWriter(out, PAIR, TableStyle(colour=False))
     writer.page([("web-1", "bound")])
@@ -83,12 +83,12 @@ def test_later_pages_keep_the_columns_and_have_no_headers() -> None:
 
 
 @given(st.lists(st.tuples(st.text(max_size=12), st.text(max_size=12)), min_size=1, max_size=8))
-def test_whatever_is_in_the_cells_every_row_is_one_line(rows: list[tuple[object, object]]) -> None:
+def test_every_row_is_one_line(rows: list[tuple[object, object]]) -> None:
     assert len(table(rows).split("\n")) == len(rows) + 2
 
 
 @given(st.text())
-def test_a_cell_holds_nothing_that_a_terminal_obeys(text: str) -> None:
+def test_cell_text_is_printable(text: str) -> None:
     assert cell_text(text).isprintable()
 
 
@@ -105,15 +105,15 @@ def test_a_cell_holds_nothing_that_a_terminal_obeys(text: str) -> None:
         ("\x1b[2J", "^[[2J"),
     ],
 )
-def test_cells(value: object, shown: str) -> None:
+def test_cell_text(value: object, shown: str) -> None:
     assert cell_text(value) == shown
 
 
-def test_wide_letters_take_two_columns_and_accents_none() -> None:
+def test_width_of_wide_and_combining_characters() -> None:
     assert (width("abc"), width("日本"), width("e\u0301")) == (3, 4, 1)
 
 
-def test_describing_goes_on_below_for_a_list() -> None:
+def test_fields_print_lists_on_several_lines() -> None:
     out = io.StringIO()
     write_fields([("Name", "blue"), ("Peers", ["10.0.0.1", "10.0.0.2"]), ("Gateway", None)], out)
     assert out.getvalue() == "Name:      blue\nPeers:     10.0.0.1\n           10.0.0.2\nGateway:   <none>\n"
@@ -130,11 +130,11 @@ def test_describing_goes_on_below_for_a_list() -> None:
         (63158400, "2y1d"), (252288000, "8y"), (315360000, "10y"),
     ],
 )  # fmt: skip
-def test_durations_are_kubectls(seconds: float, shown: str) -> None:
+def test_human_duration_matches_kubectl(seconds: float, shown: str) -> None:
     assert human_duration(seconds) == shown
 
 
-def test_ages_count_from_a_timestamp() -> None:
+def test_age_of_a_timestamp() -> None:
     now = datetime(2026, 1, 1, 0, 3, 12, tzinfo=timezone.utc)
     assert age("2026-01-01T00:00:00Z", now) == "3m12s"
     assert age("2026-01-01T00:00:00", now) == "3m12s"
@@ -149,13 +149,11 @@ def test_ages_count_from_a_timestamp() -> None:
         ({"FORCE_COLOR": "0"}, True, False), ({"NO_COLOR": "1", "FORCE_COLOR": "1"}, True, False),
     ],
 )  # fmt: skip
-def test_colours_are_for_terminals_and_the_environment_decides(
-    environ: dict[str, str], terminal: bool, wanted: bool
-) -> None:
+def test_colours_depend_on_terminal_and_environment(environ: dict[str, str], terminal: bool, wanted: bool) -> None:
     assert tables.uses_colours(Terminal() if terminal else io.StringIO(), environ) is wanted
 
 
-def test_state_words_are_coloured_and_the_columns_stay() -> None:
+def test_coloured_states_keep_the_column_widths() -> None:
     plain = table([("a", "restart needed"), ("longer", "bound")])
     coloured = table([("a", "restart needed"), ("longer", "bound")], colour=True)
     assert "\x1b[33mrestart needed\x1b[0m" in coloured
@@ -164,7 +162,7 @@ def test_state_words_are_coloured_and_the_columns_stay() -> None:
     assert coloured == plain
 
 
-def test_progress_is_one_line_on_a_terminal_and_wiped_at_the_end() -> None:
+def test_progress_is_one_line_on_a_terminal_and_erased_at_the_end() -> None:
     stream = Terminal()
     with progress("attaching", 24, stream) as shown:
         shown.step()
@@ -175,7 +173,7 @@ def test_progress_is_one_line_on_a_terminal_and_wiped_at_the_end() -> None:
     assert stream.getvalue().endswith("\r") and "\n" not in stream.getvalue()
 
 
-def test_progress_is_drawn_no_more_often_than_a_person_can_see() -> None:
+def test_progress_is_drawn_at_a_limited_rate() -> None:
     stream = Terminal()
     with progress("attaching", 5000, stream) as shown:
         for number in range(5000):
@@ -184,7 +182,7 @@ def test_progress_is_drawn_no_more_often_than_a_person_can_see() -> None:
     assert stream.getvalue().count("attaching") < 500
 
 
-def test_progress_is_never_longer_than_the_terminal_is_wide() -> None:
+def test_progress_fits_the_terminal_width() -> None:
     stream = Terminal()
     with progress("attaching", 24, stream) as shown:
         shown.step(24, "x" * 5000)

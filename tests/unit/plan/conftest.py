@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import pytest
 
-from tests.unit.plan.world import World
+from tests.unit.plan.fake_cluster import FakeCluster
 
 
 @pytest.fixture
-def world() -> World:
+def cluster() -> FakeCluster:
     """KubeVirt and a Calico that keeps VMs' addresses, with network prod/blue, 10.133.0.0/24."""
-    made = World()
+    made = FakeCluster()
     made.network()
     return made
 
 
 @pytest.fixture
-def old_world() -> World:
+def old_calico() -> FakeCluster:
     """The same with a Calico that forgets a VM's address when it stops (before v3.32)."""
-    made = World(keeps=False)
+    made = FakeCluster(keeps=False)
     made.network()
     return made

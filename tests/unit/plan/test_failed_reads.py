@@ -1,4 +1,4 @@
-"""A read that fails while a plan is made ends the planning: no planner takes it for a fact about the cluster."""
+"""A failed read ends the planning: no planner treats it as absence."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from kubectl_yoshi.plan.network.deletion import NetworkDeleteRequest, plan_netwo
 from kubectl_yoshi.plan.network.planner import NetworkRequest, plan_network
 from kubectl_yoshi.plan.rebuild.planner import RebuildRequest, plan_rebuild
 from kubectl_yoshi.plan.sync.planner import SyncScope, plan_sync
-from tests.unit.plan.world import BACKENDS, World, wizard
+from tests.unit.plan.fake_cluster import BACKENDS, FakeCluster, wizard
 
 
 class FailingReader:
@@ -28,19 +28,19 @@ class FailingReader:
         rounds: how many rounds there were.
     """
 
-    def __init__(self, world: World, failing: int) -> None:
-        self._world, self._failing = world, failing
+    def __init__(self, cluster: FakeCluster, failing: int) -> None:
+        self._cluster, self._failing = cluster, failing
         self.rounds = 0
 
     @property
     def served(self) -> ServedApis:
-        return self._world.api.served
+        return self._cluster.api.served
 
     def read(self, queries: Sequence[Query]) -> Mapping[Query, Answer]:
         self.rounds += 1
         if self.rounds == self._failing:
             raise UnreachableError("the API server does not answer")
-        return run_queries(self._world.api, queries)  # type: ignore[arg-type]
+        return run_queries(self._cluster.api, queries)  # type: ignore[arg-type]
 
 
 def context(reader: FailingReader) -> PlanContext:
@@ -63,15 +63,15 @@ PLANNERS: dict[str, Callable[[PlanContext], object]] = {
 
 @pytest.mark.parametrize("cidr", ["10.133.0.0/24", "10.133.0.0/16"])
 @pytest.mark.parametrize("name", PLANNERS)
-def test_a_failed_read_ends_the_planning_whichever_round_it_is(name: str, cidr: str) -> None:
-    world = World()
-    world.network(cidr=cidr)
-    world.running()
-    world.attach()
-    world.vm("web-2")
-    whole = FailingReader(world, failing=0)
+def test_failed_read_in_any_round_ends_the_planning(name: str, cidr: str) -> None:
+    cluster = FakeCluster()
+    cluster.network(cidr=cidr)
+    cluster.running()
+    cluster.attach()
+    cluster.vm("web-2")
+    whole = FailingReader(cluster, failing=0)
     PLANNERS[name](context(whole))
     assert whole.rounds
     for failing in range(1, whole.rounds + 1):
         with pytest.raises(UnreachableError):
-            PLANNERS[name](context(FailingReader(world, failing)))
+            PLANNERS[name](context(FailingReader(cluster, failing)))

@@ -1,4 +1,4 @@
-"""Every verb under faults, in random courses: what holds, what is said, and that it can be completed.
+"""Every verb under faults, in random runs: what holds, what is printed, and that it can be completed.
 
     at any moment               I1, I2, I4; a VM carries one address of a network at most (I3)
     a run says that it is done  it is so
@@ -6,7 +6,7 @@
     the same without faults     completes it; once more changes nothing (I7)
     detach, gc, delete          leave nothing (I8)
 
-YOSHI_FAULT_COURSES   how many courses (150)
+YOSHI_FAULT_COURSES   how many fault runs (150)
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD
 from kubectl_yoshi.model.objects import annotations_of, dig, name_of
 from kubectl_yoshi.model.vm import VM
 from kubectl_yoshi.plan.release import RELEASED_AT_ANNOTATION
-from tests.unit.plan.faulty import Fate, faulty
-from tests.unit.plan.world import World
+from tests.unit.plan.fake_cluster import FakeCluster
+from tests.unit.plan.faulty_api import ApiFaultSchedule, with_faults
 
 pytestmark = [pytest.mark.I1, pytest.mark.I2, pytest.mark.I3, pytest.mark.I4, pytest.mark.I7, pytest.mark.I8]
 
@@ -36,26 +36,26 @@ VMS = ("web-1", "web-2", "web-3", "run-1")
 UNSURE = ("may or may not", "could not be rolled back", "Done before the error", "Outcome unknown")
 
 
-def state(world: World) -> dict[str, object]:
+def state(cluster: FakeCluster) -> dict[str, object]:
     """All that commands change, without versions and times: also without that of a VM's last write fence."""
     found: dict[str, object] = {}
-    for obj in world.api.every(NETWORKWIZARD):
+    for obj in cluster.api.every(NETWORKWIZARD):
         found[f"network {name_of(obj)}"] = (bool(dig(obj, "status", "deleting")), bool(dig(obj, "status", "created")))
-        for address, record in world.records(name_of(obj)).items():
+        for address, record in cluster.records(name_of(obj)).items():
             found[f"record {address}"] = (record.kind, record.holder, record.uid)
-    for pool in world.api.every(RAW.pool):
+    for pool in cluster.api.every(RAW.pool):
         found[f"pool {name_of(pool)}"] = True
-    for vm in world.api.every(VM):
+    for vm in cluster.api.every(VM):
         annotations = {key: text for key, text in annotations_of(vm).items() if key != RELEASED_AT_ANNOTATION}
-        found[f"vm {name_of(vm)}"] = (world.pin(name_of(vm)), annotations, dig(vm, "spec", "runStrategy"))
-    for block in world.api.every(RAW.block):
+        found[f"vm {name_of(vm)}"] = (cluster.pin(name_of(vm)), annotations, dig(vm, "spec", "runStrategy"))
+    for block in cluster.api.every(RAW.block):
         found[f"block {name_of(block)}"] = block["spec"]["allocations"]
     return found
 
 
-def check_moment(world: World) -> None:
+def check_moment(cluster: FakeCluster) -> None:
     """What must hold whatever is under way: a VM may have a second record then, of which it carries nothing."""
-    found = [sentence for sentence in world.violations() if not sentence.startswith("I3") or "carries" in sentence]
+    found = [sentence for sentence in cluster.violations() if not sentence.startswith("I3") or "carries" in sentence]
     assert not found, "\n".join(found)
 
 
@@ -64,7 +64,7 @@ class Step:
     """One command: how it is called, and how it is run."""
 
     words: str
-    run: Callable[[World], RunResult]
+    run: Callable[[FakeCluster], RunResult]
     vms: tuple[str, ...] = ()
 
 
@@ -93,23 +93,23 @@ def draw(rng: random.Random) -> Step:
     return rng.choices(steps, weights=(6, 3, 4, 1, 1, 2, 2, 2, 1, 1))[0]
 
 
-def world_with_vms(keeps: bool) -> World:
-    world = World(keeps)
+def cluster_with_vms(keeps: bool) -> FakeCluster:
+    cluster = FakeCluster(keeps)
     for name, cidr in NETWORKS.items():
-        world.network(name, cidr)
+        cluster.network(name, cidr)
     for name in VMS:
-        (world.running if name.startswith("run") else world.vm)(name)
-    return world
+        (cluster.running if name.startswith("run") else cluster.vm)(name)
+    return cluster
 
 
 def check_claims(
-    step: Step, world: World, before: dict[str, object], outcome: RunResult | YoshiError, strange: set[str]
+    step: Step, cluster: FakeCluster, before: dict[str, object], outcome: RunResult | YoshiError, changed_late: set[str]
 ) -> None:
     """What a command said against what is so; what earlier commands, or KubeVirt, changed meanwhile
     does not count."""
     before, after = (
-        {key: value for key, value in part.items() if key not in strange and not key.startswith("block")}
-        for part in (before, state(world))
+        {key: value for key, value in part.items() if key not in changed_late and not key.startswith("block")}
+        for part in (before, state(cluster))
     )
     if isinstance(outcome, YoshiError):
         if after != before:
@@ -122,17 +122,17 @@ def check_claims(
             theirs = [line for line in changes(before, after) if f" {name}:" in line or owner in line]
             if theirs and not any(words in said for words in UNSURE):
                 raise AssertionError(f"of {name} it says only: {outcome.errors[owner]}\n{theirs}")
-        elif f"vm {name}" in strange:
+        elif f"vm {name}" in changed_late:
             continue
         elif step.words.startswith("attach"):
             address = outcome.results[owner]
-            assert world.pin(name) == address
-            found = [record for network in NETWORKS if network in world.networks()
-                     for text, record in world.records(network).items() if text == address]  # fmt: skip
-            assert [record.uid for record in found] == [world.now(name).uid]
+            assert cluster.pin(name) == address
+            found = [record for network in NETWORKS if network in cluster.networks()
+                     for text, record in cluster.records(network).items() if text == address]  # fmt: skip
+            assert [record.uid for record in found] == [cluster.now(name).uid]
         elif step.words.startswith("detach"):
             network = step.words.rsplit(" ", 1)[1]
-            assert not world.pin(name).startswith(NETWORKS[network][:7])
+            assert not cluster.pin(name).startswith(NETWORKS[network][:7])
     if not outcome.errors and not outcome.executed:
         assert after == before, changes(before, after)
 
@@ -155,78 +155,78 @@ def described(outcome: RunResult | YoshiError) -> str:
     return f"done {done}, answers {dict(outcome.results)}, refused {refused}, notes {outcome.notes}"
 
 
-def run(step: Step, world: World) -> RunResult | YoshiError:
+def run(step: Step, cluster: FakeCluster) -> RunResult | YoshiError:
     try:
-        return step.run(world)
+        return step.run(cluster)
     except YoshiError as error:
         return error
 
 
 @pytest.mark.parametrize("part", range(10))
-def test_courses_of_commands_under_faults(part: int) -> None:
+def test_commands_under_random_faults(part: int) -> None:
     for number in range(part, COURSES, 10):
         run_course(number)
 
 
 def run_course(number: int) -> None:
     rng = random.Random(f"course {number}")
-    world = world_with_vms(keeps=rng.random() < 0.5)
-    fate = Fate(f"fate {number}", *rng.choice([(0.1, 0.01), (0.3, 0.02), (0.6, 0.05), (0.5, 0.0)]))
-    bad = faulty(world, fate)
-    told = [f"course {number}, fate {fate.write}/{fate.read}"]
+    cluster = cluster_with_vms(keeps=rng.random() < 0.5)
+    schedule = ApiFaultSchedule(f"fate {number}", *rng.choice([(0.1, 0.01), (0.3, 0.02), (0.6, 0.05), (0.5, 0.0)]))
+    bad = with_faults(cluster, schedule)
+    log = [f"course {number}, fate {schedule.write}/{schedule.read}"]
     try:
         for _ in range(rng.randrange(2, 6)):
             step = draw(rng)
-            told.append(step.words)
-            world.time_passes()
-            before = state(world)
-            fate.told.clear()
-            fate.begin(lambda: state(world))
+            log.append(step.words)
+            cluster.time_passes()
+            before = state(cluster)
+            schedule.log.clear()
+            schedule.begin(lambda: state(cluster))
             outcome = run(step, bad)
-            told += [f"    {line}" for line in fate.told]
-            told.append(f"  -> {described(outcome)}")
-            check_moment(world)
-            check_claims(step, world, before, outcome, fate.strange)
+            log += [f"    {line}" for line in schedule.log]
+            log.append(f"  -> {described(outcome)}")
+            check_moment(cluster)
+            check_claims(step, cluster, before, outcome, schedule.changed_late)
             if rng.random() < 0.5:
-                fate.arrive_all()
-                check_moment(world)
-        fate.arrive_all()
-        told.append("everything has arrived")
-        check_moment(world)
-        told.append(f"the last one again: {step.words}")
-        again = run(step, world)
-        told.append(f"  -> {described(again)}")
-        check_moment(world)
-        settled = state(world)
-        once_more = run(step, world)
+                schedule.arrive_all()
+                check_moment(cluster)
+        schedule.arrive_all()
+        log.append("everything has arrived")
+        check_moment(cluster)
+        log.append(f"the last one again: {step.words}")
+        again = run(step, cluster)
+        log.append(f"  -> {described(again)}")
+        check_moment(cluster)
+        settled = state(cluster)
+        once_more = run(step, cluster)
         if not step.words.startswith("reserve"):  # which may mean: any two more
-            assert state(world) == settled, changes(settled, state(world))
-        told.append(f"  once more -> {described(once_more)}")
-        end_of_all(world)
+            assert state(cluster) == settled, changes(settled, state(cluster))
+        log.append(f"  once more -> {described(once_more)}")
+        end_of_all(cluster)
     except AssertionError as error:
-        raise AssertionError("\n".join([*told, str(error)])) from error
+        raise AssertionError("\n".join([*log, str(error)])) from error
 
 
-def end_of_all(world: World) -> None:
+def end_of_all(cluster: FakeCluster) -> None:
     """Takes everything away by commands, and looks for what is left."""
     for name in NETWORKS:
-        if name in world.networks():
-            world.detach(*VMS, network=f"prod/{name}", restart=True)
-    world.collect()
+        if name in cluster.networks():
+            cluster.detach(*VMS, network=f"prod/{name}", restart=True)
+    cluster.collect()
     for name in NETWORKS:
-        if name in world.networks():
-            reserved = [text for text, record in world.records(name).items() if record.kind == "Reservation"]
+        if name in cluster.networks():
+            reserved = [text for text, record in cluster.records(name).items() if record.kind == "Reservation"]
             if reserved:
-                world.release(*reserved, network=name)
-            assert world.records(name) == {}
-            world.delete_network(name)
-    world.collect()
-    assert [key for key in state(world) if not key.startswith(("vm", "block"))] == []
+                cluster.release(*reserved, network=name)
+            assert cluster.records(name) == {}
+            cluster.delete_network(name)
+    cluster.collect()
+    assert [key for key in state(cluster) if not key.startswith(("vm", "block"))] == []
     handles = [
-        attributes["handle_id"] for block in world.api.every(RAW.block) for attributes in block["spec"]["attributes"]
+        attributes["handle_id"] for block in cluster.api.every(RAW.block) for attributes in block["spec"]["attributes"]
     ]
     assert all(handle.endswith(VMS) for handle in handles)
-    assert world.api.every(ADDRESSBLOCK) == []
+    assert cluster.api.every(ADDRESSBLOCK) == []
     for name in VMS:
-        vm = world.now(name)
-        assert (world.pin(name), vm.annotations.keys() - {RELEASED_AT_ANNOTATION}) == ("", set()), name
+        vm = cluster.now(name)
+        assert (cluster.pin(name), vm.annotations.keys() - {RELEASED_AT_ANNOTATION}) == ("", set()), name

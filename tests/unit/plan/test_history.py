@@ -1,8 +1,8 @@
-"""Who had an address before, and until when: written by the patch that ends it, bounded, and not lost with the record.
+"""Previous owners of an address: written by the patch that removes the allocation, bounded, and kept with the network.
 
-detached, collected, released, moved to another VM, made anew    a tenure, the latest first
-taken back by the very run that wrote it                         none: nobody had it
-given back by several at once                                    all of them
+detached, collected, released, moved to another VM, recreated    a tenure, the latest first
+rolled back by the very run that wrote it                         none: nobody had it
+released by several at once                                    all of them
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD
 from kubectl_yoshi.model.objects import Json, name_of
 from kubectl_yoshi.model.vm import VM
 from kubectl_yoshi.plan.rebuild.planner import RebuildRequest, plan_rebuild
-from tests.unit.plan.world import World
+from tests.unit.plan.fake_cluster import FakeCluster
 
 SMALL, LARGE = "10.133.0.0/24", "10.133.0.0/16"
 SIZES = pytest.mark.parametrize("cidr", [SMALL, LARGE])
@@ -35,16 +35,16 @@ SIZE_LIMIT = 3 << 19
 """Bytes that an object may have in etcd: 1.5 MiB."""
 
 
-def made(cidr: str) -> World:
-    world = World()
-    world.network(cidr=cidr)
-    return world
+def made(cidr: str) -> FakeCluster:
+    cluster = FakeCluster()
+    cluster.network(cidr=cidr)
+    return cluster
 
 
-def history(world: World) -> dict[str, list[str]]:
+def history(cluster: FakeCluster) -> dict[str, list[str]]:
     """Address -> who had it, the latest first."""
     found: dict[str, list[str]] = {}
-    for obj in [*world.api.every(NETWORKWIZARD), *world.api.every(ADDRESSBLOCK)]:
+    for obj in [*cluster.api.every(NETWORKWIZARD), *cluster.api.every(ADDRESSBLOCK)]:
         for address, value in obj["status"].get("history", {}).items():
             assert value
             found[address] = [f"{one.namespace}/{one.name}" for one in parse_history(value)]
@@ -52,16 +52,16 @@ def history(world: World) -> dict[str, list[str]]:
 
 
 @SIZES
-def test_a_detached_vm_is_the_last_who_had_the_address(cidr: str) -> None:
-    world = made(cidr)
-    world.vm()
-    world.attach(ip="10.133.0.9")
-    (record,) = world.records().values()
+def test_detached_vm_is_the_latest_entry(cidr: str) -> None:
+    cluster = made(cidr)
+    cluster.vm()
+    cluster.attach(ip="10.133.0.9")
+    (record,) = cluster.records().values()
     before = datetime.now(timezone.utc) - timedelta(seconds=2)
-    world.detach()
-    assert history(world) == {"10.133.0.9": ["prod/web-1"]}
+    cluster.detach()
+    assert history(cluster) == {"10.133.0.9": ["prod/web-1"]}
     (obj,) = [
-        o for o in [*world.api.every(NETWORKWIZARD), *world.api.every(ADDRESSBLOCK)] if o["status"].get("history")
+        o for o in [*cluster.api.every(NETWORKWIZARD), *cluster.api.every(ADDRESSBLOCK)] if o["status"].get("history")
     ]
     (value,) = obj["status"]["history"]["10.133.0.9"]
     assert value["uid"] == record.uid
@@ -71,99 +71,101 @@ def test_a_detached_vm_is_the_last_who_had_the_address(cidr: str) -> None:
 
 
 @SIZES
-def test_the_latest_come_first_and_the_oldest_are_forgotten(cidr: str) -> None:
-    world = made(cidr)
+def test_history_is_ordered_latest_first_and_bounded(cidr: str) -> None:
+    cluster = made(cidr)
     for name in ("web-1", "web-2", "web-3"):
-        world.vm(name)
-        world.attach(name, ip="10.133.0.9")
-        world.detach(name)
-    assert history(world) == {"10.133.0.9": ["prod/web-3", "prod/web-2"]}
+        cluster.vm(name)
+        cluster.attach(name, ip="10.133.0.9")
+        cluster.detach(name)
+    assert history(cluster) == {"10.133.0.9": ["prod/web-3", "prod/web-2"]}
     assert MAX_PER_ADDRESS == 2
 
 
-def test_a_vm_made_anew_follows_its_earlier_self() -> None:
-    world = made(SMALL)
-    world.vm()
-    world.attach(ip="10.133.0.9")
-    (old,) = world.records().values()
-    world.drop_vm()
-    world.vm()
-    world.attach()
-    assert history(world) == {"10.133.0.9": ["prod/web-1"]}
-    (value,) = world.api.get(NETWORKWIZARD.ref("blue", "prod"))["status"]["history"]["10.133.0.9"]
+def test_recreated_vm_has_its_earlier_entry() -> None:
+    cluster = made(SMALL)
+    cluster.vm()
+    cluster.attach(ip="10.133.0.9")
+    (old,) = cluster.records().values()
+    cluster.delete_vm()
+    cluster.vm()
+    cluster.attach()
+    assert history(cluster) == {"10.133.0.9": ["prod/web-1"]}
+    (value,) = cluster.api.get(NETWORKWIZARD.ref("blue", "prod"))["status"]["history"]["10.133.0.9"]
     assert value["uid"] == old.uid
 
 
-def test_collected_and_released_addresses_have_a_history() -> None:
-    world = made(SMALL)
+def test_gc_and_release_write_history() -> None:
+    cluster = made(SMALL)
     for name in ("web-1", "web-2"):
-        world.vm(name)
-    world.attach("web-1", ip="10.133.0.1")
-    world.reserve("10.133.0.7", note="printer")
-    world.drop_vm("web-1")
-    world.collect()
-    world.release("10.133.0.7")
-    assert set(history(world)) == {"10.133.0.1", "10.133.0.7"}
-    (value,) = world.api.get(NETWORKWIZARD.ref("blue", "prod"))["status"]["history"]["10.133.0.7"]
+        cluster.vm(name)
+    cluster.attach("web-1", ip="10.133.0.1")
+    cluster.reserve("10.133.0.7", note="printer")
+    cluster.delete_vm("web-1")
+    cluster.collect()
+    cluster.release("10.133.0.7")
+    assert set(history(cluster)) == {"10.133.0.1", "10.133.0.7"}
+    (value,) = cluster.api.get(NETWORKWIZARD.ref("blue", "prod"))["status"]["history"]["10.133.0.7"]
     assert (value["kind"], value["note"]) == ("Reservation", "printer")
 
 
 @SIZES
-def test_what_a_run_takes_back_itself_nobody_had(cidr: str) -> None:
-    world = made(cidr)
-    world.vm()
-    world.api.refuse("patch", VM)
-    assert world.attach().errors
-    assert world.records() == {}
-    assert history(world) == {}
+def test_rolled_back_allocation_has_no_history(cidr: str) -> None:
+    cluster = made(cidr)
+    cluster.vm()
+    cluster.api.refuse("patch", VM)
+    assert cluster.attach().errors
+    assert cluster.records() == {}
+    assert history(cluster) == {}
 
 
-def test_a_rebuild_after_a_restore_that_made_every_uid_anew_does_not_end_a_tenure() -> None:
-    world = made(SMALL)
-    world.vm()
-    world.attach()
+def test_rebuild_with_new_uids_writes_no_history() -> None:
+    cluster = made(SMALL)
+    cluster.vm()
+    cluster.attach()
     blue = NETWORKWIZARD.ref("blue", "prod")
-    world.api.change(blue, lambda obj: obj["status"]["allocations"]["10.133.0.1"].update(uid="of-before"))
-    world.run(plan_rebuild, RebuildRequest(("prod", "blue")))
-    assert world.records()["10.133.0.1"].uid == world.now().uid
-    assert history(world) == {}
+    cluster.api.change(blue, lambda obj: obj["status"]["allocations"]["10.133.0.1"].update(uid="of-before"))
+    cluster.run(plan_rebuild, RebuildRequest(("prod", "blue")))
+    assert cluster.records()["10.133.0.1"].uid == cluster.now().uid
+    assert history(cluster) == {}
 
 
 @SIZES
 @pytest.mark.parametrize("fresh", [True, False])
-def test_of_several_who_give_back_at_once_all_are_in_the_history(cidr: str, fresh: bool) -> None:
-    world = made(cidr)
+def test_concurrent_releases_are_all_in_the_history(cidr: str, fresh: bool) -> None:
+    cluster = made(cidr)
     names = [f"web-{number}" for number in range(6)]
     for place, name in enumerate(names):
-        world.vm(name)
-        world.attach(name, ip=f"10.133.0.{10 + place}")
+        cluster.vm(name)
+        cluster.attach(name, ip=f"10.133.0.{10 + place}")
     if fresh:  # as an older version left it
-        for obj in [*world.api.every(NETWORKWIZARD), *world.api.every(ADDRESSBLOCK)]:
+        for obj in [*cluster.api.every(NETWORKWIZARD), *cluster.api.every(ADDRESSBLOCK)]:
             resource = ADDRESSBLOCK if obj["kind"] == "AddressBlock" else NETWORKWIZARD
-            world.api.change(resource.ref(name_of(obj), "prod"), lambda one: one["status"].pop("history", None))
-    done = world.at_once(*(partial(lambda mine, name: mine.detach(name), name=name) for name in names), seed=3)
+            cluster.api.change(resource.ref(name_of(obj), "prod"), lambda one: one["status"].pop("history", None))
+    done = cluster.run_concurrently(
+        *(partial(lambda mine, name: mine.detach(name), name=name) for name in names), seed=3
+    )
     assert not any(isinstance(one, Exception) or one.errors for one in done)
-    assert sorted(who for (who,) in history(world).values()) == [f"prod/{name}" for name in names]
-    world.check()
+    assert sorted(who for (who,) in history(cluster).values()) == [f"prod/{name}" for name in names]
+    cluster.check()
 
 
-def test_an_empty_block_is_closed_once_its_history_is_long_ago() -> None:
-    world = made(LARGE)
-    world.vm()
-    world.attach()
-    world.detach()
-    (block,) = world.api.every(ADDRESSBLOCK)
+def test_empty_block_is_deleted_after_its_history_expired() -> None:
+    cluster = made(LARGE)
+    cluster.vm()
+    cluster.attach()
+    cluster.detach()
+    (block,) = cluster.api.every(ADDRESSBLOCK)
     ref = ADDRESSBLOCK.ref(name_of(block), "prod")
-    world.collect()
-    assert world.api.look(ref)
+    cluster.collect()
+    assert cluster.api.look(ref)
 
     def grow_old(obj: Json) -> None:
         for (past,) in obj["status"]["history"].values():
             past["until"] = (datetime.now(timezone.utc) - timedelta(days=31)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
-    world.api.change(ref, grow_old)
-    world.collect()
-    assert world.api.look(ref) is None
+    cluster.api.change(ref, grow_old)
+    cluster.collect()
+    assert cluster.api.look(ref) is None
 
 
 NAME = st.text("abc-.123", min_size=1, max_size=253)
@@ -180,7 +182,7 @@ TENURES = st.builds(
 
 
 @given(st.lists(TENURES, max_size=6))
-def test_a_history_stays_bounded_and_says_of_the_last_what_was_so(tenures: list[PastAllocation]) -> None:
+def test_prepended_history_is_bounded_and_keeps_the_latest_entries(tenures: list[PastAllocation]) -> None:
     written: list[Json] = []
     for past in tenures:
         written = prepend_past_allocation(parse_history(written), past)
@@ -191,7 +193,7 @@ def test_a_history_stays_bounded_and_says_of_the_last_what_was_so(tenures: list[
     assert all(len(one.note) <= MAX_NOTE_LENGTH and one.until == "2026-11-25T11:00:00Z" for one in read)
 
 
-def test_a_full_shelf_with_the_longest_names_is_far_from_the_size_limit() -> None:
+def test_full_block_with_the_longest_names_is_far_below_the_size_limit() -> None:
     longest = PastAllocation(
         VIRTUALMACHINE, "n" * 63, "v" * 253, "u" * 36, "", "2026-11-25T10:00:00Z", "2026-11-25T11:00:00Z"
     )
@@ -201,5 +203,5 @@ def test_a_full_shelf_with_the_longest_names_is_far_from_the_size_limit() -> Non
 
 
 @pytest.mark.parametrize("value", [None, "web-1", 3, {}, [None, "x", {"name": "web-1"}]])
-def test_what_is_no_history_is_none(value: object) -> None:
+def test_invalid_history_is_empty(value: object) -> None:
     assert parse_history(value) == ()

@@ -1,4 +1,4 @@
-"""Layer 2 networks and VMs on them, the whole way through the planners.
+"""Layer 2 networks and their VMs, through the planners.
 
 | what | is shown |
 |---|---|
@@ -29,15 +29,17 @@ from kubectl_yoshi.model.network import NETWORKWIZARD, Network
 from kubectl_yoshi.model.objects import Json, ObjectRef, Resource, dig, name_of
 from kubectl_yoshi.model.snapshot import ServedApis
 from kubectl_yoshi.model.vm import POD, VM, VMI, Nic
-from tests.unit.plan.world import World, refusal, wishes
+from tests.unit.plan.fake_cluster import FakeCluster, refusal, requested_network
 
 LAB = "prod/lab"
 MADE = (TEMPLATE, NAD, DHCPSERVER, CONFIGMAP)
 
 
-def layer2(world: World, name: str = "lab", cidr: str = "10.20.0.0/24", namespace: str = "prod", **ovs: Any) -> Network:
+def layer2(
+    cluster: FakeCluster, name: str = "lab", cidr: str = "10.20.0.0/24", namespace: str = "prod", **ovs: Any
+) -> Network:
     spec = spec_of(**ovs)
-    return world.network(name, cidr, namespace, **spec)
+    return cluster.network(name, cidr, namespace, **spec)
 
 
 def spec_of(**ovs: Any) -> Json:
@@ -45,70 +47,70 @@ def spec_of(**ovs: Any) -> Json:
     return {"plugin": "ovs", "ovs": {"bridge": "br-ext", "nic": "eth1", "vlan": 20, **ovs}, **more}
 
 
-def in_the_way(world: World, name: str = "lab", cidr: str = "10.20.0.0/24", **ovs: Any) -> str:
+def in_the_way(cluster: FakeCluster, name: str = "lab", cidr: str = "10.20.0.0/24", **ovs: Any) -> str:
     with pytest.raises(PreconditionFailed) as caught:
-        world.make_network(name, cidr, **spec_of(**ovs))
-    assert not world.networks() or name not in world.networks()
+        cluster.make_network(name, cidr, **spec_of(**ovs))
+    assert not cluster.networks() or name not in cluster.networks()
     return str(caught.value)
 
 
-def made(world: World) -> list[str]:
+def made(cluster: FakeCluster) -> list[str]:
     """Everything of a Layer 2 network that there is: "kind/name"."""
-    return [f"{resource.kind}/{name_of(obj)}" for resource in MADE for obj in world.api.every(resource)]
+    return [f"{resource.kind}/{name_of(obj)}" for resource in MADE for obj in cluster.api.every(resource)]
 
 
-def files(world: World, name: str = "lab") -> dict[str, str]:
-    config = world.api.look(CONFIGMAP.ref(name, "prod")) or {}
+def files(cluster: FakeCluster, name: str = "lab") -> dict[str, str]:
+    config = cluster.api.look(CONFIGMAP.ref(name, "prod")) or {}
     return {key: b64decode(value).decode() for key, value in (config.get("binaryData") or {}).items()}
 
 
-def hosts(world: World, name: str = "lab") -> dict[str, str]:
+def hosts(cluster: FakeCluster, name: str = "lab") -> dict[str, str]:
     """The files of addresses that are held, each its last line: the one before it has the record's time."""
-    return {key: text.splitlines()[-1] for key, text in files(world, name).items() if key != "yoshi-options.conf"}
+    return {key: text.splitlines()[-1] for key, text in files(cluster, name).items() if key != "yoshi-options.conf"}
 
 
-def without(world: World, *resources: Resource) -> None:
+def without(cluster: FakeCluster, *resources: Resource) -> None:
     """The cluster does not serve these kinds."""
     names = {resource.full_name for resource in resources}
-    known = world.api.served
+    known = cluster.api.served
     kept = {name: resource for name, resource in known.resources.items() if name not in names}
-    world.api.served = ServedApis(kept, {r.group: (r.version,) for r in kept.values()}, {})
+    cluster.api.served = ServedApis(kept, {r.group: (r.version,) for r in kept.values()}, {})
 
 
 # -- networks --------------------------------------------------------------------------------------------------------
 
 
-def test_everything_is_made_once_and_the_servers_address_is_recorded() -> None:
-    world = World()
-    layer2(world)
-    assert [one.partition("/")[0] for one in made(world)] == [resource.kind for resource in MADE]
-    assert world.holders("lab") == {"10.20.0.1": "the network itself (DHCP server)"}
-    [obj] = world.api.every(NETWORKWIZARD)
+def test_network_create_creates_each_object_once_and_records_the_dhcp_address() -> None:
+    cluster = FakeCluster()
+    layer2(cluster)
+    assert [one.partition("/")[0] for one in made(cluster)] == [resource.kind for resource in MADE]
+    assert cluster.holders("lab") == {"10.20.0.1": "the network itself (DHCP server)"}
+    [obj] = cluster.api.every(NETWORKWIZARD)
     assert (obj["status"]["created"], obj["status"]["used"]) == (True, 1)
-    before = copy.deepcopy(world.api.writes)
-    world.sync_network("lab")
-    assert world.api.writes == before
+    before = copy.deepcopy(cluster.api.writes)
+    cluster.sync_network("lab")
+    assert cluster.api.writes == before
 
 
-def test_networks_of_different_vlans_share_a_bridge_until_the_last_is_gone() -> None:
-    world = World()
-    layer2(world)
-    layer2(world, "fast", "10.21.0.0/24", vlan=30)
-    layer2(world, "far", "10.22.0.0/24", namespace="other", vlan=40)
-    assert [name_of(obj) for obj in world.api.every(TEMPLATE)] == ["yoshi-br-ext-7fefc507"]
+def test_networks_of_different_vlans_share_a_bridge_until_the_last_is_deleted() -> None:
+    cluster = FakeCluster()
+    layer2(cluster)
+    layer2(cluster, "fast", "10.21.0.0/24", vlan=30)
+    layer2(cluster, "far", "10.22.0.0/24", namespace="other", vlan=40)
+    assert [name_of(obj) for obj in cluster.api.every(TEMPLATE)] == ["yoshi-br-ext-7fefc507"]
     for name, namespace, left in (("lab", "prod", 1), ("far", "other", 1), ("fast", "prod", 0)):
-        world.delete_network(name, namespace)
-        assert len(world.api.every(TEMPLATE)) == left
-    assert made(world) == []
+        cluster.delete_network(name, namespace)
+        assert len(cluster.api.every(TEMPLATE)) == left
+    assert made(cluster) == []
 
 
-def test_a_template_of_somebody_else_is_used_as_it_is_and_stays() -> None:
-    world = World()
+def test_foreign_template_is_reused_and_kept() -> None:
+    cluster = FakeCluster()
     theirs = {"ovsConfig": [{"bridgeName": "br-ext", "nodeInterface": "eth1", "params": {"mtuRequest": 9000}}]}
-    before = world.api.put(TEMPLATE, {"metadata": {"name": "theirs", "namespace": "infra"}, "spec": theirs})
-    layer2(world, mtu=1500)
-    world.delete_network("lab")
-    assert world.api.every(TEMPLATE) == [before]
+    before = cluster.api.put(TEMPLATE, {"metadata": {"name": "theirs", "namespace": "infra"}, "spec": theirs})
+    layer2(cluster, mtu=1500)
+    cluster.delete_network("lab")
+    assert cluster.api.every(TEMPLATE) == [before]
 
 
 @pytest.mark.parametrize(
@@ -127,20 +129,20 @@ def test_a_template_of_somebody_else_is_used_as_it_is_and_stays() -> None:
         ),
     ],
 )
-def test_a_template_that_contradicts_is_named(spec: Json, says: str) -> None:
-    world = World()
-    world.api.put(TEMPLATE, {"metadata": {"name": "theirs", "namespace": "infra"}, "spec": spec})
-    message = in_the_way(world, mtu=1500)
+def test_contradicting_template_is_a_conflict(spec: Json, says: str) -> None:
+    cluster = FakeCluster()
+    cluster.api.put(TEMPLATE, {"metadata": {"name": "theirs", "namespace": "infra"}, "spec": spec})
+    message = in_the_way(cluster, mtu=1500)
     assert "hostnetworktemplate/theirs in namespace infra" in message
     assert says in message
 
 
-def test_a_template_for_nodes_that_cannot_be_these_is_in_nobodys_way() -> None:
-    world = World()
+def test_template_for_disjoint_nodes_is_no_conflict() -> None:
+    cluster = FakeCluster()
     spec = {"nodeSelector": {"zone": "a"}, "ovsConfig": [{"bridgeName": "br-int", "nodeInterface": "eth1"}]}
-    world.api.put(TEMPLATE, {"metadata": {"name": "theirs", "namespace": "infra"}, "spec": spec})
-    layer2(world, nodeSelector={"zone": "b"})
-    assert len(world.api.every(TEMPLATE)) == 2
+    cluster.api.put(TEMPLATE, {"metadata": {"name": "theirs", "namespace": "infra"}, "spec": spec})
+    layer2(cluster, nodeSelector={"zone": "b"})
+    assert len(cluster.api.every(TEMPLATE)) == 2
 
 
 @pytest.mark.parametrize(
@@ -157,32 +159,32 @@ def test_a_template_for_nodes_that_cannot_be_these_is_in_nobodys_way() -> None:
         ("10.20.0.128/25", {"vlan": 30}, "10.20.0.128/25 overlaps network prod/lab"),
     ],
 )
-def test_another_network_that_contradicts_is_named(cidr: str, ovs: Json, says: str) -> None:
-    world = World()
-    layer2(world)
-    assert says in in_the_way(world, "fast", cidr, **ovs)
-    assert len(made(world)) == 4
+def test_contradicting_network_is_a_conflict(cidr: str, ovs: Json, says: str) -> None:
+    cluster = FakeCluster()
+    layer2(cluster)
+    assert says in in_the_way(cluster, "fast", cidr, **ovs)
+    assert len(made(cluster)) == 4
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_of_two_networks_made_at_once_on_one_vlan_one_stays_with_all_its_objects(seed: int) -> None:
-    world = World()
-    outcomes = world.at_once(
+def test_networks_created_at_once_on_one_vlan_leave_one_with_all_its_objects(seed: int) -> None:
+    cluster = FakeCluster()
+    outcomes = cluster.run_concurrently(
         lambda mine: mine.make_network("lab", "10.20.0.0/24", **spec_of()),
         lambda mine: mine.make_network("fast", "10.21.0.0/24", **spec_of()),
         seed=seed,
     )
-    assert len(world.networks()) == 1
+    assert len(cluster.networks()) == 1
     assert sum(isinstance(one, PreconditionFailed) or bool(one.errors) for one in outcomes) == 1
-    assert len(made(world)) == 4
+    assert len(made(cluster)) == 4
 
 
 @pytest.mark.parametrize("resource", [NAD, DHCPSERVER, CONFIGMAP])
-def test_an_object_of_that_name_that_somebody_else_made_is_in_the_way_and_stays(resource: Resource) -> None:
-    world = World()
-    theirs = world.api.put(resource, {"metadata": {"name": "lab", "namespace": "prod"}, "spec": {}, "data": {}})
-    assert f"{resource.kind.lower()}/lab in namespace prod exists" in in_the_way(world)
-    assert world.api.every(resource) == [theirs]
+def test_foreign_object_of_the_same_name_is_a_conflict_and_kept(resource: Resource) -> None:
+    cluster = FakeCluster()
+    theirs = cluster.api.put(resource, {"metadata": {"name": "lab", "namespace": "prod"}, "spec": {}, "data": {}})
+    assert f"{resource.kind.lower()}/lab in namespace prod exists" in in_the_way(cluster)
+    assert cluster.api.every(resource) == [theirs]
 
 
 @pytest.mark.parametrize(
@@ -194,36 +196,36 @@ def test_an_object_of_that_name_that_somebody_else_made_is_in_the_way_and_stays(
         ([DHCPSERVER, TEMPLATE], {"hostConfig": False}, "DHCP controller", "--no-dhcp"),
     ],
 )
-def test_what_is_not_installed_is_named_with_what_still_works(
+def test_missing_crds_are_named_with_the_remaining_options(
     gone: list[Resource], ovs: Json, says: str, helps: str
 ) -> None:
-    world = World()
-    without(world, *gone)
-    message = in_the_way(world, **ovs)
+    cluster = FakeCluster()
+    without(cluster, *gone)
+    message = in_the_way(cluster, **ovs)
     assert says in message
     assert helps in message
 
 
-def test_on_bridges_that_exist_and_without_dhcp_only_the_attachment_is_made() -> None:
-    world = World()
-    without(world, TEMPLATE, DHCPSERVER, LEASE)
-    layer2(world, hostConfig=False, nic=None, dhcp={"enabled": False})
-    assert made(world) == ["NetworkAttachmentDefinition/lab"]
-    world.vm()
-    assert world.attach(network=LAB).results == {"prod/web-1": "10.20.0.1"}
-    world.detach(network=LAB)
-    world.delete_network("lab")
-    assert made(world) == []
+def test_network_without_host_config_and_dhcp_creates_only_the_attachment_definition() -> None:
+    cluster = FakeCluster()
+    without(cluster, TEMPLATE, DHCPSERVER, LEASE)
+    layer2(cluster, hostConfig=False, nic=None, dhcp={"enabled": False})
+    assert made(cluster) == ["NetworkAttachmentDefinition/lab"]
+    cluster.vm()
+    assert cluster.attach(network=LAB).results == {"prod/web-1": "10.20.0.1"}
+    cluster.detach(network=LAB)
+    cluster.delete_network("lab")
+    assert made(cluster) == []
 
 
-def test_what_luigis_controller_made_anew_is_filled_again() -> None:
-    world = World()
-    layer2(world)
-    world.vm()
-    world.attach(network=LAB)
-    world.reserve("10.20.0.9", network="lab", note="the printer")
-    whole = files(world)
-    server = world.api.look(DHCPSERVER.ref("lab", "prod"))
+def test_configmap_recreated_by_the_luigi_controller_is_filled_again() -> None:
+    cluster = FakeCluster()
+    layer2(cluster)
+    cluster.vm()
+    cluster.attach(network=LAB)
+    cluster.reserve("10.20.0.9", network="lab", note="the printer")
+    whole = files(cluster)
+    server = cluster.api.look(DHCPSERVER.ref("lab", "prod"))
     owner = {"kind": "DHCPServer", "name": "lab", "uid": dig(server, "metadata", "uid"), "controller": True}
 
     def forget(config: Json) -> None:
@@ -231,51 +233,51 @@ def test_what_luigis_controller_made_anew_is_filled_again() -> None:
         config["metadata"] = {key: config["metadata"][key] for key in ("name", "namespace", "uid")}
         config["metadata"]["ownerReferences"] = [owner]
 
-    world.api.change(CONFIGMAP.ref("lab", "prod"), forget)
-    world.sync_network("lab")
-    assert files(world) == whole
-    world.delete_network("lab", force=True)
-    assert made(world) == []
+    cluster.api.change(CONFIGMAP.ref("lab", "prod"), forget)
+    cluster.sync_network("lab")
+    assert files(cluster) == whole
+    cluster.delete_network("lab", force=True)
+    assert made(cluster) == []
 
 
-def test_dhcp_that_is_taken_away_and_comes_back() -> None:
-    world = World()
-    layer2(world)
+def test_dhcp_can_be_disabled_and_enabled_again() -> None:
+    cluster = FakeCluster()
+    layer2(cluster)
 
     def set_dhcp(enabled: bool) -> None:
-        world.api.change(
+        cluster.api.change(
             NETWORKWIZARD.ref("lab", "prod"), lambda obj: obj["spec"]["ovs"].update(dhcp={"enabled": enabled})
         )
-        world.sync_network("lab")
+        cluster.sync_network("lab")
 
     set_dhcp(False)
-    assert not world.api.every(DHCPSERVER) + world.api.every(CONFIGMAP)
-    assert world.holders("lab") == {}
+    assert not cluster.api.every(DHCPSERVER) + cluster.api.every(CONFIGMAP)
+    assert cluster.holders("lab") == {}
     set_dhcp(True)
-    assert len(made(world)) == 4
-    assert world.holders("lab") == {"10.20.0.1": "the network itself (DHCP server)"}
+    assert len(made(cluster)) == 4
+    assert cluster.holders("lab") == {"10.20.0.1": "the network itself (DHCP server)"}
 
 
-def test_templates_of_networks_that_kubectl_deleted_are_collected() -> None:
-    world = World()
-    layer2(world)
-    layer2(world, "fast", "10.21.0.0/24", vlan=30)
-    world.api.drop(NETWORKWIZARD.ref("lab", "prod"))
-    world.collect()
-    assert [one for one in made(world) if one.startswith("HostNetworkTemplate")]
-    world.api.drop(NETWORKWIZARD.ref("fast", "prod"))
-    world.collect()
-    assert made(world) == []
+def test_gc_deletes_templates_of_networks_deleted_with_kubectl() -> None:
+    cluster = FakeCluster()
+    layer2(cluster)
+    layer2(cluster, "fast", "10.21.0.0/24", vlan=30)
+    cluster.api.drop(NETWORKWIZARD.ref("lab", "prod"))
+    cluster.collect()
+    assert [one for one in made(cluster) if one.startswith("HostNetworkTemplate")]
+    cluster.api.drop(NETWORKWIZARD.ref("fast", "prod"))
+    cluster.collect()
+    assert made(cluster) == []
 
 
-def test_the_servers_own_address_is_never_given_out_nor_back() -> None:
-    world = World()
-    layer2(world)
-    world.vm()
-    assert "the network itself (DHCP server) holds it" in str(refusal(world.attach(network=LAB, ip="10.20.0.1")))
-    released = world.release("10.20.0.1", network="lab")
+def test_dhcp_server_address_is_never_assigned_nor_released() -> None:
+    cluster = FakeCluster()
+    layer2(cluster)
+    cluster.vm()
+    assert "the network itself (DHCP server) holds it" in str(refusal(cluster.attach(network=LAB, ip="10.20.0.1")))
+    released = cluster.release("10.20.0.1", network="lab")
     assert "stays recorded for the network itself" in str(released.errors["10.20.0.1"])
-    assert world.holders("lab")
+    assert cluster.holders("lab")
 
 
 @pytest.mark.parametrize(
@@ -292,86 +294,86 @@ def test_the_servers_own_address_is_never_given_out_nor_back() -> None:
         ({"dhcp": {"rangeStart": "10.20.0.9", "rangeEnd": "10.20.0.2"}}, "the lower one first"),
     ],
 )
-def test_what_can_never_be_is_a_mistake(ovs: Json, says: str) -> None:
+def test_invalid_ovs_spec_is_a_usage_error(ovs: Json, says: str) -> None:
     with pytest.raises(UsageError, match="network prod/lab: ") as caught:
-        World().make_network("lab", "10.20.0.0/24", **spec_of(**ovs))
+        FakeCluster().make_network("lab", "10.20.0.0/24", **spec_of(**ovs))
     assert says in caught.value.message
 
 
-def test_dhcp_is_for_ipv4_and_ipv6_works_without() -> None:
-    world = World()
+def test_dhcp_requires_ipv4_and_ipv6_works_without_it() -> None:
+    cluster = FakeCluster()
     with pytest.raises(UsageError, match="IPv4 only"):
-        world.make_network("lab", "fd00:20::/64", **spec_of())
-    layer2(world, cidr="fd00:20::/64", dhcp={"enabled": False})
-    world.vm()
-    assert world.attach(network=LAB).results["prod/web-1"].startswith("fd00:20::")
+        cluster.make_network("lab", "fd00:20::/64", **spec_of())
+    layer2(cluster, cidr="fd00:20::/64", dhcp={"enabled": False})
+    cluster.vm()
+    assert cluster.attach(network=LAB).results["prod/web-1"].startswith("fd00:20::")
 
 
 # -- VMs -------------------------------------------------------------------------------------------------------------
 
 
-def interfaces(world: World, name: str = "web-1") -> list[Json]:
-    return dig(world.now(name).raw, "spec", "template", "spec", "domain", "devices", "interfaces", default=[])  # type: ignore[no-any-return]
+def interfaces(cluster: FakeCluster, name: str = "web-1") -> list[Json]:
+    return dig(cluster.now(name).raw, "spec", "template", "spec", "domain", "devices", "interfaces", default=[])  # type: ignore[no-any-return]
 
 
-def multus(world: World, name: str = "web-1") -> dict[str, str]:
-    networks = dig(world.now(name).raw, "spec", "template", "spec", "networks", default=[])
+def multus(cluster: FakeCluster, name: str = "web-1") -> dict[str, str]:
+    networks = dig(cluster.now(name).raw, "spec", "template", "spec", "networks", default=[])
     return {one["name"]: dig(one, "multus", "networkName", default="pod") for one in networks}
 
 
-def test_a_vm_gets_an_interface_a_mac_and_a_file_of_the_server() -> None:
-    world = World()
-    layer2(world)
-    world.vm()
-    done = world.attach(network=LAB, nic=Nic("data", "virtio"))
+def test_attach_adds_interface_mac_and_dhcp_file() -> None:
+    cluster = FakeCluster()
+    layer2(cluster)
+    cluster.vm()
+    done = cluster.attach(network=LAB, nic=Nic("data", "virtio"))
     assert done.results == {"prod/web-1": "10.20.0.2"}
-    record = world.records("lab")["10.20.0.2"]
-    assert interfaces(world) == [
+    record = cluster.records("lab")["10.20.0.2"]
+    assert interfaces(cluster) == [
         {"name": "default", "bridge": {}},
         {"name": "data", "bridge": {}, "macAddress": record.mac, "model": "virtio"},
     ]
-    assert multus(world) == {"default": "pod", "data": "lab"}
-    assert hosts(world) == {"10.20.0.2.conf": f"dhcp-host={record.mac},10.20.0.2"}
-    assert wishes(world.now()) == "lab"
-    assert not world.attach(network=LAB).executed
+    assert multus(cluster) == {"default": "pod", "data": "lab"}
+    assert hosts(cluster) == {"10.20.0.2.conf": f"dhcp-host={record.mac},10.20.0.2"}
+    assert requested_network(cluster.now()) == "lab"
+    assert not cluster.attach(network=LAB).executed
 
 
-def test_the_order_is_record_then_server_then_vm() -> None:
-    world = World()
-    layer2(world)
-    world.vm()
-    world.api.writes.clear()
-    world.attach(network=LAB)
-    order = [write for write in world.api.writes if "count" not in write]
+def test_attach_writes_allocation_then_dhcp_then_vm() -> None:
+    cluster = FakeCluster()
+    layer2(cluster)
+    cluster.vm()
+    cluster.api.writes.clear()
+    cluster.attach(network=LAB)
+    order = [write for write in cluster.api.writes if "count" not in write]
     assert order == [
         "patch networkwizard/lab status", "patch configmap/lab", "patch virtualmachine/web-1",
     ]  # fmt: skip
 
 
-def test_a_vm_on_several_layer_2_networks_and_a_calico_one_keeps_each_when_it_leaves_another() -> None:
-    world = World()
-    world.network()
-    layer2(world)
-    layer2(world, "fast", "10.21.0.0/24", vlan=30)
-    world.vm()
+def test_detach_from_one_network_keeps_the_others() -> None:
+    cluster = FakeCluster()
+    cluster.network()
+    layer2(cluster)
+    layer2(cluster, "fast", "10.21.0.0/24", vlan=30)
+    cluster.vm()
     for name in ("lab", "blue", "fast"):
-        world.attach(network=f"prod/{name}")
-    assert wishes(world.now()) == "lab,blue,fast"
-    assert multus(world) == {"default": "pod", "lab": "lab", "fast": "fast"}
-    world.detach(network=LAB)
-    assert wishes(world.now()) == "blue,fast"
-    assert multus(world) == {"default": "pod", "fast": "fast"}
-    assert world.pin() == "10.133.0.1"
-    world.detach()
-    world.detach(network="prod/fast")
-    assert wishes(world.now()) is None
-    assert [list(world.holders(name)) for name in ("lab", "blue", "fast")] == [["10.20.0.1"], [], ["10.21.0.1"]]
-    assert hosts(world) == hosts(world, "fast") == {}
+        cluster.attach(network=f"prod/{name}")
+    assert requested_network(cluster.now()) == "lab,blue,fast"
+    assert multus(cluster) == {"default": "pod", "lab": "lab", "fast": "fast"}
+    cluster.detach(network=LAB)
+    assert requested_network(cluster.now()) == "blue,fast"
+    assert multus(cluster) == {"default": "pod", "fast": "fast"}
+    assert cluster.pin() == "10.133.0.1"
+    cluster.detach()
+    cluster.detach(network="prod/fast")
+    assert requested_network(cluster.now()) is None
+    assert [list(cluster.holders(name)) for name in ("lab", "blue", "fast")] == [["10.20.0.1"], [], ["10.21.0.1"]]
+    assert hosts(cluster) == hosts(cluster, "fast") == {}
 
 
-def test_what_the_vm_had_stays_as_it_was() -> None:
-    world = World()
-    layer2(world)
+def test_attach_and_detach_preserve_other_fields_of_the_vm() -> None:
+    cluster = FakeCluster()
+    layer2(cluster)
     template = {
         "metadata": {"annotations": {"theirs": "1"}, "labels": {"app": "x"}},
         "spec": {
@@ -382,41 +384,41 @@ def test_what_the_vm_had_stays_as_it_was() -> None:
             "volumes": [{"name": "root"}],
         },
     }
-    world.vm(template=copy.deepcopy(template))
-    world.attach(network=LAB)
-    assert interfaces(world)[0] == {"name": "eth", "masquerade": {}, "state": "up"}
-    world.detach(network=LAB)
-    assert world.now().raw["spec"]["template"] == template
+    cluster.vm(template=copy.deepcopy(template))
+    cluster.attach(network=LAB)
+    assert interfaces(cluster)[0] == {"name": "eth", "masquerade": {}, "state": "up"}
+    cluster.detach(network=LAB)
+    assert cluster.now().raw["spec"]["template"] == template
 
 
-def test_an_interface_that_is_there_already_is_adopted_with_its_mac() -> None:
-    world = World()
-    layer2(world)
+def test_existing_interface_is_adopted_with_its_mac() -> None:
+    cluster = FakeCluster()
+    layer2(cluster)
     interface = {"name": "mine", "bridge": {}, "macAddress": "02:00:00:00:00:07", "bootOrder": 2}
     networks = [{"name": "mine", "multus": {"networkName": "prod/lab"}}]
-    world.vm(template={"spec": {"domain": {"devices": {"interfaces": [interface]}}, "networks": networks}})
-    world.attach(network=LAB)
-    assert interfaces(world) == [interface]
-    assert hosts(world) == {"10.20.0.2.conf": "dhcp-host=02:00:00:00:00:07,10.20.0.2"}
+    cluster.vm(template={"spec": {"domain": {"devices": {"interfaces": [interface]}}, "networks": networks}})
+    cluster.attach(network=LAB)
+    assert interfaces(cluster) == [interface]
+    assert hosts(cluster) == {"10.20.0.2.conf": "dhcp-host=02:00:00:00:00:07,10.20.0.2"}
 
 
-def test_a_copy_of_a_vm_gets_a_mac_of_its_own_with_its_address() -> None:
+def test_copied_vm_gets_its_own_mac_and_address() -> None:
     """Or the server would know both machines by one MAC address, and give both the same address."""
-    world = World()
-    layer2(world)
-    world.vm()
-    world.attach(network=LAB)
-    copied = copy.deepcopy(world.now().raw)
+    cluster = FakeCluster()
+    layer2(cluster)
+    cluster.vm()
+    cluster.attach(network=LAB)
+    copied = copy.deepcopy(cluster.now().raw)
     copied["metadata"] = {"name": "web-2", "namespace": "prod", "annotations": copied["metadata"]["annotations"]}
-    world.api.put(VM, copied)
-    assert "prod/web-1 holds it" in refusal(world.attach("web-2", network=LAB), "prod/web-2").message
-    assert world.attach("web-2", network=LAB, ip="10.20.0.9", replace=True).results == {"prod/web-2": "10.20.0.9"}
-    macs = {record.name: record.mac for record in world.records("lab").values() if record.mac}
+    cluster.api.put(VM, copied)
+    assert "prod/web-1 holds it" in refusal(cluster.attach("web-2", network=LAB), "prod/web-2").message
+    assert cluster.attach("web-2", network=LAB, ip="10.20.0.9", replace=True).results == {"prod/web-2": "10.20.0.9"}
+    macs = {record.name: record.mac for record in cluster.records("lab").values() if record.mac}
     assert macs.keys() == {"web-1", "web-2"} and len({*macs.values()}) == 2
-    assert interfaces(world, "web-2")[-1]["macAddress"] == macs["web-2"]
-    assert hosts(world)["10.20.0.9.conf"] == f"dhcp-host={macs['web-2']},10.20.0.9"
-    world.api.writes.clear()
-    assert not world.attach("web-2", network=LAB).executed
+    assert interfaces(cluster, "web-2")[-1]["macAddress"] == macs["web-2"]
+    assert hosts(cluster)["10.20.0.9.conf"] == f"dhcp-host={macs['web-2']},10.20.0.9"
+    cluster.api.writes.clear()
+    assert not cluster.attach("web-2", network=LAB).executed
 
 
 @pytest.mark.parametrize(
@@ -427,100 +429,100 @@ def test_a_copy_of_a_vm_gets_a_mac_of_its_own_with_its_address() -> None:
         ({"mac": ""}, "identifies its VMs by their MAC addresses"),
     ],
 )
-def test_what_cannot_be_plugged_in_leaves_nothing(more: Json, says: str) -> None:
-    world = World()
-    layer2(world)
+def test_refused_interface_leaves_nothing(more: Json, says: str) -> None:
+    cluster = FakeCluster()
+    layer2(cluster)
     networks = [{"name": "root", "pod": {}}]
-    world.vm(template={"spec": {"domain": {"devices": {"interfaces": [{"name": "root"}]}}, "networks": networks}})
-    assert says in str(refusal(world.attach(network=LAB, **more)))
-    assert list(world.holders("lab")) == ["10.20.0.1"]
-    assert hosts(world) == {}
+    cluster.vm(template={"spec": {"domain": {"devices": {"interfaces": [{"name": "root"}]}}, "networks": networks}})
+    assert says in str(refusal(cluster.attach(network=LAB, **more)))
+    assert list(cluster.holders("lab")) == ["10.20.0.1"]
+    assert hosts(cluster) == {}
 
 
-def test_layer_2_flags_are_refused_by_other_networks() -> None:
-    world = World()
-    world.network()
-    world.vm()
+def test_layer2_flags_are_refused_by_other_networks() -> None:
+    cluster = FakeCluster()
+    cluster.network()
+    cluster.vm()
     with pytest.raises(PreconditionFailed, match="adds no interface to its VMs"):
-        world.attach(nic=Nic("data"))
+        cluster.attach(nic=Nic("data"))
 
 
-def test_a_name_that_is_taken_gives_way_to_one_that_is_not() -> None:
-    world = World()
-    layer2(world)
+def test_interface_name_in_use_is_replaced_by_a_free_one() -> None:
+    cluster = FakeCluster()
+    layer2(cluster)
     networks = [{"name": "lab", "multus": {"networkName": "other/lab"}}]
-    world.vm(template={"spec": {"domain": {"devices": {"interfaces": [{"name": "lab"}]}}, "networks": networks}})
-    world.attach(network=LAB)
-    [_, name] = multus(world)
+    cluster.vm(template={"spec": {"domain": {"devices": {"interfaces": [{"name": "lab"}]}}, "networks": networks}})
+    cluster.attach(network=LAB)
+    [_, name] = multus(cluster)
     assert name.startswith("lab-")
 
 
-def test_an_address_that_is_lent_to_another_machine_is_not_chosen() -> None:
-    world = World()
-    layer2(world)
-    world.vm()
+def test_leased_address_is_not_assigned() -> None:
+    cluster = FakeCluster()
+    layer2(cluster)
+    cluster.vm()
     for last, mac in ((2, "02:00:00:00:00:99"), (3, "02:00:00:00:00:98")):
-        world.api.put(
+        cluster.api.put(
             LEASE, {"metadata": {"name": f"10.20.0.{last}", "namespace": "default"}, "spec": {"macAddr": mac}}
         )
-    assert world.attach(network=LAB).results == {"prod/web-1": "10.20.0.4"}
-    world.vm("web-2")
-    lent = refusal(world.attach("web-2", network=LAB, ip="10.20.0.3"), "prod/web-2")
+    assert cluster.attach(network=LAB).results == {"prod/web-1": "10.20.0.4"}
+    cluster.vm("web-2")
+    lent = refusal(cluster.attach("web-2", network=LAB, ip="10.20.0.3"), "prod/web-2")
     assert "ipallocation/10.20.0.3 in namespace default uses it" in str(lent)
 
 
-def test_the_vms_own_lease_is_no_obstacle() -> None:
-    world = World()
-    layer2(world)
+def test_lease_of_the_vm_itself_is_no_conflict() -> None:
+    cluster = FakeCluster()
+    layer2(cluster)
     interface = {"name": "mine", "bridge": {}, "macAddress": "02:00:00:00:00:07"}
     networks = [{"name": "mine", "multus": {"networkName": "lab"}}]
-    world.vm(template={"spec": {"domain": {"devices": {"interfaces": [interface]}}, "networks": networks}})
-    world.api.put(
+    cluster.vm(template={"spec": {"domain": {"devices": {"interfaces": [interface]}}, "networks": networks}})
+    cluster.api.put(
         LEASE, {"metadata": {"name": "10.20.0.9", "namespace": "default"}, "spec": {"macAddr": "02:00:00:00:00:07"}}
     )
-    assert world.attach(network=LAB, ip="10.20.0.9").results == {"prod/web-1": "10.20.0.9"}
+    assert cluster.attach(network=LAB, ip="10.20.0.9").results == {"prod/web-1": "10.20.0.9"}
 
 
-def test_a_reservation_is_kept_from_strangers_until_it_is_released() -> None:
-    world = World()
-    layer2(world)
-    world.reserve("10.20.0.7", network="lab", note="the printer")
-    assert hosts(world) == {"10.20.0.7.conf": "dhcp-host=id:reserved-10.20.0.7,10.20.0.7"}
-    world.release("10.20.0.7", network="lab")
-    assert hosts(world) == {}
+def test_reservation_is_excluded_from_dhcp_until_it_is_released() -> None:
+    cluster = FakeCluster()
+    layer2(cluster)
+    cluster.reserve("10.20.0.7", network="lab", note="the printer")
+    assert hosts(cluster) == {"10.20.0.7.conf": "dhcp-host=id:reserved-10.20.0.7,10.20.0.7"}
+    cluster.release("10.20.0.7", network="lab")
+    assert hosts(cluster) == {}
 
 
-def test_a_reservation_that_is_withdrawn_takes_its_file_with_it() -> None:
-    world = World()
-    layer2(world)
-    mine = world.twin(1)
+def test_rolled_back_reservation_removes_its_dhcp_file() -> None:
+    cluster = FakeCluster()
+    layer2(cluster)
+    mine = cluster.second_client(1)
 
     def delete(verb: str, ref: ObjectRef) -> None:
-        if verb == "get" and ref.resource == NETWORKWIZARD and [key for key in hosts(world) if "10.20.0.2" in key]:
+        if verb == "get" and ref.resource == NETWORKWIZARD and [key for key in hosts(cluster) if "10.20.0.2" in key]:
             mine.api.before.clear()
-            world.api.change(ref, lambda obj: obj["status"].update(deleting="2026-01-01T00:00:00Z"))
+            cluster.api.change(ref, lambda obj: obj["status"].update(deleting="2026-01-01T00:00:00Z"))
 
-    there = files(world)
+    there = files(cluster)
     mine.api.before.append(delete)
     with pytest.raises(PreconditionFailed, match="network prod/lab is being deleted"):
         mine.reserve(network="lab")
-    assert (list(world.holders("lab")), files(world)) == (["10.20.0.1"], there)
+    assert (list(cluster.holders("lab")), files(cluster)) == (["10.20.0.1"], there)
 
 
-def test_a_file_without_a_record_is_collected_and_no_other() -> None:
-    world = World()
-    layer2(world)
-    world.vm()
-    world.attach(network=LAB)
-    kept = hosts(world)
+def test_gc_removes_only_dhcp_files_without_an_allocation() -> None:
+    cluster = FakeCluster()
+    layer2(cluster)
+    cluster.vm()
+    cluster.attach(network=LAB)
+    kept = hosts(cluster)
     late = b64encode(b"dhcp-host=02:00:00:00:00:01,10.20.0.77\n").decode()
-    world.api.change(
+    cluster.api.change(
         CONFIGMAP.ref("lab", "prod"),
         lambda obj: obj["binaryData"].update({"10.20.0.77.conf": late, "theirs.conf": late}),
     )
-    told = [change.summary for change, _ in world.collect().executed]
+    told = [change.summary for change, _ in cluster.collect().executed]
     assert told == ["remove the reservation of 10.20.0.77 for 02:00:00:00:00:01 from configmap/lab in namespace prod"]
-    assert hosts(world).keys() == {*kept, "theirs.conf"}
+    assert hosts(cluster).keys() == {*kept, "theirs.conf"}
 
 
 @pytest.mark.parametrize(
@@ -531,50 +533,50 @@ def test_a_file_without_a_record_is_collected_and_no_other() -> None:
         (b"\xff", "an unknown client"),
     ],
 )
-def test_a_file_that_goes_is_told_with_whom_it_was_for(file: bytes, whom: str) -> None:
-    world = World()
-    layer2(world)
+def test_removed_dhcp_file_is_reported_with_its_owner(file: bytes, whom: str) -> None:
+    cluster = FakeCluster()
+    layer2(cluster)
     binary = {"10.20.0.77.conf": b64encode(file).decode()}
-    world.api.change(CONFIGMAP.ref("lab", "prod"), lambda obj: obj["binaryData"].update(binary))
-    [(change, _)] = world.collect().executed
+    cluster.api.change(CONFIGMAP.ref("lab", "prod"), lambda obj: obj["binaryData"].update(binary))
+    [(change, _)] = cluster.collect().executed
     assert f"remove the reservation of 10.20.0.77 for {whom} from " in change.summary
 
 
-def test_a_file_of_a_vm_goes_with_the_vms_name() -> None:
-    world = World()
-    layer2(world)
-    world.vm()
-    world.attach(network=LAB)
-    summary = [change.summary for change, _ in world.detach(network=LAB).executed]
+def test_removed_dhcp_file_is_reported_with_its_vm() -> None:
+    cluster = FakeCluster()
+    layer2(cluster)
+    cluster.vm()
+    cluster.attach(network=LAB)
+    summary = [change.summary for change, _ in cluster.detach(network=LAB).executed]
     assert "remove the reservation of 10.20.0.2 for prod/web-1 from configmap/lab in namespace prod" in summary
 
 
-def test_many_vms_go_into_the_servers_files_with_one_patch() -> None:
-    world = World()
-    layer2(world)
+def test_dhcp_files_of_many_vms_are_written_by_one_patch() -> None:
+    cluster = FakeCluster()
+    layer2(cluster)
     names = [f"web-{number}" for number in range(30)]
     for name in names:
-        world.vm(name)
-    world.api.writes.clear()
-    done = world.attach(*names, network=LAB)
+        cluster.vm(name)
+    cluster.api.writes.clear()
+    done = cluster.attach(*names, network=LAB)
     assert len(set(done.results.values())) == 30
-    assert world.api.writes.count("patch configmap/lab") == 1
-    assert len(hosts(world)) == 30
+    assert cluster.api.writes.count("patch configmap/lab") == 1
+    assert len(hosts(cluster)) == 30
 
 
-def test_a_refused_vm_leaves_no_record_and_no_file() -> None:
-    world = World()
-    layer2(world)
-    world.vm()
-    world.api.refuse("patch", VM)
-    assert refusal(world.attach(network=LAB))
-    assert list(world.holders("lab")) == ["10.20.0.1"]
-    assert hosts(world) == {}
+def test_refused_vm_leaves_no_allocation_and_no_dhcp_file() -> None:
+    cluster = FakeCluster()
+    layer2(cluster)
+    cluster.vm()
+    cluster.api.refuse("patch", VM)
+    assert refusal(cluster.attach(network=LAB))
+    assert list(cluster.holders("lab")) == ["10.20.0.1"]
+    assert hosts(cluster) == {}
 
 
-def overtaken(world: World, *meanwhile: Callable[[], Any]) -> RunResult:
+def overtaken(cluster: FakeCluster, *meanwhile: Callable[[], Any]) -> RunResult:
     """An attachment while others do something between its record and its file."""
-    mine = world.twin(1)
+    mine = cluster.second_client(1)
     left = list(meanwhile)
 
     def first(verb: str, ref: ObjectRef) -> None:
@@ -586,50 +588,50 @@ def overtaken(world: World, *meanwhile: Callable[[], Any]) -> RunResult:
     return mine.attach(network=LAB)
 
 
-def test_an_attachment_that_was_overtaken_takes_its_file_back_at_once() -> None:
-    """Others gave its record back before the file was there, and gave the VM another address."""
-    world = World()
-    layer2(world)
-    world.vm()
-    done = overtaken(world, lambda: world.detach(network=LAB), lambda: world.attach(network=LAB, ip="10.20.0.77"))
+def test_overtaken_attach_rolls_back_its_dhcp_file() -> None:
+    """Others removed its allocation before the file was there, and gave the VM another address."""
+    cluster = FakeCluster()
+    layer2(cluster)
+    cluster.vm()
+    done = overtaken(cluster, lambda: cluster.detach(network=LAB), lambda: cluster.attach(network=LAB, ip="10.20.0.77"))
     assert done.results == {"prod/web-1": "10.20.0.77"}
-    assert list(hosts(world)) == ["10.20.0.77.conf"]
-    assert not world.collect().executed
+    assert list(hosts(cluster)) == ["10.20.0.77.conf"]
+    assert not cluster.collect().executed
 
 
-def test_it_leaves_the_file_of_who_has_its_address_now() -> None:
-    world = World()
-    layer2(world)
-    world.vm()
-    world.vm("web-2")
+def test_overtaken_attach_keeps_the_dhcp_file_of_the_new_owner() -> None:
+    cluster = FakeCluster()
+    layer2(cluster)
+    cluster.vm()
+    cluster.vm("web-2")
     done = overtaken(
-        world,
-        lambda: world.detach(network=LAB),
-        lambda: world.attach("web-2", network=LAB, ip="10.20.0.2"),
-        lambda: world.attach(network=LAB, ip="10.20.0.77"),
+        cluster,
+        lambda: cluster.detach(network=LAB),
+        lambda: cluster.attach("web-2", network=LAB, ip="10.20.0.2"),
+        lambda: cluster.attach(network=LAB, ip="10.20.0.77"),
     )
     assert done.results == {"prod/web-1": "10.20.0.77"}
-    records = {a: r for a, r in world.records("lab").items() if r.kind == "VirtualMachine"}
-    assert hosts(world) == {f"{a}.conf": f"dhcp-host={r.mac},{a}" for a, r in records.items()}
+    records = {a: r for a, r in cluster.records("lab").items() if r.kind == "VirtualMachine"}
+    assert hosts(cluster) == {f"{a}.conf": f"dhcp-host={r.mac},{a}" for a, r in records.items()}
     assert len(records) == 2
 
 
-def test_a_running_vm_needs_a_restart_and_with_it_has_the_address() -> None:
-    world = World()
-    layer2(world)
-    world.running()
-    done = world.attach(network=LAB)
+def test_running_vm_needs_a_restart_to_get_its_address() -> None:
+    cluster = FakeCluster()
+    layer2(cluster)
+    cluster.running()
+    done = cluster.attach(network=LAB)
     assert any(note.startswith("restart needed") for note in done.notes)
-    world.attach(network=LAB, restart=True)
-    world.time_passes()
-    vmi = world.api.look(VMI.ref("web-1", "prod"))
+    cluster.attach(network=LAB, restart=True)
+    cluster.time_passes()
+    vmi = cluster.api.look(VMI.ref("web-1", "prod"))
     assert dig(vmi, "metadata", "annotations", "ip.plumber.k8s.pf9.io/lab") == "10.20.0.2"
-    stays = world.detach(network=LAB)
+    stays = cluster.detach(network=LAB)
     assert any("stays recorded" in note for note in stays.notes)
-    world.detach(network=LAB, restart=True)
-    world.time_passes()
-    world.detach(network=LAB)
-    assert list(world.holders("lab")) == ["10.20.0.1"]
+    cluster.detach(network=LAB, restart=True)
+    cluster.time_passes()
+    cluster.detach(network=LAB)
+    assert list(cluster.holders("lab")) == ["10.20.0.1"]
 
 
 # -- guests without DHCP ---------------------------------------------------------------------------------------------
@@ -637,33 +639,33 @@ def test_a_running_vm_needs_a_restart_and_with_it_has_the_address() -> None:
 WITHOUT_DHCP = {"dhcp": {"enabled": False, "dns": ["10.20.0.1"]}, "gateway": "10.20.0.1", "mtu": 1400}
 
 
-def guest(world: World, volume: Json, name: str = "web-1") -> None:
+def guest(cluster: FakeCluster, volume: Json, name: str = "web-1") -> None:
     volumes = [{"name": "root", "containerDisk": {}}, {"name": "init", **volume}]
     interface = {"name": "lab", "bridge": {}, "macAddress": "02:00:00:00:00:07"}
     networks = [{"name": "lab", "multus": {"networkName": "lab"}}]
     spec = {"domain": {"devices": {"interfaces": [interface]}}, "networks": networks, "volumes": volumes}
-    world.vm(name, template={"spec": spec})
+    cluster.vm(name, template={"spec": spec})
 
 
-def init(world: World) -> Json:
-    return world.now().raw["spec"]["template"]["spec"]["volumes"][1]  # type: ignore[no-any-return]
+def init(cluster: FakeCluster) -> Json:
+    return cluster.now().raw["spec"]["template"]["spec"]["volumes"][1]  # type: ignore[no-any-return]
 
 
-def test_without_dhcp_it_is_told_what_to_set_in_the_guest() -> None:
-    world = World()
-    layer2(world, **WITHOUT_DHCP)
-    world.vm()
-    notes = world.attach(network=LAB).notes
+def test_attach_without_dhcp_prints_the_guest_configuration() -> None:
+    cluster = FakeCluster()
+    layer2(cluster, **WITHOUT_DHCP)
+    cluster.vm()
+    notes = cluster.attach(network=LAB).notes
     assert any("set 10.20.0.2/24, gateway 10.20.0.1 in the guest, or pass --cloud-init" in note for note in notes)
 
 
-def test_cloud_init_tells_the_guest_and_forgets_it_again() -> None:
-    world = World()
-    layer2(world, **WITHOUT_DHCP)
-    guest(world, {"cloudInitNoCloud": {"userData": "#cloud-config", "networkData": "{version: 2, ethernets: {}}"}})
-    done = world.attach(network=LAB, nic=Nic(cloud_init=True))
+def test_cloud_init_network_data_is_added_and_removed() -> None:
+    cluster = FakeCluster()
+    layer2(cluster, **WITHOUT_DHCP)
+    guest(cluster, {"cloudInitNoCloud": {"userData": "#cloud-config", "networkData": "{version: 2, ethernets: {}}"}})
+    done = cluster.attach(network=LAB, nic=Nic(cloud_init=True))
     assert not done.notes
-    data = yaml.safe_load(init(world)["cloudInitNoCloud"]["networkData"])
+    data = yaml.safe_load(init(cluster)["cloudInitNoCloud"]["networkData"])
     assert data["ethernets"] == {
         "yoshi-lab": {
             "match": {"macaddress": "02:00:00:00:00:07"},
@@ -673,56 +675,56 @@ def test_cloud_init_tells_the_guest_and_forgets_it_again() -> None:
             "mtu": 1400,
         }
     }
-    assert not world.attach(network=LAB, nic=Nic(cloud_init=True)).executed
-    assert not world.attach(network=LAB).notes  # it is told already
-    world.detach(network=LAB)
-    assert yaml.safe_load(init(world)["cloudInitNoCloud"]["networkData"]) == {"version": 2, "ethernets": {}}
-    assert init(world)["cloudInitNoCloud"]["userData"] == "#cloud-config"
+    assert not cluster.attach(network=LAB, nic=Nic(cloud_init=True)).executed
+    assert not cluster.attach(network=LAB).notes  # it was printed already
+    cluster.detach(network=LAB)
+    assert yaml.safe_load(init(cluster)["cloudInitNoCloud"]["networkData"]) == {"version": 2, "ethernets": {}}
+    assert init(cluster)["cloudInitNoCloud"]["userData"] == "#cloud-config"
 
 
-def in_secret(world: World, text: str) -> None:
+def in_secret(cluster: FakeCluster, text: str) -> None:
     """Secret net, with network data and a password."""
     data = {"networkdata": b64encode(text.encode()).decode(), "password": "aGk="}
-    world.api.put(SECRET, {"metadata": {"name": "net", "namespace": "prod"}, "data": data})
+    cluster.api.put(SECRET, {"metadata": {"name": "net", "namespace": "prod"}, "data": data})
 
 
 IN_SECRET: Json = {"cloudInitNoCloud": {"userData": "x", "networkDataSecretRef": {"name": "net"}}}
 
 
-def test_network_data_in_a_secret_is_written_there_or_refused() -> None:
-    world = World()
-    layer2(world, **WITHOUT_DHCP)
-    guest(world, IN_SECRET)
-    in_secret(world, "version: 2\nethernets: {}\n")
-    world.api.refuse("get", SECRET)
-    refused = refusal(world.attach(network=LAB, nic=Nic(cloud_init=True)))
+def test_network_data_in_a_secret_is_written_or_refused() -> None:
+    cluster = FakeCluster()
+    layer2(cluster, **WITHOUT_DHCP)
+    guest(cluster, IN_SECRET)
+    in_secret(cluster, "version: 2\nethernets: {}\n")
+    cluster.api.refuse("get", SECRET)
+    refused = refusal(cluster.attach(network=LAB, nic=Nic(cloud_init=True)))
     assert "is in secret/net in namespace prod, which cannot be read" in str(refused)
-    assert list(world.holders("lab")) == []
-    world.api.allow_everything()
-    done = world.attach(network=LAB, nic=Nic(cloud_init=True))
+    assert list(cluster.holders("lab")) == []
+    cluster.api.allow_everything()
+    done = cluster.attach(network=LAB, nic=Nic(cloud_init=True))
     assert done.results
-    there = world.api.look(SECRET.ref("net", "prod"))
+    there = cluster.api.look(SECRET.ref("net", "prod"))
     assert there
     assert there["data"]["password"] == "aGk="
     [entry] = yaml.safe_load(b64decode(there["data"]["networkdata"]))["ethernets"].values()
     assert entry["addresses"] == ["10.20.0.2/24"]
     assert not [change for change, _ in done.executed if "password" in str(change.before)]
-    world.detach(network=LAB)
-    there = world.api.get(SECRET.ref("net", "prod"))
+    cluster.detach(network=LAB)
+    there = cluster.api.get(SECRET.ref("net", "prod"))
     assert yaml.safe_load(b64decode(there["data"]["networkdata"])) == {"version": 2, "ethernets": {}}
 
 
-def test_a_secret_that_several_vms_use_is_refused_until_the_address_is_in_it() -> None:
-    world = World()
-    layer2(world, **WITHOUT_DHCP)
-    guest(world, IN_SECRET)
-    guest(world, IN_SECRET, "web-2")
-    in_secret(world, "version: 2\nethernets: {}\n")
-    before = world.api.look(SECRET.ref("net", "prod"))
-    refused = refusal(world.attach(network=LAB, nic=Nic(cloud_init=True)))
+def test_secret_shared_by_several_vms_is_refused_until_it_has_the_address() -> None:
+    cluster = FakeCluster()
+    layer2(cluster, **WITHOUT_DHCP)
+    guest(cluster, IN_SECRET)
+    guest(cluster, IN_SECRET, "web-2")
+    in_secret(cluster, "version: 2\nethernets: {}\n")
+    before = cluster.api.look(SECRET.ref("net", "prod"))
+    refused = refusal(cluster.attach(network=LAB, nic=Nic(cloud_init=True)))
     assert "is in secret/net in namespace prod, which VM prod/web-2 uses too" in str(refused)
-    assert world.api.look(SECRET.ref("net", "prod")) == before
-    assert list(world.holders("lab")) == []
+    assert cluster.api.look(SECRET.ref("net", "prod")) == before
+    assert list(cluster.holders("lab")) == []
 
 
 @pytest.mark.parametrize(
@@ -739,27 +741,29 @@ def test_a_secret_that_several_vms_use_is_refused_until_the_address_is_in_it() -
         ),
     ],
 )
-def test_other_network_data_is_refused_with_what_to_add_by_hand(volume: Json, says: str) -> None:
-    world = World()
-    layer2(world, **WITHOUT_DHCP)
-    guest(world, volume)
-    refused = refusal(world.attach(network=LAB, nic=Nic(cloud_init=True)))
+def test_unsupported_network_data_is_refused_with_the_configuration_to_add(volume: Json, says: str) -> None:
+    cluster = FakeCluster()
+    layer2(cluster, **WITHOUT_DHCP)
+    guest(cluster, volume)
+    refused = refusal(cluster.attach(network=LAB, nic=Nic(cloud_init=True)))
     assert says in refused.message
     entry = (
         "{version: 2, ethernets: {yoshi-lab: {match: {macaddress: '02:00:00:00:00:07'}, addresses: [10.20.0.2/24], "
         "routes: [{to: 0.0.0.0/0, via: 10.20.0.1}], nameservers: {addresses: [10.20.0.1]}, mtu: 1400}}}"
     )
     assert refused.hint.endswith(f" and attach with --ip 10.20.0.2 --mac 02:00:00:00:00:07: {entry}")
-    assert list(world.holders("lab")) == []
+    assert list(cluster.holders("lab")) == []
 
     ((kind, _),) = volume.items()
     by_hand = {kind: {"networkData": "{version: 1, networks: [{ip_address: 10.20.0.2}]}"}}
-    world.api.change(VM.ref("web-1", "prod"), lambda obj: obj["spec"]["template"]["spec"]["volumes"][1].update(by_hand))
-    done = world.attach(network=LAB, nic=Nic(cloud_init=True))
+    cluster.api.change(
+        VM.ref("web-1", "prod"), lambda obj: obj["spec"]["template"]["spec"]["volumes"][1].update(by_hand)
+    )
+    done = cluster.attach(network=LAB, nic=Nic(cloud_init=True))
     assert done.results == {"prod/web-1": "10.20.0.2"}
-    assert init(world)[kind] == by_hand[kind]
-    world.detach(network=LAB)
-    assert init(world)[kind] == by_hand[kind]
+    assert init(cluster)[kind] == by_hand[kind]
+    cluster.detach(network=LAB)
+    assert init(cluster)[kind] == by_hand[kind]
 
 
 @pytest.mark.parametrize(
@@ -770,32 +774,36 @@ def test_other_network_data_is_refused_with_what_to_add_by_hand(volume: Json, sa
         ({"cloudInitNoCloud": {"networkData": "x: " + "y" * 2000}}, "longer than 2048 bytes"),
     ],
 )
-def test_network_data_that_cannot_take_it_refuses_the_vm(volume: Json, says: str) -> None:
-    world = World()
-    layer2(world, **WITHOUT_DHCP)
-    guest(world, volume)
-    assert says in str(refusal(world.attach(network=LAB, nic=Nic(cloud_init=True))))
-    assert list(world.holders("lab")) == []
+def test_unusable_network_data_is_refused(volume: Json, says: str) -> None:
+    cluster = FakeCluster()
+    layer2(cluster, **WITHOUT_DHCP)
+    guest(cluster, volume)
+    assert says in str(refusal(cluster.attach(network=LAB, nic=Nic(cloud_init=True))))
+    assert list(cluster.holders("lab")) == []
 
 
 # -- while it runs ---------------------------------------------------------------------------------------------------
 
 
-def kubevirt(world: World, version: str = "v1.8.0", methods: list[str] | None = None, **configuration: Any) -> None:
+def kubevirt(
+    cluster: FakeCluster, version: str = "v1.8.0", methods: list[str] | None = None, **configuration: Any
+) -> None:
     spec = {"configuration": configuration, "workloadUpdateStrategy": {"workloadUpdateMethods": methods or []}}
     status = {"observedKubeVirtVersion": version}
-    world.api.put(KUBEVIRT, {"metadata": {"name": "kubevirt", "namespace": "kubevirt"}, "spec": spec, "status": status})
+    cluster.api.put(
+        KUBEVIRT, {"metadata": {"name": "kubevirt", "namespace": "kubevirt"}, "spec": spec, "status": status}
+    )
 
 
-def migratable(world: World, status: str = "True") -> None:
+def migratable(cluster: FakeCluster, status: str = "True") -> None:
     def change(vmi: Json) -> None:
         vmi["status"]["conditions"] = [{"type": "LiveMigratable", "status": status, "message": "it has a local disk"}]
 
-    world.api.change(VMI.ref("web-1", "prod"), change)
+    cluster.api.change(VMI.ref("web-1", "prod"), change)
 
 
 @pytest.mark.parametrize(
-    ("cluster", "can_migrate", "says"),
+    ("live_migration", "can_migrate", "says"),
     [
         ({}, "True", "are updated by its next live migration: virtctl migrate web-1 -n prod"),
         ({"methods": ["LiveMigrate"]}, "True", "KubeVirt live-migrates virtualmachine/web-1"),
@@ -805,44 +813,44 @@ def migratable(world: World, status: str = "True") -> None:
         (None, "True", "cannot determine what KubeVirt supports"),
     ],
 )
-def test_it_is_plugged_in_live_where_kubevirt_and_the_vm_allow_it(
-    cluster: Json | None, can_migrate: str, says: str
+def test_interface_is_hotplugged_if_kubevirt_and_the_vm_support_it(
+    live_migration: Json | None, can_migrate: str, says: str
 ) -> None:
-    world = World()
-    layer2(world)
-    if cluster is not None:
-        kubevirt(world, **cluster)
-    world.running()
-    migratable(world, can_migrate)
-    done = world.attach(network=LAB, nic=Nic(live=True))
+    cluster = FakeCluster()
+    layer2(cluster)
+    if live_migration is not None:
+        kubevirt(cluster, **live_migration)
+    cluster.running()
+    migratable(cluster, can_migrate)
+    done = cluster.attach(network=LAB, nic=Nic(live=True))
     assert done.results == {"prod/web-1": "10.20.0.2"}
     assert any(says in note for note in done.notes), done.notes
     assert not [change for change, _ in done.executed if change.subresource in ("restart", "stop")]
 
 
-def plugged_in_live(world: World, cidr: str = "10.20.0.0/24") -> None:
+def plugged_in_live(cluster: FakeCluster, cidr: str = "10.20.0.0/24") -> None:
     """A VM that runs, with an interface on the network that KubeVirt has plugged in meanwhile."""
-    layer2(world, cidr=cidr)
-    kubevirt(world)
-    world.running()
-    migratable(world)
-    plug_in_live(world)
+    layer2(cluster, cidr=cidr)
+    kubevirt(cluster)
+    cluster.running()
+    migratable(cluster)
+    plug_in_live(cluster)
 
 
-def plug_in_live(world: World, address: str = "") -> None:
-    world.attach(network=LAB, ip=address, nic=Nic(live=True))
+def plug_in_live(cluster: FakeCluster, address: str = "") -> None:
+    cluster.attach(network=LAB, ip=address, nic=Nic(live=True))
 
     def plugged(vmi: Json) -> None:  # what KubeVirt does: the VMI's spec, then, with the migration, its status
-        vmi["spec"] = copy.deepcopy(world.now().raw["spec"]["template"]["spec"])
+        vmi["spec"] = copy.deepcopy(cluster.now().raw["spec"]["template"]["spec"])
         vmi["status"]["interfaces"].append({"name": "lab", "infoSource": "domain, multus-status"})
 
-    world.api.change(VMI.ref("web-1", "prod"), plugged)
+    cluster.api.change(VMI.ref("web-1", "prod"), plugged)
 
 
-def restarted(world: World) -> None:
-    """The VM is restarted: its VMI is made anew from the template."""
-    world.asked[("prod", "web-1")] = ["restart"]
-    world.time_passes()
+def restarted(cluster: FakeCluster) -> None:
+    """The VM is restarted: its VMI is recreated from the template."""
+    cluster.asked[("prod", "web-1")] = ["restart"]
+    cluster.time_passes()
 
 
 def without_last(spec: Json) -> None:
@@ -851,13 +859,13 @@ def without_last(spec: Json) -> None:
     spec["domain"]["devices"]["interfaces"].pop()
 
 
-def test_what_was_plugged_in_live_runs_with_its_address_and_is_taken_out_live() -> None:
-    world = World()
-    plugged_in_live(world)
-    assert not [note for note in world.attach(network=LAB).notes if "restart" in note]
-    stays = world.detach(network=LAB, live=True)
-    assert interfaces(world)[-1]["state"] == "absent"
-    assert multus(world) == {"default": "pod", "lab": "lab"}
+def test_hotplugged_interface_has_its_address_and_is_unplugged_live() -> None:
+    cluster = FakeCluster()
+    plugged_in_live(cluster)
+    assert not [note for note in cluster.attach(network=LAB).notes if "restart" in note]
+    stays = cluster.detach(network=LAB, live=True)
+    assert interfaces(cluster)[-1]["state"] == "absent"
+    assert multus(cluster) == {"default": "pod", "lab": "lab"}
     assert any("are updated by its next live migration" in note for note in stays.notes)
     assert stays.notes[-1] == "then run the same command again, or `kubectl yoshi ips gc`, to release 10.20.0.2"
 
@@ -868,132 +876,130 @@ def test_what_was_plugged_in_live_runs_with_its_address_and_is_taken_out_live() 
         lambda obj: obj["status"]["interfaces"][-1].update(infoSource="multus-status"),
     ]
     for step in steps:  # the guest may use it still
-        world.api.change(vmi, step)
-        again = world.detach(network=LAB, live=True)
+        cluster.api.change(vmi, step)
+        again = cluster.detach(network=LAB, live=True)
         assert not again.executed
         assert any("are updated by its next live migration" in note for note in again.notes)
-        world.collect()
-        assert "10.20.0.2" in world.holders("lab")
-        assert hosts(world)
+        cluster.collect()
+        assert "10.20.0.2" in cluster.holders("lab")
+        assert hosts(cluster)
 
-    world.api.change(vmi, lambda obj: obj["status"]["interfaces"].pop())
-    world.api.change(vmi, lambda obj: without_last(obj["spec"]))
-    world.api.change(VM.ref("web-1", "prod"), lambda obj: without_last(obj["spec"]["template"]["spec"]))
-    world.detach(network=LAB, live=True)
-    assert not world.now().template_annotations
-    assert list(world.holders("lab")) == ["10.20.0.1"]
-    assert hosts(world) == {}
+    cluster.api.change(vmi, lambda obj: obj["status"]["interfaces"].pop())
+    cluster.api.change(vmi, lambda obj: without_last(obj["spec"]))
+    cluster.api.change(VM.ref("web-1", "prod"), lambda obj: without_last(obj["spec"]["template"]["spec"]))
+    cluster.detach(network=LAB, live=True)
+    assert not cluster.now().template_annotations
+    assert list(cluster.holders("lab")) == ["10.20.0.1"]
+    assert hosts(cluster) == {}
 
 
 @pytest.mark.parametrize("cidr", ["10.20.0.0/24", "10.20.0.0/16"])
 @pytest.mark.parametrize("how", ["gc", "detach", "release"])
-def test_the_address_of_what_was_plugged_in_live_stays_recorded_as_long_as_the_vm_runs_with_it(
-    how: str, cidr: str
-) -> None:
+def test_address_of_a_hotplugged_interface_stays_allocated_while_the_vm_uses_it(how: str, cidr: str) -> None:
     """Only the template said which it is, and says so no more once the VM is detached, or has another one."""
-    world = World()
-    plugged_in_live(world, cidr)
-    (address,) = (text for text, record in world.records("lab").items() if record.kind == "VirtualMachine")
+    cluster = FakeCluster()
+    plugged_in_live(cluster, cidr)
+    (address,) = (text for text, record in cluster.records("lab").items() if record.kind == "VirtualMachine")
     give_back: dict[str, Callable[[], Any]] = {
-        "gc": world.collect,
-        "detach": lambda: world.detach(network=LAB),
-        "release": lambda: world.release(address, network="lab"),
+        "gc": cluster.collect,
+        "detach": lambda: cluster.detach(network=LAB),
+        "release": lambda: cluster.release(address, network="lab"),
     }
     if how == "gc":
-        assert world.attach(network=LAB, ip="10.20.0.9", replace=True).results == {"prod/web-1": "10.20.0.9"}
-        world.collect()
-        assert {address, "10.20.0.9"} <= world.holders("lab").keys()
-    world.detach(network=LAB)
-    assert multus(world) == {"default": "pod"}
+        assert cluster.attach(network=LAB, ip="10.20.0.9", replace=True).results == {"prod/web-1": "10.20.0.9"}
+        cluster.collect()
+        assert {address, "10.20.0.9"} <= cluster.holders("lab").keys()
+    cluster.detach(network=LAB)
+    assert multus(cluster) == {"default": "pod"}
     give_back[how]()
-    assert address in world.holders("lab") and f"{address}.conf" in hosts(world)
-    restarted(world)
+    assert address in cluster.holders("lab") and f"{address}.conf" in hosts(cluster)
+    restarted(cluster)
     give_back[how]()
-    assert "prod/web-1" not in world.holders("lab").values()
-    assert hosts(world) == {}
+    assert "prod/web-1" not in cluster.holders("lab").values()
+    assert hosts(cluster) == {}
 
 
-def about_to_start() -> tuple[World, Json]:
+def about_to_start() -> tuple[FakeCluster, Json]:
     """A VM with an interface on the network, and its template's spec as it will be without that."""
-    world = World()
-    layer2(world)
-    kubevirt(world)
-    world.vm()
-    world.attach(network=LAB)
-    bare = copy.deepcopy(world.now().raw["spec"]["template"]["spec"])
+    cluster = FakeCluster()
+    layer2(cluster)
+    kubevirt(cluster)
+    cluster.vm()
+    cluster.attach(network=LAB)
+    bare = copy.deepcopy(cluster.now().raw["spec"]["template"]["spec"])
     without_last(bare)
-    return world, bare
+    return cluster, bare
 
 
-def test_what_was_plugged_in_live_a_second_time_runs_with_its_second_address() -> None:
+def test_interface_hotplugged_again_has_its_second_address() -> None:
     """The VMI keeps the annotation of the interface that it was started with."""
-    world, bare = about_to_start()
-    restarted(world)
-    migratable(world)
+    cluster, bare = about_to_start()
+    restarted(cluster)
+    migratable(cluster)
     vmi, pod = VMI.ref("web-1", "prod"), POD.ref("virt-launcher-web-1", "prod")
-    world.detach(network=LAB, live=True)
-    world.api.change(vmi, lambda obj: obj.update(spec=bare))
-    world.api.change(VM.ref("web-1", "prod"), lambda obj: obj["spec"]["template"].update(spec=bare))
-    world.api.change(pod, lambda obj: obj["metadata"]["annotations"].pop(MULTUS_NETWORKS))
-    world.detach(network=LAB, live=True)
-    assert list(world.holders("lab")) == ["10.20.0.1"]
-    plug_in_live(world, "10.20.0.9")
-    world.detach(network=LAB)
-    world.collect()
-    assert world.holders("lab")["10.20.0.9"] == "prod/web-1"
+    cluster.detach(network=LAB, live=True)
+    cluster.api.change(vmi, lambda obj: obj.update(spec=bare))
+    cluster.api.change(VM.ref("web-1", "prod"), lambda obj: obj["spec"]["template"].update(spec=bare))
+    cluster.api.change(pod, lambda obj: obj["metadata"]["annotations"].pop(MULTUS_NETWORKS))
+    cluster.detach(network=LAB, live=True)
+    assert list(cluster.holders("lab")) == ["10.20.0.1"]
+    plug_in_live(cluster, "10.20.0.9")
+    cluster.detach(network=LAB)
+    cluster.collect()
+    assert cluster.holders("lab")["10.20.0.9"] == "prod/web-1"
 
 
-def test_what_a_vm_was_started_with_is_given_back_once_it_runs_in_a_pod_without() -> None:
+def test_initial_address_is_released_once_the_vm_runs_in_a_pod_without_it() -> None:
     """The VMI keeps the annotation with the address that it was started with, and hands it to every pod of it."""
-    world, bare = about_to_start()
-    world.asked[("prod", "web-1")] = ["start"]
-    world.time_passes()
-    migratable(world)
+    cluster, bare = about_to_start()
+    cluster.asked[("prod", "web-1")] = ["start"]
+    cluster.time_passes()
+    migratable(cluster)
     vmi, pod = VMI.ref("web-1", "prod"), POD.ref("virt-launcher-web-1", "prod")
-    world.api.change(vmi, lambda obj: obj["status"]["interfaces"].append({"name": "lab", "infoSource": "domain"}))
-    world.detach(network=LAB, live=True)
-    assert "10.20.0.2" in world.holders("lab")
+    cluster.api.change(vmi, lambda obj: obj["status"]["interfaces"].append({"name": "lab", "infoSource": "domain"}))
+    cluster.detach(network=LAB, live=True)
+    assert "10.20.0.2" in cluster.holders("lab")
 
-    world.api.change(vmi, lambda obj: (obj["status"]["interfaces"].pop(), obj.update(spec=bare)))
-    world.api.change(VM.ref("web-1", "prod"), lambda obj: obj["spec"]["template"].update(spec=bare))
-    world.detach(network=LAB, live=True)
-    assert "10.20.0.2" in world.holders("lab")  # the pod that it was started in is there still
+    cluster.api.change(vmi, lambda obj: (obj["status"]["interfaces"].pop(), obj.update(spec=bare)))
+    cluster.api.change(VM.ref("web-1", "prod"), lambda obj: obj["spec"]["template"].update(spec=bare))
+    cluster.detach(network=LAB, live=True)
+    assert "10.20.0.2" in cluster.holders("lab")  # the pod that it was started in is there still
 
-    world.api.change(pod, lambda obj: obj["metadata"]["annotations"].pop(MULTUS_NETWORKS))
-    world.detach(network=LAB, live=True)
-    assert list(world.holders("lab")) == ["10.20.0.1"]
+    cluster.api.change(pod, lambda obj: obj["metadata"]["annotations"].pop(MULTUS_NETWORKS))
+    cluster.detach(network=LAB, live=True)
+    assert list(cluster.holders("lab")) == ["10.20.0.1"]
 
 
-def test_it_is_not_plugged_in_again_before_kubevirt_has_taken_it_out() -> None:
+def test_interface_is_not_hotplugged_again_before_it_was_unplugged() -> None:
     """Or the guest would have two interfaces with one MAC address."""
-    world = World()
-    plugged_in_live(world)
-    world.detach(network=LAB, live=True)
-    refused = refusal(world.attach(network=LAB, nic=Nic(live=True)))
+    cluster = FakeCluster()
+    plugged_in_live(cluster)
+    cluster.detach(network=LAB, live=True)
+    refused = refusal(cluster.attach(network=LAB, nic=Nic(live=True)))
     assert 'its interface "lab" on network prod/lab is still being unplugged' in str(refused)
-    assert "10.20.0.2" in world.holders("lab")
-    world.api.change(VM.ref("web-1", "prod"), lambda obj: without_last(obj["spec"]["template"]["spec"]))
-    assert world.attach(network=LAB, nic=Nic(live=True)).results == {"prod/web-1": "10.20.0.2"}
+    assert "10.20.0.2" in cluster.holders("lab")
+    cluster.api.change(VM.ref("web-1", "prod"), lambda obj: without_last(obj["spec"]["template"]["spec"]))
+    assert cluster.attach(network=LAB, nic=Nic(live=True)).results == {"prod/web-1": "10.20.0.2"}
 
 
-def test_a_network_is_not_deleted_while_a_vm_that_has_no_address_of_it_is_on_it() -> None:
-    world = World()
-    layer2(world)
-    guest(world, {"emptyDisk": {}})
+def test_network_with_an_interface_without_address_is_not_deleted() -> None:
+    cluster = FakeCluster()
+    layer2(cluster)
+    guest(cluster, {"emptyDisk": {}})
     with pytest.raises(PreconditionFailed, match="virtualmachine/web-1 in namespace prod still has an interface"):
-        world.delete_network("lab")
-    assert world.networks() == ["lab"]
-    world.detach(network=LAB)
-    world.delete_network("lab")
-    assert made(world) == []
+        cluster.delete_network("lab")
+    assert cluster.networks() == ["lab"]
+    cluster.detach(network=LAB)
+    cluster.delete_network("lab")
+    assert made(cluster) == []
 
 
-def test_a_dhcp_server_that_runs_is_to_be_restarted() -> None:
-    world = World()
-    layer2(world)
-    world.running("lab-0")
-    world.vm()
-    notes = world.attach(network=LAB).notes
+def test_running_dhcp_server_needs_a_restart() -> None:
+    cluster = FakeCluster()
+    layer2(cluster)
+    cluster.running("lab-0")
+    cluster.vm()
+    notes = cluster.attach(network=LAB).notes
     assert any("reads its addresses only when it starts: virtctl restart lab-0 -n prod" in note for note in notes)
 
 
@@ -1001,20 +1007,22 @@ SEEDS = range(6)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_many_at_once_have_an_address_and_a_file_each(seed: int) -> None:
-    world = World()
-    layer2(world)
+def test_concurrent_attaches_each_have_an_address_and_a_dhcp_file(seed: int) -> None:
+    cluster = FakeCluster()
+    layer2(cluster)
     names = [f"web-{number}" for number in range(8)]
     for name in names:
-        world.vm(name)
-    outcomes = world.at_once(*(lambda mine, name=name: mine.attach(name, network=LAB) for name in names), seed=seed)
+        cluster.vm(name)
+    outcomes = cluster.run_concurrently(
+        *(lambda mine, name=name: mine.attach(name, network=LAB) for name in names), seed=seed
+    )
     assert not [one for one in outcomes if not isinstance(one, RunResult) or one.errors]
-    records = {a: r for a, r in world.records("lab").items() if r.kind == "VirtualMachine"}
+    records = {a: r for a, r in cluster.records("lab").items() if r.kind == "VirtualMachine"}
     assert len(records) == 8
-    assert hosts(world) == {f"{a}.conf": f"dhcp-host={r.mac},{a}" for a, r in records.items()}
+    assert hosts(cluster) == {f"{a}.conf": f"dhcp-host={r.mac},{a}" for a, r in records.items()}
 
 
-def test_it_is_known_by_its_properties() -> None:
+def test_ovs_backend_properties() -> None:
     backend = Ovs()
     assert (backend.plugin, backend.pins_vm_template, backend.has_interface, backend.allowed_as_default) == (
         "ovs",
@@ -1024,24 +1032,24 @@ def test_it_is_known_by_its_properties() -> None:
     )
 
 
-def test_the_address_of_a_running_vm_stays_recorded_when_it_is_deleted_while_it_is_adopted() -> None:
-    world = World(keeps=False)
-    layer2(world)
-    world.running()
-    world.attach(network="prod/lab", restart=True)
-    world.time_passes()
-    (address,) = (address for address, holder in world.holders("lab").items() if holder == "prod/web-1")
+def test_address_of_a_running_vm_deleted_during_adoption_stays_allocated() -> None:
+    cluster = FakeCluster(keeps=False)
+    layer2(cluster)
+    cluster.running()
+    cluster.attach(network="prod/lab", restart=True)
+    cluster.time_passes()
+    (address,) = (address for address, holder in cluster.holders("lab").items() if holder == "prod/web-1")
     lab = NETWORKWIZARD.ref("lab", "prod")
-    world.api.change(lab, lambda obj: obj["status"]["allocations"].pop(address))
+    cluster.api.change(lab, lambda obj: obj["status"]["allocations"].pop(address))
 
     def deleted(verb: str, ref: ObjectRef) -> None:
-        if address in dig(world.api.look(lab), "status", "allocations"):
-            world.api.before.clear()
+        if address in dig(cluster.api.look(lab), "status", "allocations"):
+            cluster.api.before.clear()
             going = {"deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": ["foregroundDeletion"]}
-            world.api.change(VM.ref("web-1", "prod"), lambda obj: obj["metadata"].update(going))
+            cluster.api.change(VM.ref("web-1", "prod"), lambda obj: obj["metadata"].update(going))
 
-    world.api.before.append(deleted)
-    assert "is being deleted" in refusal(world.attach(network="prod/lab")).message
-    assert world.holders("lab")[address] == "prod/web-1"
-    world.vm("other")
-    assert world.attach("other", network="prod/lab").results["prod/other"] != address
+    cluster.api.before.append(deleted)
+    assert "is being deleted" in refusal(cluster.attach(network="prod/lab")).message
+    assert cluster.holders("lab")[address] == "prod/web-1"
+    cluster.vm("other")
+    assert cluster.attach("other", network="prod/lab").results["prod/other"] != address

@@ -1,9 +1,9 @@
-"""Layer 2 networks whose spec was edited: nothing goes from under a VM, and nothing stays that nobody needs (I8).
+"""Layer 2 networks with an edited spec: VMs keep their bridge, and nothing unused stays (I8).
 
 | while | an edited bridge |
 |---|---|
 | VMs have addresses | stays as it was; the network says why, and which VMs |
-| none has | is made anew, and the one before goes |
+| none has | is recreated, and the one before goes |
 """
 
 from __future__ import annotations
@@ -19,32 +19,32 @@ from kubectl_yoshi.backends.ovs.backend import RESOURCE_NAME
 from kubectl_yoshi.backends.ovs.spec import NAD, TEMPLATE
 from kubectl_yoshi.model.network import NETWORKWIZARD
 from kubectl_yoshi.model.objects import Json, annotations_of, dig, name_of
+from tests.unit.plan.fake_cluster import FakeCluster, refusal
 from tests.unit.plan.test_layer2 import LAB, layer2
-from tests.unit.plan.world import World, refusal
 
 pytestmark = pytest.mark.I8
 
 BEFORE = {"bridge": "br-ext", "nic": "eth1", "nodeSelector": None, "hostConfig": None}
 
 
-def edit(world: World, name: str = "lab", **ovs: Any) -> None:
+def edit(cluster: FakeCluster, name: str = "lab", **ovs: Any) -> None:
     """What `kubectl edit` makes of a network's spec.ovs; None takes a field out."""
 
     def change(obj: Json) -> None:
         spec = {**obj["spec"]["ovs"], **ovs}
         obj["spec"]["ovs"] = {key: value for key, value in spec.items() if value is not None}
 
-    world.api.change(NETWORKWIZARD.ref(name, "prod"), change)
+    cluster.api.change(NETWORKWIZARD.ref(name, "prod"), change)
 
 
-def on_the_nodes(world: World) -> list[Json]:
-    return copy.deepcopy(world.api.every(TEMPLATE) + world.api.every(NAD))
+def on_the_nodes(cluster: FakeCluster) -> list[Json]:
+    return copy.deepcopy(cluster.api.every(TEMPLATE) + cluster.api.every(NAD))
 
 
-def bridges(world: World) -> list[str]:
+def bridges(cluster: FakeCluster) -> list[str]:
     """The bridges of templates, then of attachments."""
-    templates = [entry["bridgeName"] for obj in world.api.every(TEMPLATE) for entry in obj["spec"]["ovsConfig"]]
-    return templates + [json.loads(obj["spec"]["config"])["bridge"] for obj in world.api.every(NAD)]
+    templates = [entry["bridgeName"] for obj in cluster.api.every(TEMPLATE) for entry in obj["spec"]["ovsConfig"]]
+    return templates + [json.loads(obj["spec"]["config"])["bridge"] for obj in cluster.api.every(NAD)]
 
 
 @pytest.mark.parametrize(
@@ -56,54 +56,54 @@ def bridges(world: World) -> list[str]:
         ({"hostConfig": False}, "br-ext (hostConfig: false)"),
     ],
 )
-def test_no_bridge_goes_from_under_vms(ovs: Json, wanted: str) -> None:
-    world = World()
-    layer2(world)
-    world.vm()
-    world.attach(network=LAB)
-    before = on_the_nodes(world)
-    edit(world, **ovs)
-    message = str(refusal(world.sync_network("lab"), LAB))
+def test_edited_bridge_is_not_replaced_while_vms_use_it(ovs: Json, wanted: str) -> None:
+    cluster = FakeCluster()
+    layer2(cluster)
+    cluster.vm()
+    cluster.attach(network=LAB)
+    before = on_the_nodes(cluster)
+    edit(cluster, **ovs)
+    message = str(refusal(cluster.sync_network("lab"), LAB))
     assert f"network prod/lab requires bridge {wanted}, but VMs are on bridge br-ext on eth1" in message
     assert "prod/web-1 (10.20.0.2)" in message
-    assert on_the_nodes(world) == before
-    status = world.api.get(NETWORKWIZARD.ref("lab", "prod"))["status"]
-    assert (status["created"], status["reason"]) == (False, refusal(world.sync_network("lab"), LAB).message)
+    assert on_the_nodes(cluster) == before
+    status = cluster.api.get(NETWORKWIZARD.ref("lab", "prod"))["status"]
+    assert (status["created"], status["reason"]) == (False, refusal(cluster.sync_network("lab"), LAB).message)
 
-    edit(world, **BEFORE)
-    assert not world.sync_network("lab").errors
-    assert on_the_nodes(world) == before
+    edit(cluster, **BEFORE)
+    assert not cluster.sync_network("lab").errors
+    assert on_the_nodes(cluster) == before
 
-    edit(world, **ovs)
-    world.sync_network("lab")
-    world.detach(network=LAB)
-    assert not world.sync_network("lab").errors
-    assert on_the_nodes(world) != before
-    assert len(world.api.every(TEMPLATE)) == (0 if ovs.get("hostConfig") is False else 1)
+    edit(cluster, **ovs)
+    cluster.sync_network("lab")
+    cluster.detach(network=LAB)
+    assert not cluster.sync_network("lab").errors
+    assert on_the_nodes(cluster) != before
+    assert len(cluster.api.every(TEMPLATE)) == (0 if ovs.get("hostConfig") is False else 1)
 
 
-def test_nor_a_bridge_that_is_not_made_here() -> None:
-    world = World()
-    layer2(world, hostConfig=False, nic=None)
-    world.vm()
-    world.attach(network=LAB)
-    edit(world, bridge="br-new")
+def test_edited_unmanaged_bridge_is_refused_while_vms_use_it() -> None:
+    cluster = FakeCluster()
+    layer2(cluster, hostConfig=False, nic=None)
+    cluster.vm()
+    cluster.attach(network=LAB)
+    edit(cluster, bridge="br-new")
     assert "requires bridge br-new (hostConfig: false), but VMs are on bridge br-ext: prod/web-1" in str(
-        refusal(world.sync_network("lab"), LAB)
+        refusal(cluster.sync_network("lab"), LAB)
     )
-    assert bridges(world) == ["br-ext"]
-    world.detach(network=LAB)
-    assert not world.sync_network("lab").errors
-    assert bridges(world) == ["br-new"]
+    assert bridges(cluster) == ["br-ext"]
+    cluster.detach(network=LAB)
+    assert not cluster.sync_network("lab").errors
+    assert bridges(cluster) == ["br-new"]
 
 
-def test_reservations_keep_no_bridge() -> None:
-    world = World()
-    layer2(world)
-    world.reserve("10.20.0.7", network="lab")
-    edit(world, bridge="br-new")
-    assert not world.sync_network("lab").errors
-    assert bridges(world) == ["br-new", "br-new"]
+def test_edited_bridge_is_replaced_if_only_reservations_exist() -> None:
+    cluster = FakeCluster()
+    layer2(cluster)
+    cluster.reserve("10.20.0.7", network="lab")
+    edit(cluster, bridge="br-new")
+    assert not cluster.sync_network("lab").errors
+    assert bridges(cluster) == ["br-new", "br-new"]
 
 
 def in_the_config(obj: Json) -> None:
@@ -115,38 +115,38 @@ def in_the_annotation(obj: Json) -> None:
 
 
 @pytest.mark.parametrize("meddle", [in_the_config, in_the_annotation])
-def test_an_attachment_that_somebody_else_changed_is_mended_while_vms_are_on_it(
+def test_changed_attachment_definition_is_repaired_while_vms_use_it(
     meddle: Callable[[Json], None],
 ) -> None:
-    world = World()
-    layer2(world)
-    world.vm()
-    world.attach(network=LAB)
-    [before] = world.api.every(NAD)
-    world.api.change(NAD.ref("lab", "prod"), meddle)
-    assert not world.sync_network("lab").errors
-    [after] = world.api.every(NAD)
+    cluster = FakeCluster()
+    layer2(cluster)
+    cluster.vm()
+    cluster.attach(network=LAB)
+    [before] = cluster.api.every(NAD)
+    cluster.api.change(NAD.ref("lab", "prod"), meddle)
+    assert not cluster.sync_network("lab").errors
+    [after] = cluster.api.every(NAD)
     assert (after["spec"], annotations_of(after)) == (before["spec"], annotations_of(before))
 
 
-def test_a_bridge_that_another_network_needs_stays_anyway() -> None:
-    world = World()
-    layer2(world)
-    layer2(world, "fast", "10.21.0.0/24", vlan=30)
-    world.vm()
-    world.attach(network=LAB)
-    edit(world, hostConfig=False)
-    assert not world.sync_network("lab").errors
-    assert bridges(world) == ["br-ext", "br-ext", "br-ext"]
-    assert not world.delete_network("fast").errors
-    assert world.api.every(TEMPLATE) == []
+def test_bridge_of_another_network_is_kept() -> None:
+    cluster = FakeCluster()
+    layer2(cluster)
+    layer2(cluster, "fast", "10.21.0.0/24", vlan=30)
+    cluster.vm()
+    cluster.attach(network=LAB)
+    edit(cluster, hostConfig=False)
+    assert not cluster.sync_network("lab").errors
+    assert bridges(cluster) == ["br-ext", "br-ext", "br-ext"]
+    assert not cluster.delete_network("fast").errors
+    assert cluster.api.every(TEMPLATE) == []
 
 
-def test_a_template_of_somebody_else_that_says_the_same_takes_nothing_away() -> None:
-    world = World()
-    layer2(world)
-    [ours] = world.api.every(TEMPLATE)
-    world.api.put(TEMPLATE, {"metadata": {"name": "a", "namespace": "infra"}, "spec": ours["spec"]})
-    world.sync_network("lab")
-    assert [name_of(obj) for obj in world.api.every(TEMPLATE)] == ["a", name_of(ours)]
-    assert dig(world.api.look(TEMPLATE.ref(name_of(ours), "prod")), "metadata", "uid") == ours["metadata"]["uid"]
+def test_equal_foreign_template_does_not_replace_the_own_one() -> None:
+    cluster = FakeCluster()
+    layer2(cluster)
+    [ours] = cluster.api.every(TEMPLATE)
+    cluster.api.put(TEMPLATE, {"metadata": {"name": "a", "namespace": "infra"}, "spec": ours["spec"]})
+    cluster.sync_network("lab")
+    assert [name_of(obj) for obj in cluster.api.every(TEMPLATE)] == ["a", name_of(ours)]
+    assert dig(cluster.api.look(TEMPLATE.ref(name_of(ours), "prod")), "metadata", "uid") == ours["metadata"]["uid"]

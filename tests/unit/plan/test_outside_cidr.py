@@ -1,10 +1,10 @@
-"""A public address outside its network's CIDR, which somebody asks for by name: recorded as any other, never chosen.
+"""Requested public addresses outside their network's CIDR: recorded like others, never chosen.
 
 | Who asks                             | What happens                                                         |
 |--------------------------------------|----------------------------------------------------------------------|
 | a VM, by name                        | a record in the network's own status, a Service, announced by itself |
 | a VM that wants any address          | one of the CIDR, also where it had one outside before                |
-| a VM made anew under its name        | the same address                                                     |
+| a VM recreated under its name        | the same address                                                     |
 | for a private network                | refused                                                              |
 | for an address of the other family   | refused                                                              |
 
@@ -29,8 +29,8 @@ from kubectl_yoshi.plan.inventory import build_inventory, find_discrepancies
 from kubectl_yoshi.plan.move.planner import MoveRequest, plan_move
 from kubectl_yoshi.plan.network_lookup import find_network_of
 from kubectl_yoshi.plan.rebuild.planner import RebuildRequest, plan_rebuild
-from tests.unit.plan.test_public import PUB, SECOND, announced, make_public, public, services, wish
-from tests.unit.plan.world import BACKENDS, World, refusal
+from tests.unit.plan.fake_cluster import BACKENDS, FakeCluster, refusal
+from tests.unit.plan.test_public import PUB, SECOND, announced, make_public, public, requested_public_ip, services
 
 pytestmark = [pytest.mark.I1, pytest.mark.I4]
 
@@ -45,232 +45,236 @@ CLUSTERS = [
 
 
 @pytest.fixture(params=CLUSTERS, ids="-".join)
-def world(request: pytest.FixtureRequest) -> World:
+def cluster(request: pytest.FixtureRequest) -> FakeCluster:
     """A cluster with a small or a large public network, and VMs a and b."""
     return public(*request.param)
 
 
-def network(world: World) -> Network:
-    return parse_network(world.api.get(NETWORKWIZARD.ref("pub", "prod")))
+def network(cluster: FakeCluster) -> Network:
+    return parse_network(cluster.api.get(NETWORKWIZARD.ref("pub", "prod")))
 
 
-def status(world: World) -> Json:
-    found: Json = network(world).raw["status"]
+def status(cluster: FakeCluster) -> Json:
+    found: Json = network(cluster).raw["status"]
     return found
 
 
-def found(world: World, ip: str) -> str:
+def found(cluster: FakeCluster, ip: str) -> str:
     """The network of an address that is named alone."""
     having = partial(find_network_of, parse_address(ip), "prod", plugin="public")
-    return having(new_snapshot(world.api)).full_name  # type: ignore[arg-type]
+    return having(new_snapshot(cluster.api)).full_name  # type: ignore[arg-type]
 
 
-def findings(world: World) -> list[str]:
+def findings(cluster: FakeCluster) -> list[str]:
     """What `ips check` says of the network."""
-    ctx = PlanContext(new_snapshot(world.api), BACKENDS, RunContext())  # type: ignore[arg-type]
-    rows = build_inventory(network(world), ctx, all_namespaces=True)
+    ctx = PlanContext(new_snapshot(cluster.api), BACKENDS, RunContext())  # type: ignore[arg-type]
+    rows = build_inventory(network(cluster), ctx, all_namespaces=True)
     return [sentence for _, sentence in find_discrepancies(rows)]
 
 
-def whole(world: World, held: dict[str, str]) -> bool:
+def whole(cluster: FakeCluster, held: dict[str, str]) -> bool:
     """Whether this and nothing else is recorded, asked for, on Services and announced by itself."""
-    world.check()
-    pools = world.api.every(metallb.POOL)
+    cluster.check()
+    pools = cluster.api.every(metallb.POOL)
     on_vms = {holder.partition("/")[2]: ip for ip, holder in held.items() if holder.startswith("prod/")}
-    asked = {name: wish(world, name) for name in "ab" if wish(world, name)}
-    alone = [ip for ip in on_vms.values() if not pools or parse_address(ip) not in network(world)]
-    return world.holders("pub") == held and asked == on_vms == services(world) and announced(world) == sorted(alone)
+    asked = {name: requested_public_ip(cluster, name) for name in "ab" if requested_public_ip(cluster, name)}
+    alone = [ip for ip in on_vms.values() if not pools or parse_address(ip) not in network(cluster)]
+    return (
+        cluster.holders("pub") == held and asked == on_vms == services(cluster) and announced(cluster) == sorted(alone)
+    )
 
 
-def test_an_address_that_is_asked_for_by_name_is_recorded_beside_the_others(world: World) -> None:
-    assert not world.attach("a", network=PUB, ip=OUT).errors
-    world.attach("b", network=PUB, ip=INSIDE)
-    assert whole(world, {OUT: "prod/a", INSIDE: "prod/b"})
-    assert OUT in status(world)["allocations"]
-    assert not findings(world)
-    again = world.attach("a", network=PUB, ip=OUT)
+def test_requested_address_outside_the_cidr_is_recorded(cluster: FakeCluster) -> None:
+    assert not cluster.attach("a", network=PUB, ip=OUT).errors
+    cluster.attach("b", network=PUB, ip=INSIDE)
+    assert whole(cluster, {OUT: "prod/a", INSIDE: "prod/b"})
+    assert OUT in status(cluster)["allocations"]
+    assert not findings(cluster)
+    again = cluster.attach("a", network=PUB, ip=OUT)
     assert not again.executed
-    assert not world.attach("a", network=PUB).executed
+    assert not cluster.attach("a", network=PUB).executed
 
 
-def test_a_small_network_counts_it_as_used_and_has_as_many_free_as_before() -> None:
-    world = public("203.0.113.0/29", "calico-bgp")
-    assert (status(world)["used"], status(world)["free"]) == (0, 6)
-    world.attach("a", network=PUB, ip=OUT)
-    assert (status(world)["used"], status(world)["free"]) == (1, 6)
-    world.attach("b", network=PUB)
-    assert (status(world)["used"], status(world)["free"]) == (2, 5)
-    world.reserve(OUT_TOO, network="pub")
-    assert (status(world)["used"], status(world)["free"]) == (3, 5)
-    world.detach("a", "b", network=PUB)
-    world.release(OUT_TOO, network="pub")
-    assert (status(world)["used"], status(world)["free"]) == (0, 6)
+def test_small_network_counts_it_as_used_and_keeps_its_free_count() -> None:
+    cluster = public("203.0.113.0/29", "calico-bgp")
+    assert (status(cluster)["used"], status(cluster)["free"]) == (0, 6)
+    cluster.attach("a", network=PUB, ip=OUT)
+    assert (status(cluster)["used"], status(cluster)["free"]) == (1, 6)
+    cluster.attach("b", network=PUB)
+    assert (status(cluster)["used"], status(cluster)["free"]) == (2, 5)
+    cluster.reserve(OUT_TOO, network="pub")
+    assert (status(cluster)["used"], status(cluster)["free"]) == (3, 5)
+    cluster.detach("a", "b", network=PUB)
+    cluster.release(OUT_TOO, network="pub")
+    assert (status(cluster)["used"], status(cluster)["free"]) == (0, 6)
 
 
-def test_a_large_network_keeps_it_in_its_own_status_and_counts_nothing_there() -> None:
-    world = public("203.0.112.0/22", "calico-bgp")
-    world.attach("a", network=PUB, ip=OUT)
-    assert not world.api.every(ADDRESSBLOCK)
-    assert [*status(world)["allocations"]] == [OUT]
-    assert {"used", "free"}.isdisjoint(status(world))
-    world.detach("a", network=PUB)
-    assert status(world)["allocations"] == {}
-    assert [*status(world)["history"]] == [OUT]
+def test_large_network_records_it_in_its_own_status_without_counting() -> None:
+    cluster = public("203.0.112.0/22", "calico-bgp")
+    cluster.attach("a", network=PUB, ip=OUT)
+    assert not cluster.api.every(ADDRESSBLOCK)
+    assert [*status(cluster)["allocations"]] == [OUT]
+    assert {"used", "free"}.isdisjoint(status(cluster))
+    cluster.detach("a", network=PUB)
+    assert status(cluster)["allocations"] == {}
+    assert [*status(cluster)["history"]] == [OUT]
 
 
-def test_another_address_of_the_network_takes_its_place_and_the_other_way_round(world: World) -> None:
-    world.attach("a", network=PUB, ip=INSIDE)
+def test_replace_between_addresses_inside_and_outside_the_cidr(cluster: FakeCluster) -> None:
+    cluster.attach("a", network=PUB, ip=INSIDE)
     for ip in (OUT, OUT_TOO, INSIDE):
-        assert "already has" in refusal(world.attach("a", network=PUB, ip=ip), "prod/a").message
-        assert not world.attach("a", network=PUB, ip=ip, replace=True).errors
-        assert whole(world, {ip: "prod/a"})
+        assert "already has" in refusal(cluster.attach("a", network=PUB, ip=ip), "prod/a").message
+        assert not cluster.attach("a", network=PUB, ip=ip, replace=True).errors
+        assert whole(cluster, {ip: "prod/a"})
 
 
-def test_it_goes_with_its_vm_and_is_never_chosen(world: World) -> None:
-    world.attach("a", network=PUB, ip=OUT)
-    assert not world.detach("a", network=PUB).errors
-    assert whole(world, {})
-    world.attach("a", "b", network=PUB)
-    assert OUT not in world.holders("pub")
-    assert len(world.holders("pub")) == 2
+def test_address_outside_the_cidr_is_released_with_its_vm_and_never_chosen(cluster: FakeCluster) -> None:
+    cluster.attach("a", network=PUB, ip=OUT)
+    assert not cluster.detach("a", network=PUB).errors
+    assert whole(cluster, {})
+    cluster.attach("a", "b", network=PUB)
+    assert OUT not in cluster.holders("pub")
+    assert len(cluster.holders("pub")) == 2
 
 
-def test_a_vm_made_anew_has_it_again(world: World) -> None:
-    world.attach("a", network=PUB, ip=OUT)
-    asked = dict(world.now("a").annotations)
-    world.drop_vm("a")
-    world.vm("a")
-    world.api.change(world.now("a").ref, lambda obj: obj["metadata"].update(annotations=asked))
-    assert not world.attach("a", network=PUB).errors
-    assert world.holders("pub") == {OUT: "prod/a"}
-    assert world.records("pub")[OUT].uid == world.now("a").uid
+def test_recreated_vm_gets_its_address_outside_the_cidr_again(cluster: FakeCluster) -> None:
+    cluster.attach("a", network=PUB, ip=OUT)
+    asked = dict(cluster.now("a").annotations)
+    cluster.delete_vm("a")
+    cluster.vm("a")
+    cluster.api.change(cluster.now("a").ref, lambda obj: obj["metadata"].update(annotations=asked))
+    assert not cluster.attach("a", network=PUB).errors
+    assert cluster.holders("pub") == {OUT: "prod/a"}
+    assert cluster.records("pub")[OUT].uid == cluster.now("a").uid
 
 
-def test_who_wants_a_held_one_is_refused(world: World) -> None:
-    world.attach("a", network=PUB, ip=OUT)
-    assert f"{OUT} is not free: prod/a holds it" in refusal(world.attach("b", network=PUB, ip=OUT), "prod/b").message
+def test_allocated_address_outside_the_cidr_is_refused(cluster: FakeCluster) -> None:
+    cluster.attach("a", network=PUB, ip=OUT)
+    assert f"{OUT} is not free: prod/a holds it" in refusal(cluster.attach("b", network=PUB, ip=OUT), "prod/b").message
     with pytest.raises(PreconditionFailed, match="prod/a holds it"):
-        world.reserve(OUT, network="pub")
-    assert whole(world, {OUT: "prod/a"})
+        cluster.reserve(OUT, network="pub")
+    assert whole(cluster, {OUT: "prod/a"})
 
 
-def test_a_reserved_one_is_no_vms_until_it_is_released(world: World) -> None:
-    world.reserve(OUT, network="pub", note="the printer")
-    assert "reserved (the printer)" in refusal(world.attach("a", network=PUB, ip=OUT), "prod/a").message
-    assert not world.release(OUT, network="pub").errors
-    assert not world.attach("a", network=PUB, ip=OUT).errors
-    assert whole(world, {OUT: "prod/a"})
+def test_reserved_address_outside_the_cidr_is_refused_until_released(cluster: FakeCluster) -> None:
+    cluster.reserve(OUT, network="pub", note="the printer")
+    assert "reserved (the printer)" in refusal(cluster.attach("a", network=PUB, ip=OUT), "prod/a").message
+    assert not cluster.release(OUT, network="pub").errors
+    assert not cluster.attach("a", network=PUB, ip=OUT).errors
+    assert whole(cluster, {OUT: "prod/a"})
 
 
-def test_it_moves_to_another_vm(world: World) -> None:
-    world.attach("a", network=PUB, ip=OUT)
+def test_address_outside_the_cidr_moves_to_another_vm(cluster: FakeCluster) -> None:
+    cluster.attach("a", network=PUB, ip=OUT)
     for to in ("b", "a"):
-        assert not world.run(plan_move, MoveRequest(parse_address(OUT), ("prod", to))).errors
-        assert whole(world, {OUT: f"prod/{to}"})
+        assert not cluster.run(plan_move, MoveRequest(parse_address(OUT), ("prod", to))).errors
+        assert whole(cluster, {OUT: f"prod/{to}"})
 
 
-def test_what_is_left_of_a_vm_that_is_gone_is_collected(world: World) -> None:
-    world.attach("a", network=PUB, ip=OUT)
-    world.drop_vm("a")
-    assert any(f"{OUT} on {PUB}: recorded for prod/a, but the VM no longer exists" in text for text in findings(world))
-    for service in world.api.every(SERVICE):  # as Kubernetes does
-        world.api.drop(SERVICE.ref(name_of(service), "prod"))
-    world.collect()
-    assert (world.holders("pub"), announced(world)) == ({}, [])
+def test_gc_releases_the_address_outside_the_cidr_of_a_deleted_vm(cluster: FakeCluster) -> None:
+    cluster.attach("a", network=PUB, ip=OUT)
+    cluster.delete_vm("a")
+    assert any(
+        f"{OUT} on {PUB}: recorded for prod/a, but the VM no longer exists" in text for text in findings(cluster)
+    )
+    for service in cluster.api.every(SERVICE):  # as Kubernetes does
+        cluster.api.drop(SERVICE.ref(name_of(service), "prod"))
+    cluster.collect()
+    assert (cluster.holders("pub"), announced(cluster)) == ({}, [])
 
 
-def test_a_ledger_that_was_lost_says_it_again(world: World) -> None:
-    world.attach("a", network=PUB, ip=OUT)
-    world.attach("b", network=PUB, ip=INSIDE)
-    for block in world.api.every(ADDRESSBLOCK):
-        world.api.drop(ADDRESSBLOCK.ref(block["metadata"]["name"], "prod"))
-    world.api.change(NETWORKWIZARD.ref("pub", "prod"), lambda obj: obj.pop("status"))
-    assert not world.run(plan_rebuild, RebuildRequest(("prod", "pub"))).errors
-    assert whole(world, {OUT: "prod/a", INSIDE: "prod/b"})
+def test_rebuild_restores_addresses_outside_the_cidr(cluster: FakeCluster) -> None:
+    cluster.attach("a", network=PUB, ip=OUT)
+    cluster.attach("b", network=PUB, ip=INSIDE)
+    for block in cluster.api.every(ADDRESSBLOCK):
+        cluster.api.drop(ADDRESSBLOCK.ref(block["metadata"]["name"], "prod"))
+    cluster.api.change(NETWORKWIZARD.ref("pub", "prod"), lambda obj: obj.pop("status"))
+    assert not cluster.run(plan_rebuild, RebuildRequest(("prod", "pub"))).errors
+    assert whole(cluster, {OUT: "prod/a", INSIDE: "prod/b"})
 
 
-def test_a_network_that_holds_one_is_not_deleted_unless_forced(world: World) -> None:
-    world.attach("a", network=PUB, ip=OUT)
+def test_network_with_an_address_outside_the_cidr_is_deleted_only_with_force(cluster: FakeCluster) -> None:
+    cluster.attach("a", network=PUB, ip=OUT)
     with pytest.raises(PreconditionFailed, match=f"network prod/pub is in use: {OUT} prod/a"):
-        world.delete_network("pub")
-    assert not world.delete_network("pub", force=True).errors
-    assert world.networks() == []
-    assert (services(world), announced(world), wish(world, "a")) == ({}, [], "")
-    assert not world.api.every(metallb.POOL)
+        cluster.delete_network("pub")
+    assert not cluster.delete_network("pub", force=True).errors
+    assert cluster.networks() == []
+    assert (services(cluster), announced(cluster), requested_public_ip(cluster, "a")) == ({}, [], "")
+    assert not cluster.api.every(metallb.POOL)
 
 
 @pytest.mark.parametrize("announce", ["metallb-l2", "metallb-bgp"])
-def test_metallb_announces_it_from_a_pool_of_its_own(announce: str) -> None:
-    world = public("203.0.113.0/29", announce)
-    world.attach("a", network=PUB, ip=OUT)
+def test_metallb_announces_it_from_a_separate_pool(announce: str) -> None:
+    cluster = public("203.0.113.0/29", announce)
+    cluster.attach("a", network=PUB, ip=OUT)
     kind = metallb.L2_ADVERTISEMENT if announce == "metallb-l2" else metallb.BGP_ADVERTISEMENT
-    [advertisement] = world.api.every(kind)
-    [pool] = [pool for pool in world.api.every(metallb.POOL) if dig(pool, "spec", "addresses") == [f"{OUT}/32"]]
+    [advertisement] = cluster.api.every(kind)
+    [pool] = [pool for pool in cluster.api.every(metallb.POOL) if dig(pool, "spec", "addresses") == [f"{OUT}/32"]]
     [chosen] = dig(advertisement, "spec", "ipAddressPoolSelectors")
     assert chosen["matchLabels"].items() <= labels_of(pool).items()
     assert dig(advertisement, "spec", "ipAddressPools") == ["prod.pub"]
     if announce == "metallb-bgp":
         assert dig(advertisement, "spec", "aggregationLength") == 32
-    assert not world.sync_network("pub").executed
+    assert not cluster.sync_network("pub").executed
 
 
-def test_of_ipv6_it_is_a_128() -> None:
-    world = public("2001:db8::/64", "metallb-l2")
-    assert not world.attach("a", network=PUB, ip="2001:db8:ffff::7").errors
-    assert world.holders("pub") == {"2001:db8:ffff::7": "prod/a"}
-    pools = [text for pool in world.api.every(metallb.POOL) for text in dig(pool, "spec", "addresses")]
+def test_ipv6_address_outside_the_cidr_has_a_slash_128_pool() -> None:
+    cluster = public("2001:db8::/64", "metallb-l2")
+    assert not cluster.attach("a", network=PUB, ip="2001:db8:ffff::7").errors
+    assert cluster.holders("pub") == {"2001:db8:ffff::7": "prod/a"}
+    pools = [text for pool in cluster.api.every(metallb.POOL) for text in dig(pool, "spec", "addresses")]
     assert pools == ["2001:db8::/64", "2001:db8:ffff::7/128"]
 
 
 @pytest.mark.parametrize(("cidr", "ip"), [("203.0.113.0/29", "2001:db8::7"), ("2001:db8::/64", OUT)])
-def test_an_address_of_the_other_family_is_refused(cidr: str, ip: str) -> None:
-    world = public(cidr, "calico-bgp")
+def test_address_of_the_other_family_is_refused(cidr: str, ip: str) -> None:
+    cluster = public(cidr, "calico-bgp")
     with pytest.raises(PreconditionFailed, match=f"{ip} cannot be assigned on network prod/pub: it is outside {cidr}"):
-        world.attach("a", network=PUB, ip=ip)
+        cluster.attach("a", network=PUB, ip=ip)
     with pytest.raises(PreconditionFailed, match="outside"):
-        world.reserve(ip, network="pub")
+        cluster.reserve(ip, network="pub")
 
 
-def test_a_private_network_gives_out_none_outside() -> None:
-    world = public()
-    world.network("blue", "10.133.0.0/24")
+def test_private_network_refuses_addresses_outside_its_cidr() -> None:
+    cluster = public()
+    cluster.network("blue", "10.133.0.0/24")
     with pytest.raises(PreconditionFailed, match=f"{OUT} cannot be assigned on network prod/blue: it is outside 10"):
-        world.attach("a", network="prod/blue", ip=OUT)
+        cluster.attach("a", network="prod/blue", ip=OUT)
     with pytest.raises(PreconditionFailed, match="outside"):
-        world.reserve(OUT, network="blue")
+        cluster.reserve(OUT, network="blue")
 
 
-def test_a_vm_on_two_networks_keeps_what_each_has_given_it() -> None:
-    world = public()
-    make_public(world, "far", "198.51.100.0/24", "calico-bgp")
-    world.attach("a", network="prod/far", ip=OUT)
-    world.attach("a", network=PUB, ip=SECOND)
-    assert (world.holders("pub"), world.holders("far")) == ({SECOND: "prod/a"}, {OUT: "prod/a"})
-    assert not world.attach("a", network=PUB).executed
-    assert not world.attach("a", network="prod/far").executed
-    world.detach("a", network=PUB)
-    assert wish(world, "a") == OUT
-    world.attach("a", network=PUB, ip=SECOND)
-    world.detach("a", network="prod/far")
-    assert (wish(world, "a"), world.holders("far")) == (SECOND, {})
+def test_vm_on_two_networks_keeps_the_address_of_each() -> None:
+    cluster = public()
+    make_public(cluster, "far", "198.51.100.0/24", "calico-bgp")
+    cluster.attach("a", network="prod/far", ip=OUT)
+    cluster.attach("a", network=PUB, ip=SECOND)
+    assert (cluster.holders("pub"), cluster.holders("far")) == ({SECOND: "prod/a"}, {OUT: "prod/a"})
+    assert not cluster.attach("a", network=PUB).executed
+    assert not cluster.attach("a", network="prod/far").executed
+    cluster.detach("a", network=PUB)
+    assert requested_public_ip(cluster, "a") == OUT
+    cluster.attach("a", network=PUB, ip=SECOND)
+    cluster.detach("a", network="prod/far")
+    assert (requested_public_ip(cluster, "a"), cluster.holders("far")) == (SECOND, {})
 
 
-def test_one_that_a_network_holds_is_not_taken_for_that_of_a_network_that_is_gone() -> None:
-    world = public()
-    make_public(world, "far", "198.51.100.0/24", "calico-bgp")
-    world.attach("a", network="prod/far", ip=OUT)
-    world.attach("a", network=PUB, ip=SECOND)
-    world.api.drop(NETWORKWIZARD.ref("pub", "prod"))
-    world.detach("a", network=PUB)
-    assert wish(world, "a") == OUT
+def test_allocated_address_is_not_attributed_to_a_deleted_network() -> None:
+    cluster = public()
+    make_public(cluster, "far", "198.51.100.0/24", "calico-bgp")
+    cluster.attach("a", network="prod/far", ip=OUT)
+    cluster.attach("a", network=PUB, ip=SECOND)
+    cluster.api.drop(NETWORKWIZARD.ref("pub", "prod"))
+    cluster.detach("a", network=PUB)
+    assert requested_public_ip(cluster, "a") == OUT
 
 
-def test_where_no_network_is_named_it_is_the_one_that_holds_it_or_the_only_one() -> None:
-    world = public()
-    assert found(world, OUT) == "prod/pub"
-    make_public(world, "far", "198.51.100.0/24", "calico-bgp")
+def test_network_of_an_address_is_the_one_holding_it_or_the_only_one() -> None:
+    cluster = public()
+    assert found(cluster, OUT) == "prod/pub"
+    make_public(cluster, "far", "198.51.100.0/24", "calico-bgp")
     with pytest.raises(PreconditionFailed, match=f"{OUT} may belong to several networks: prod/far, prod/pub"):
-        found(world, OUT)
-    world.attach("a", network="prod/far", ip=OUT)
-    assert found(world, OUT) == "prod/far"
-    assert found(world, SECOND) == "prod/pub"
+        found(cluster, OUT)
+    cluster.attach("a", network="prod/far", ip=OUT)
+    assert found(cluster, OUT) == "prod/far"
+    assert found(cluster, SECOND) == "prod/pub"

@@ -1,4 +1,4 @@
-"""Public networks whose spec was edited: what they had by what it said before goes (I8), and nobody else's."""
+"""Public networks with an edited spec: objects of the former spec are removed (I8), foreign ones never."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from kubectl_yoshi.backends.metallb import objects as metallb
 from kubectl_yoshi.engine.read import new_snapshot
 from kubectl_yoshi.model.network import NETWORKWIZARD, parse_network
 from kubectl_yoshi.model.objects import Json, ObjectRef, Resource, dig, name_of
+from tests.unit.plan.fake_cluster import BACKENDS, FakeCluster, refusal
 from tests.unit.plan.test_public import FIRST, PUB, make_public, public
-from tests.unit.plan.world import BACKENDS, World, refusal
 
 pytestmark = [pytest.mark.I6, pytest.mark.I8]
 
 CALICOS = RAW.bgp_configuration.ref("default")
 
 
-def edit(world: World, name: str = "pub", public: Json | None = None, **spec: Any) -> None:
+def edit(cluster: FakeCluster, name: str = "pub", public: Json | None = None, **spec: Any) -> None:
     """Edits a network as `kubectl edit` does, and brings it up again."""
-    only_edit(world, name, public, **spec)
-    assert not world.sync_network(name).errors
-    world.api.writes.clear()
-    assert not world.sync_network(name).errors
-    assert world.api.writes == []
+    only_edit(cluster, name, public, **spec)
+    assert not cluster.sync_network(name).errors
+    cluster.api.writes.clear()
+    assert not cluster.sync_network(name).errors
+    assert cluster.api.writes == []
 
 
-def only_edit(world: World, name: str = "pub", public: Json | None = None, **spec: Any) -> None:
+def only_edit(cluster: FakeCluster, name: str = "pub", public: Json | None = None, **spec: Any) -> None:
     """Edits a network as `kubectl edit` does."""
 
     def change(obj: Json) -> None:
@@ -37,17 +37,17 @@ def only_edit(world: World, name: str = "pub", public: Json | None = None, **spe
         for key in [key for key, value in obj["spec"].items() if value is None]:
             del obj["spec"][key]
 
-    world.api.change(NETWORKWIZARD.ref(name, "prod"), change)
+    cluster.api.change(NETWORKWIZARD.ref(name, "prod"), change)
 
 
-def described(world: World) -> dict[str, str]:
+def described(cluster: FakeCluster) -> dict[str, str]:
     """What `network describe` adds."""
-    network = parse_network(world.api.get(NETWORKWIZARD.ref("pub", "prod")))
-    return dict(BACKENDS["public"].describe(network, new_snapshot(world.api)))
+    network = parse_network(cluster.api.get(NETWORKWIZARD.ref("pub", "prod")))
+    return dict(BACKENDS["public"].describe(network, new_snapshot(cluster.api)))
 
 
-def names(world: World, resource: Resource) -> list[str]:
-    return [name_of(obj) for obj in world.api.every(resource)]
+def names(cluster: FakeCluster, resource: Resource) -> list[str]:
+    return [name_of(obj) for obj in cluster.api.every(resource)]
 
 
 def bgp(*peers: str) -> Json:
@@ -72,199 +72,186 @@ def peering(remote: int, secret: str = "") -> Json:
 
 
 @pytest.mark.parametrize("to", ["external-ips", "load-balancer"])
-def test_an_address_that_is_announced_another_way_leaves_the_list_that_it_was_in(to: str) -> None:
-    world = public()
+def test_edited_via_removes_addresses_from_the_former_bgp_list(to: str) -> None:
+    cluster = public()
     ways = [{"via": "external-ips"}, {"via": None}]
     lists = ["serviceExternalIPs", "serviceLoadBalancerIPs"]
     if to == "load-balancer":
-        edit(world, public=ways[0])
+        edit(cluster, public=ways[0])
         ways.reverse()
         lists.reverse()
-    world.attach("a", network=PUB, ip=FIRST)
-    assert dig(world.api.look(CALICOS), "spec", lists[1]) == [{"cidr": f"{FIRST}/32"}]
-    edit(world, public=ways[0])
-    assert not world.attach("a", network=PUB).errors
-    spec = world.api.get(CALICOS)["spec"]
+    cluster.attach("a", network=PUB, ip=FIRST)
+    assert dig(cluster.api.look(CALICOS), "spec", lists[1]) == [{"cidr": f"{FIRST}/32"}]
+    edit(cluster, public=ways[0])
+    assert not cluster.attach("a", network=PUB).errors
+    spec = cluster.api.get(CALICOS)["spec"]
     assert (spec[lists[0]], spec.get(lists[1], [])) == ([{"cidr": f"{FIRST}/32"}], [])
-    world.detach("a", network=PUB)
-    assert not world.delete_network("pub").errors
-    assert world.api.look(CALICOS) is None
+    cluster.detach("a", network=PUB)
+    assert not cluster.delete_network("pub").errors
+    assert cluster.api.look(CALICOS) is None
 
 
 @pytest.mark.parametrize(("announce", "resource"), [("calico-bgp", RAW.bgp_peer), ("metallb-bgp", metallb.PEER)])
-def test_a_router_that_is_a_peer_no_more_is_one_only_of_networks_that_need_it(
-    announce: str, resource: Resource
-) -> None:
-    world = sharing_a_peering(announce)
-    edit(world, bgpConfig=bgp("10.240.0.9"))
-    assert names(world, resource) == ["yoshi-10.240.0.5", "yoshi-10.240.0.9"]
-    edit(world, "far", bgpConfig=bgp("10.240.0.9"))
-    assert names(world, resource) == ["yoshi-10.240.0.9"]
+def test_removed_peer_is_deleted_unless_another_network_needs_it(announce: str, resource: Resource) -> None:
+    cluster = sharing_a_peering(announce)
+    edit(cluster, bgpConfig=bgp("10.240.0.9"))
+    assert names(cluster, resource) == ["yoshi-10.240.0.5", "yoshi-10.240.0.9"]
+    edit(cluster, "far", bgpConfig=bgp("10.240.0.9"))
+    assert names(cluster, resource) == ["yoshi-10.240.0.9"]
 
 
 @pytest.mark.parametrize(("announce", "resource"), [("calico-bgp", RAW.bgp_peer), ("metallb-bgp", metallb.PEER)])
-def test_of_the_last_two_networks_that_are_deleted_at_the_same_moment_one_deletes_the_peering(
-    announce: str, resource: Resource
-) -> None:
+def test_concurrent_deletion_of_the_last_two_networks_deletes_the_peer(announce: str, resource: Resource) -> None:
     """Each has read that the other one still needs it."""
-    world = sharing_a_peering(announce)
-    mine = world.twin(1)
+    cluster = sharing_a_peering(announce)
+    mine = cluster.second_client(1)
 
     def first(verb: str, ref: ObjectRef) -> None:
-        if (verb, ref.resource) == ("patch", resource) and len(world.networks()) == 2:
+        if (verb, ref.resource) == ("patch", resource) and len(cluster.networks()) == 2:
             mine.api.before.clear()
-            assert not world.delete_network("far").errors
+            assert not cluster.delete_network("far").errors
 
     mine.api.before.append(first)
     assert not mine.delete_network("pub").errors
-    assert world.networks() == []
-    assert world.api.every(resource) == []
+    assert cluster.networks() == []
+    assert cluster.api.every(resource) == []
 
 
-def sharing_a_peering(announce: str) -> World:
+def sharing_a_peering(announce: str) -> FakeCluster:
     """Two networks that announce to one router."""
-    world = public("203.0.113.0/24", announce)
-    make_public(world, "far", "198.51.100.0/24", announce)
-    return world
+    cluster = public("203.0.113.0/24", announce)
+    make_public(cluster, "far", "198.51.100.0/24", announce)
+    return cluster
 
 
 @by_both_speakers
-def test_a_peering_that_no_other_network_needs_follows_its_network(
-    announce: str, resource: Resource, field: str
-) -> None:
-    world = public("203.0.113.0/24", announce)
-    [made] = world.api.every(resource)
-    only_edit(world, bgpConfig=peering(64999))
+def test_unshared_peer_is_changed_with_its_network(announce: str, resource: Resource, field: str) -> None:
+    cluster = public("203.0.113.0/24", announce)
+    [made] = cluster.api.every(resource)
+    only_edit(cluster, bgpConfig=peering(64999))
     later = "bgppeer/yoshi-10.240.0.5, to be changed by `kubectl yoshi sync`"
-    assert described(world)["Peer"] == f"{ROUTER} (AS 64999): {later}"
-    edit(world, bgpConfig=peering(64999))
-    assert described(world)["Peer"] == f"{ROUTER} (AS 64999): bgppeer/yoshi-10.240.0.5"
-    [peer] = world.api.every(resource)
+    assert described(cluster)["Peer"] == f"{ROUTER} (AS 64999): {later}"
+    edit(cluster, bgpConfig=peering(64999))
+    assert described(cluster)["Peer"] == f"{ROUTER} (AS 64999): bgppeer/yoshi-10.240.0.5"
+    [peer] = cluster.api.every(resource)
     assert peer["spec"] == {**made["spec"], field: 64999}
-    edit(world, bgpConfig=peering(64999, "bgp"))
-    [peer] = world.api.every(resource)
+    edit(cluster, bgpConfig=peering(64999, "bgp"))
+    [peer] = cluster.api.every(resource)
     assert peer["spec"] == {**made["spec"], field: 64999, **PASSWORDS[field]}
-    edit(world, bgpConfig=peering(64514))
-    [peer] = world.api.every(resource)
+    edit(cluster, bgpConfig=peering(64514))
+    [peer] = cluster.api.every(resource)
     assert (peer["spec"], peer["metadata"]["uid"]) == (made["spec"], made["metadata"]["uid"])
 
 
 @by_both_speakers
-def test_a_peering_that_another_network_needs_changes_when_both_say_so(
-    announce: str, resource: Resource, field: str
-) -> None:
-    world = sharing_a_peering(announce)
-    before = world.api.every(resource)
-    only_edit(world, bgpConfig=peering(64999))
-    message = refusal(world.sync_network("pub"), "prod/pub").message
+def test_shared_peer_is_changed_when_both_networks_agree(announce: str, resource: Resource, field: str) -> None:
+    cluster = sharing_a_peering(announce)
+    before = cluster.api.every(resource)
+    only_edit(cluster, bgpConfig=peering(64999))
+    message = refusal(cluster.sync_network("pub"), "prod/pub").message
     assert f"with {field} 64514, as network prod/far requires, but this network requires 64999" in message
-    assert world.api.every(resource) == before
-    assert not world.sync_network("far").errors
-    only_edit(world, "far", bgpConfig=peering(64999))
-    assert not world.sync_network("pub").errors
-    assert not world.sync_network("far").errors
-    assert [dig(peer, "spec", field) for peer in world.api.every(resource)] == [64999]
+    assert cluster.api.every(resource) == before
+    assert not cluster.sync_network("far").errors
+    only_edit(cluster, "far", bgpConfig=peering(64999))
+    assert not cluster.sync_network("pub").errors
+    assert not cluster.sync_network("far").errors
+    assert [dig(peer, "spec", field) for peer in cluster.api.every(resource)] == [64999]
 
 
 @by_both_speakers
-def test_a_peering_that_another_network_comes_to_need_meanwhile_stays_as_it_is(
-    announce: str, resource: Resource, field: str
-) -> None:
-    world = public("203.0.113.0/24", announce)
-    only_edit(world, bgpConfig=peering(64999))
-    mine = world.twin(1)
+def test_peer_that_becomes_shared_concurrently_is_not_changed(announce: str, resource: Resource, field: str) -> None:
+    cluster = public("203.0.113.0/24", announce)
+    only_edit(cluster, bgpConfig=peering(64999))
+    mine = cluster.second_client(1)
 
     def first(verb: str, ref: ObjectRef) -> None:
-        if (verb, ref.resource) == ("patch", resource) and len(world.networks()) == 1:
-            make_public(world, "far", "198.51.100.0/24", announce)
+        if (verb, ref.resource) == ("patch", resource) and len(cluster.networks()) == 1:
+            make_public(cluster, "far", "198.51.100.0/24", announce)
 
     mine.api.before.append(first)
     assert "as network prod/far requires" in refusal(mine.sync_network("pub"), "prod/pub").message
-    assert [dig(peer, "spec", field) for peer in world.api.every(resource)] == [64514]
+    assert [dig(peer, "spec", field) for peer in cluster.api.every(resource)] == [64514]
 
 
 @by_both_speakers
-def test_a_network_that_went_or_has_that_router_no_more_is_not_asked(
-    announce: str, resource: Resource, field: str
-) -> None:
-    world = public("203.0.113.0/24", announce)
+def test_networks_without_that_peer_do_not_block_its_change(announce: str, resource: Resource, field: str) -> None:
+    cluster = public("203.0.113.0/24", announce)
     for name, cidr in (("far", "198.51.100.0/24"), ("gone", "192.0.2.0/24")):
-        make_public(world, name, cidr, announce)
-    only_edit(world, "far", bgpConfig=bgp("10.240.0.9"))
-    world.api.drop(NETWORKWIZARD.ref("gone", "prod"))
-    only_edit(world, bgpConfig=peering(64999))
-    assert not world.sync_network("pub").errors
-    assert [dig(peer, "spec", field) for peer in world.api.every(resource)] == [64999]
+        make_public(cluster, name, cidr, announce)
+    only_edit(cluster, "far", bgpConfig=bgp("10.240.0.9"))
+    cluster.api.drop(NETWORKWIZARD.ref("gone", "prod"))
+    only_edit(cluster, bgpConfig=peering(64999))
+    assert not cluster.sync_network("pub").errors
+    assert [dig(peer, "spec", field) for peer in cluster.api.every(resource)] == [64999]
 
 
 @by_both_speakers
-def test_a_peering_of_networks_that_may_not_be_seen_stays_as_it_is(
-    announce: str, resource: Resource, field: str
-) -> None:
-    world = sharing_a_peering(announce)
-    before = world.api.every(resource)
-    only_edit(world, bgpConfig=peering(64999))
-    world.api.refuse("list", NETWORKWIZARD)
-    assert "as network prod/far requires" in refusal(world.sync_network("pub"), "prod/pub").message
-    assert world.api.every(resource) == before
+def test_peer_of_unreadable_networks_is_not_changed(announce: str, resource: Resource, field: str) -> None:
+    cluster = sharing_a_peering(announce)
+    before = cluster.api.every(resource)
+    only_edit(cluster, bgpConfig=peering(64999))
+    cluster.api.refuse("list", NETWORKWIZARD)
+    assert "as network prod/far requires" in refusal(cluster.sync_network("pub"), "prod/pub").message
+    assert cluster.api.every(resource) == before
 
 
 @by_both_speakers
-def test_a_peering_that_somebody_else_made_stays_as_it_is(announce: str, resource: Resource, field: str) -> None:
-    world = public("203.0.113.0/24", announce)
+def test_foreign_peer_is_not_changed(announce: str, resource: Resource, field: str) -> None:
+    cluster = public("203.0.113.0/24", announce)
 
     def disown(obj: Json) -> None:
         obj["metadata"]["annotations"] = {}
 
-    [made] = world.api.every(resource)
-    world.api.change(resource.ref(name_of(made), made["metadata"].get("namespace")), disown)
-    before = world.api.every(resource)
-    only_edit(world, bgpConfig=peering(64999))
-    message = refusal(world.sync_network("pub"), "prod/pub").message
+    [made] = cluster.api.every(resource)
+    cluster.api.change(resource.ref(name_of(made), made["metadata"].get("namespace")), disown)
+    before = cluster.api.every(resource)
+    only_edit(cluster, bgpConfig=peering(64999))
+    message = refusal(cluster.sync_network("pub"), "prod/pub").message
     assert f"peers with {ROUTER} with {field} 64514, but this network requires 64999" in message
-    assert world.api.every(resource) == before
+    assert cluster.api.every(resource) == before
 
 
-def test_a_network_that_metallb_announces_another_way_is_announced_that_way_only() -> None:
-    world = public("203.0.113.0/24", "metallb-l2")
-    make_public(world, "far", "198.51.100.0/24", "metallb-l2")
-    edit(world, public={"announce": "metallb-bgp"}, bgpConfig=bgp("10.240.0.5"))
-    assert names(world, metallb.L2_ADVERTISEMENT) == ["prod.far"]
-    assert (names(world, metallb.BGP_ADVERTISEMENT), names(world, metallb.PEER)) == (["prod.pub"], ["yoshi-10.240.0.5"])
-    edit(world, public={"announce": "metallb-l2"}, bgpConfig=None)
-    assert names(world, metallb.L2_ADVERTISEMENT) == ["prod.far", "prod.pub"]
-    assert names(world, metallb.BGP_ADVERTISEMENT) == names(world, metallb.PEER) == []
+def test_edited_announcer_replaces_the_former_advertisement() -> None:
+    cluster = public("203.0.113.0/24", "metallb-l2")
+    make_public(cluster, "far", "198.51.100.0/24", "metallb-l2")
+    edit(cluster, public={"announce": "metallb-bgp"}, bgpConfig=bgp("10.240.0.5"))
+    assert names(cluster, metallb.L2_ADVERTISEMENT) == ["prod.far"]
+    assert (names(cluster, metallb.BGP_ADVERTISEMENT), names(cluster, metallb.PEER)) == (
+        ["prod.pub"],
+        ["yoshi-10.240.0.5"],
+    )
+    edit(cluster, public={"announce": "metallb-l2"}, bgpConfig=None)
+    assert names(cluster, metallb.L2_ADVERTISEMENT) == ["prod.far", "prod.pub"]
+    assert names(cluster, metallb.BGP_ADVERTISEMENT) == names(cluster, metallb.PEER) == []
 
 
-def made_by_metallb(world: World) -> list[str]:
+def made_by_metallb(cluster: FakeCluster) -> list[str]:
     resources = (metallb.POOL, metallb.L2_ADVERTISEMENT, metallb.BGP_ADVERTISEMENT, metallb.PEER)
-    return [name for resource in resources for name in names(world, resource)]
+    return [name for resource in resources for name in names(cluster, resource)]
 
 
-def made_by_calico(world: World) -> list[str]:
-    return [*names(world, RAW.bgp_peer), *names(world, RAW.bgp_configuration)]
+def made_by_calico(cluster: FakeCluster) -> list[str]:
+    return [*names(cluster, RAW.bgp_peer), *names(cluster, RAW.bgp_configuration)]
 
 
 @pytest.mark.parametrize("cidr", ["203.0.113.0/24", ""])
 @pytest.mark.parametrize("to_calico", [True, False])
 @pytest.mark.parametrize("metallbs", ["metallb-l2", "metallb-bgp"])
-def test_what_announced_a_network_before_goes_once_no_service_needs_it(
-    cidr: str, to_calico: bool, metallbs: str
-) -> None:
+def test_former_announcer_objects_are_removed_once_unused(cidr: str, to_calico: bool, metallbs: str) -> None:
     ways = [
         ({"announce": metallbs}, bgp("10.240.0.5") if "bgp" in metallbs else None, made_by_metallb),
         ({"announce": "calico-bgp"}, bgp("10.240.0.5"), made_by_calico),
     ]
     (_, _, before), (announce, config, after) = ways if to_calico else reversed(ways)
-    world = public(cidr, metallbs if to_calico else "calico-bgp")
-    world.attach("a", network=PUB, ip=FIRST)
-    there = before(world)
-    assert there and not after(world)
-    edit(world, public=announce, bgpConfig=config)
-    assert before(world) == there
-    assert world.attach("a", network=PUB).results == {"prod/a": FIRST}
-    assert not world.sync_network("pub").errors
-    assert before(world) == [] != after(world)
-    world.detach("a", network=PUB)
-    assert not world.delete_network("pub").errors
-    assert after(world) == []
+    cluster = public(cidr, metallbs if to_calico else "calico-bgp")
+    cluster.attach("a", network=PUB, ip=FIRST)
+    there = before(cluster)
+    assert there and not after(cluster)
+    edit(cluster, public=announce, bgpConfig=config)
+    assert before(cluster) == there
+    assert cluster.attach("a", network=PUB).results == {"prod/a": FIRST}
+    assert not cluster.sync_network("pub").errors
+    assert before(cluster) == [] != after(cluster)
+    cluster.detach("a", network=PUB)
+    assert not cluster.delete_network("pub").errors
+    assert after(cluster) == []

@@ -1,4 +1,4 @@
-"""Archives that are the same whenever and wherever they are made."""
+"""Archives are reproducible."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def a_folder(path: Path, *, backwards: bool = False) -> Path:
 
 
 @pytest.mark.parametrize("name", ["x.tar.gz", "x.zip"])
-def test_only_names_contents_and_what_may_be_run_matter(tmp_path: Path, name: str) -> None:
+def test_archive_depends_only_on_names_contents_and_executable_bits(tmp_path: Path, name: str) -> None:
     first, second = a_folder(tmp_path / "1"), a_folder(tmp_path / "2", backwards=True)
     for number, path in enumerate([second, *second.rglob("*")]):
         os.utime(path, (number, number), follow_symlinks=False)
@@ -44,7 +44,7 @@ def test_only_names_contents_and_what_may_be_run_matter(tmp_path: Path, name: st
     assert sha256(archives[0]) != sha256(archives[1])
 
 
-def test_a_tar_is_sorted_and_nobodys(tmp_path: Path) -> None:
+def test_tar_is_sorted_and_owned_by_root(tmp_path: Path) -> None:
     pack(a_folder(tmp_path / "in"), tmp_path / "x.tar.gz", epoch=EPOCH)
     with tarfile.open(tmp_path / "x.tar.gz") as tar:
         entries = tar.getmembers()
@@ -58,7 +58,7 @@ def test_a_tar_is_sorted_and_nobodys(tmp_path: Path) -> None:
     assert (tmp_path / "x.tar.gz").read_bytes()[4:8] == b"\0\0\0\0"  # gzip's own time
 
 
-def test_a_zip_keeps_what_may_be_run_and_begins_in_1980(tmp_path: Path) -> None:
+def test_zip_keeps_executable_bits_and_starts_in_1980(tmp_path: Path) -> None:
     pack(a_folder(tmp_path / "in"), tmp_path / "x.zip", epoch=0)
     with zipfile.ZipFile(tmp_path / "x.zip") as packed:
         assert packed.namelist() == ["a", "b/c/deep", "b/text", "link", "program"]
@@ -68,7 +68,7 @@ def test_a_zip_keeps_what_may_be_run_and_begins_in_1980(tmp_path: Path) -> None:
     assert int(subprocess.check_output(["date", "-u", "-d", "1980-01-01", "+%s"])) == EARLIEST
 
 
-def test_two_zips_of_the_same_files_in_another_order_become_the_same(tmp_path: Path) -> None:
+def test_zip_does_not_depend_on_the_file_order(tmp_path: Path) -> None:
     for name, order in (("1.zip", ["b", "a/c", "a.txt"]), ("2.zip", ["a/c", "a.txt", "b"])):
         with zipfile.ZipFile(tmp_path / name, "w") as packed:
             for entry in order:
@@ -81,7 +81,7 @@ def test_two_zips_of_the_same_files_in_another_order_become_the_same(tmp_path: P
         }  # fmt: skip
 
 
-def test_what_is_unpacked_is_what_was_packed(tmp_path: Path) -> None:
+def test_unpacked_archive_equals_the_packed_folder(tmp_path: Path) -> None:
     folder = a_folder(tmp_path / "in")
     pack(folder, tmp_path / "x.tar.gz", epoch=EPOCH)
     (tmp_path / "out").mkdir()

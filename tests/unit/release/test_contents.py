@@ -1,4 +1,4 @@
-"""What is in the archives: pinned packages that the program needs, their licenses, and the list of them."""
+"""The contents of archives: pinned packages, their licenses, and their list."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def of_project(key: str) -> set[str]:
     return {normalized(name) for name in re.findall(r'^\s*"([A-Za-z0-9._-]+)', found[1], re.MULTILINE)}
 
 
-def test_all_that_the_program_depends_on_is_pinned() -> None:
+def test_all_dependencies_are_pinned() -> None:
     assert of_project("dependencies") <= {package.name for package in pinned(TEXT)}
     assert of_project("dist") <= {package.name for package in pinned(TEXT, tools=True)}
 
@@ -48,14 +48,14 @@ def made(folder: Path, *, files: dict[str, str], license_: str = "License-Expres
     return installed([Package("some-thing", "1.2")], folder)[0]
 
 
-def test_licenses_are_copied_and_a_package_without_one_is_refused(tmp_path: Path) -> None:
+def test_licenses_are_copied_and_missing_ones_refused(tmp_path: Path) -> None:
     copy_licenses([made(tmp_path / "a", files={"LICENSE.txt": "be nice"})], tmp_path / "out")
     assert (tmp_path / "out" / "some-thing-1.2" / "LICENSE.txt").read_text() == "be nice"
     with pytest.raises(ReleaseError, match=r"Some.Thing has no license"):
         copy_licenses([made(tmp_path / "b", files={})], tmp_path / "out2")
 
 
-def test_a_package_of_another_version_is_refused() -> None:
+def test_package_of_another_version_is_refused() -> None:
     here = Path(sysconfig.get_path("purelib"))
     assert installed([Package("click", distribution("click").version)], here)
     with pytest.raises(ReleaseError, match=r"has no click 0\.1"):
@@ -65,7 +65,7 @@ def test_a_package_of_another_version_is_refused() -> None:
 ON_ARM = Platform("linux", "arm64")
 
 
-def test_the_bill_of_materials_names_each_package_once(tmp_path: Path) -> None:
+def test_sbom_lists_each_package_once(tmp_path: Path) -> None:
     package = made(tmp_path, files={"LICENSE": ""})
     document = json.loads(bill_of_materials([package], ON_ARM, 1_700_000_000))
     assert (document["bomFormat"], document["specVersion"]) == ("CycloneDX", "1.6")
@@ -80,13 +80,13 @@ def test_the_bill_of_materials_names_each_package_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("license_", "valid"), [("MIT", True), ("GPL-2.0-or-later WITH Bootloader-exception", True), ("BSDish", False)]
 )
-def test_the_bill_of_materials_is_as_cyclonedxs_schema_wants_it(tmp_path: Path, license_: str, valid: bool) -> None:
+def test_sbom_is_valid_by_the_cyclonedx_schema(tmp_path: Path, license_: str, valid: bool) -> None:
     package = made(tmp_path, files={}, license_=f"License-Expression: {license_}")
     wrong = JsonStrictValidator(SchemaVersion.V1_6).validate_str(bill_of_materials([package], ON_ARM, 0))
     assert (wrong is None) is valid, wrong
 
 
-@pytest.mark.parametrize("license_", ["Summary: none", "License: all rights\n  and none"])
-def test_a_package_that_does_not_say_its_license_in_a_line_is_refused(tmp_path: Path, license_: str) -> None:
+@pytest.mark.parametrize("license_", ["Summary: none", "License: proprietary\n  and none"])
+def test_package_without_a_one_line_license_is_refused(tmp_path: Path, license_: str) -> None:
     with pytest.raises(ReleaseError, match=r"some-thing does not say its license"):
         bill_of_materials([made(tmp_path, files={}, license_=license_)], ON_ARM, 0)

@@ -1,4 +1,4 @@
-"""What programs that we start from an archive see of its loader: nothing."""
+"""Programs started from an archive do not see its loader."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("_PYI_ARCHIVE_FILE", "/opt/yoshi/kubectl-yoshi")
 
 
-def test_the_loaders_own_libraries_are_not_passed_on() -> None:
+def test_loader_libraries_are_not_passed_on() -> None:
     own_environment()
     assert "LD_LIBRARY_PATH" not in os.environ
     assert "_PYI_ARCHIVE_FILE" not in os.environ
 
 
-def test_what_the_user_had_set_is_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_library_path_of_the_user_is_restored(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LD_LIBRARY_PATH", "/opt/yoshi/_internal:/usr/lib/mine")
     monkeypatch.setenv("LD_LIBRARY_PATH_ORIG", "/usr/lib/mine")
     own_environment()
@@ -31,7 +31,7 @@ def test_what_the_user_had_set_is_as_it_was(monkeypatch: pytest.MonkeyPatch) -> 
     assert "LD_LIBRARY_PATH_ORIG" not in os.environ
 
 
-def test_what_no_loader_has_set_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_library_path_without_a_loader_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LD_LIBRARY_PATH", "/usr/lib/mine")
     own_environment()
     assert os.environ["LD_LIBRARY_PATH"] == "/usr/lib/mine"

@@ -1,4 +1,4 @@
-"""krew's manifest: complete, true to what archives are called, and by krew's rules for words and names."""
+"""krew's manifest: complete, consistent with the archives, and written by krew's guides."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def by_bot(text: str, sums: dict[str, str]) -> dict[str, Any]:
     return yaml.safe_load(BOT_CALL.sub(uri_and_sum, text).replace("{{ .TagName }}", VERSION))
 
 
-def test_there_is_an_archive_for_each_platform() -> None:
+def test_manifest_has_an_archive_for_each_platform() -> None:
     spec = yaml.safe_load(TEXT)["spec"]
     named = [(p["selector"]["matchLabels"], p["uri"].rpartition("/")[2], p["bin"]) for p in spec["platforms"]]
     assert named == [({"os": p.os, "arch": p.arch}, p.archive, p.program) for p in PLATFORMS]
@@ -45,13 +45,13 @@ def test_checksums_and_the_repository_are_filled_in() -> None:
     assert manifest == by_bot(BOT_TEMPLATE.read_text().replace("REPOSITORY", "some/where"), sums)
 
 
-def test_no_template_names_a_repository_of_its_own() -> None:
+def test_templates_contain_no_repository_name() -> None:
     for template in (MANIFEST, BOT_TEMPLATE):
         named = re.findall(r"https://github\.com/([^\s/]+(?:/[^\s/]+)?)", template.read_text().partition("\n")[2])
         assert {name.removesuffix("/releases") for name in named} == {REPOSITORY}
 
 
-def test_the_projects_own_repository_is_the_one_that_counts() -> None:
+def test_repository_of_the_project_takes_precedence() -> None:
     named = '[project]\nname = "x"\n\n[project.urls]\nSource = "https://github.com/some/where.git"\n\n[tool.x]\n'
     assert repository(named, "some/where") == "some/where"
     with pytest.raises(ReleaseError, match=r"pyproject.toml names some/where, and the release is made in a/fork"):
@@ -59,14 +59,14 @@ def test_the_projects_own_repository_is_the_one_that_counts() -> None:
     assert repository('[project]\n\n[tool.x]\ny = "https://github.com/some/tool"\n', "a/fork") == "a/fork"
 
 
-def test_what_does_not_fit_is_refused() -> None:
+def test_mismatching_manifest_is_refused() -> None:
     with pytest.raises(ReleaseError, match=r"says v9\.9"):
         filled(TEXT.replace(f"version: {VERSION}", "version: v9.9"), {}, "a/b")
     with pytest.raises(ReleaseError, match=r"names kubectl-yoshi_.*_plan9"):
         filled(TEXT.replace("linux_amd64", "plan9_amd64"), {}, "a/b")
 
 
-def test_words_are_as_the_guides_of_krew_want_them() -> None:
+def test_descriptions_follow_the_krew_guides() -> None:
     """https://krew.sigs.k8s.io/docs/developer-guide/develop/naming-guide/ and best-practices/, and what reviewers of
     krew-index ask for: says what it does, begins with a verb, no words that go without saying, no full stop."""
     manifest = yaml.safe_load(TEXT)
@@ -82,7 +82,7 @@ def test_words_are_as_the_guides_of_krew_want_them() -> None:
     assert "kubectl yoshi install" in spec["caveats"]
 
 
-def test_sums_are_as_sha256sum_checks_them(tmp_path: Path) -> None:
+def test_checksums_have_the_sha256sum_format(tmp_path: Path) -> None:
     archive = tmp_path / PLATFORMS[0].archive
     archive.write_bytes(b"x")
     (tmp_path / "other.txt").write_text("y")

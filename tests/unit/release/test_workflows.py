@@ -1,4 +1,4 @@
-"""GitHub's workflows: they parse, cover every platform, and run no code that can change under them."""
+"""GitHub's workflows: they parse, cover every platform, and run only pinned code."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def steps(name: str) -> Iterator[dict[str, Any]]:
         yield from job["steps"]
 
 
-def test_there_are_archives_for_every_platform_of_the_manifest_each_made_on_its_own() -> None:
+def test_every_platform_of_the_manifest_is_built_on_its_own_runner() -> None:
     matrix = workflow("release.yml")["jobs"]["archive"]["strategy"]["matrix"]["include"]
     made = {(entry["os"], entry["arch"]): entry["runner"] for entry in matrix}
     platforms = yaml.safe_load(MANIFEST.read_text())["spec"]["platforms"]
@@ -46,7 +46,7 @@ def test_there_are_archives_for_every_platform_of_the_manifest_each_made_on_its_
 
 
 @pytest.mark.parametrize("name", WORKFLOWS)
-def test_actions_are_pinned_to_commits_and_say_which_version_it_is(name: str) -> None:
+def test_actions_are_pinned_to_commits_with_their_version(name: str) -> None:
     lines = [line.strip() for line in (FOLDER / name).read_text().splitlines() if "uses:" in line]
     assert lines
     pinned = re.compile(r"(- )?uses: [\w.-]+/[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+")
@@ -54,7 +54,7 @@ def test_actions_are_pinned_to_commits_and_say_which_version_it_is(name: str) ->
 
 
 @pytest.mark.parametrize("name", WORKFLOWS)
-def test_no_job_may_do_more_than_it_must(name: str) -> None:
+def test_jobs_have_minimal_permissions(name: str) -> None:
     found = workflow(name)
     assert found["permissions"] == {"contents": "read"}
     writers = {job for job, said in found["jobs"].items() if "write" in (said.get("permissions") or {}).values()}
@@ -65,12 +65,12 @@ def test_no_job_may_do_more_than_it_must(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", WORKFLOWS)
-def test_no_script_has_an_expression_put_into_its_text(name: str) -> None:
+def test_scripts_contain_no_expressions(name: str) -> None:
     """A branch's or tag's name would be run (https://docs.github.com/en/actions/reference/security/secure-use)."""
     assert [step["run"] for step in steps(name) if "${{" in step.get("run", "")] == []
 
 
-def test_a_release_is_attested_summed_and_published_without_a_token() -> None:
+def test_release_is_attested_and_published_without_a_token() -> None:
     jobs = workflow("release.yml")["jobs"]
     assert jobs["publish"]["needs"] == ["archive", "packages"]
     assert jobs["publish"]["if"] == "github.ref_type == 'tag'"

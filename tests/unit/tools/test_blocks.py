@@ -1,4 +1,4 @@
-"""How command blocks of documents are read, compared and checked; those that no lab runs are few, and listed here."""
+"""Command blocks of documents: parsing, comparison and checks; those not run are listed here."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ sleep 1000
 """
 
 
-def test_blocks_are_read_with_their_marks() -> None:
+def test_blocks_are_parsed_with_their_comments() -> None:
     document = read_document(PAGE)
     assert document.needs == "core"
     assert document.blocks == (
@@ -69,28 +69,28 @@ def test_blocks_are_read_with_their_marks() -> None:
     )
 
 
-def test_a_page_says_what_it_needs() -> None:
+def test_page_comment_sets_its_requirement() -> None:
     assert read_document("<!-- documents: full -->\n").needs == "full"
 
 
 @pytest.mark.parametrize("text", ["```sh\necho", "<!-- documents: given\nx", "<!-- documents: whatever -->"])
-def test_what_is_not_closed_or_not_known_is_refused(text: str) -> None:
+def test_unclosed_or_unknown_markup_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="line 1"):
         read_document(text)
 
 
-def test_a_block_that_ends_otherwise_is_told(tmp_path: Path) -> None:
+def test_block_with_another_exit_code_is_reported(tmp_path: Path) -> None:
     variables = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
     assert [out for _, out in run(read_document("```sh\necho a\n```\n"), variables)] == ["a\n"]
     with pytest.raises(Failed, match="line 2: exit code 1"):
         list(run(read_document("```sh\nfalse\ntrue\n```\n"), variables))
 
 
-def test_outputs_are_written_where_the_old_ones_were() -> None:
+def test_outputs_replace_the_old_ones() -> None:
     assert with_outputs(PAGE, {8: "two\nthree\n"}) == PAGE.replace("```text\none\n", "```text\ntwo\nthree\n")
 
 
-def test_ages_identifiers_and_widths_do_not_matter_in_outputs() -> None:
+def test_output_comparison_ignores_ages_identifiers_and_widths() -> None:
     shown = (
         "NAME   AGE\na-b    12s\nUID:   36ee0dd9-c661-4ee1-b5e3-bef45649f6a7 02:8c:b8:35:45:5b 2026-11-25T10:50:04.45Z"
     )
@@ -102,7 +102,7 @@ def test_ages_identifiers_and_widths_do_not_matter_in_outputs() -> None:
     assert constant("USED 3") != constant("USED 4")
 
 
-def test_every_page_is_read_and_what_is_not_run_is_listed_with_its_reason() -> None:
+def test_blocks_not_run_are_listed_with_their_reason() -> None:
     found = {}
     for page in PAGES:
         for block in read_document(page.read_text(encoding="utf-8")).blocks:
@@ -113,7 +113,7 @@ def test_every_page_is_read_and_what_is_not_run_is_listed_with_its_reason() -> N
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_row_of_a_table_is_under_its_header(page: Path) -> None:
+def test_tables_have_no_detached_rows(page: Path) -> None:
     """A blank line between rows ends a table: what follows is shown as text."""
     text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
     tables = re.findall(r"(?:^\|.*\n)+", text, flags=re.MULTILINE)
@@ -121,12 +121,12 @@ def test_every_row_of_a_table_is_under_its_header(page: Path) -> None:
     assert torn == []
 
 
-def test_pages_are_tried_on_labs() -> None:
+def test_pages_for_labs_are_found() -> None:
     assert {"README.md", "lifecycle.md"} <= {page.name for page in pages_that_need("core")}
 
 
 @pytest.mark.parametrize("page", pages_that_need("parsed"), ids=lambda page: page.name)
-def test_the_commands_of_pages_that_are_only_parsed_can_be_parsed(page: Path) -> None:
+def test_commands_of_pages_not_run_can_be_parsed(page: Path) -> None:
     blocks = read_document(page.read_text(encoding="utf-8")).blocks
     commands = [words for block in blocks for words in commands_of_program(block.commands)]
     assert len(commands) > 10
@@ -134,6 +134,6 @@ def test_the_commands_of_pages_that_are_only_parsed_can_be_parsed(page: Path) ->
         parse(words)
 
 
-def test_a_command_with_a_flag_that_does_not_exist_is_not_parsed() -> None:
+def test_command_with_an_unknown_flag_is_refused() -> None:
     with pytest.raises(click.UsageError):
         parse(["network", "create", "blue", "--no-such-flag"])

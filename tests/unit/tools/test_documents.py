@@ -1,4 +1,4 @@
-"""The documents that are made from the program are current, and say what it says."""
+"""The generated documents are current."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from tools.documents.roff import man_pages
 from tools.documents.tree import pages
 
 
-def test_the_command_reference_is_what_the_program_makes_of_itself() -> None:
+def test_command_reference_is_current() -> None:
     assert not stale(), "run `make documents` and commit what it writes"
 
 
-def test_a_changed_file_is_found(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_outdated_file_is_found(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr("tools.documents.__main__.commands_page", lambda: "other")
     assert main(["--check"]) == 1
     assert "docs/commands.md is not current" in capsys.readouterr().err
 
 
-def test_every_command_and_every_flag_is_in_the_reference() -> None:
+def test_reference_has_every_command_and_flag() -> None:
     text = commands_page()
     found = pages()
     assert {"kubectl yoshi network create", "kubectl yoshi vm attach", "kubectl yoshi version"} <= {
@@ -44,7 +44,7 @@ def test_every_command_has_a_man_page() -> None:
 
 
 @pytest.mark.skipif(not shutil.which("groff"), reason="needs groff")
-def test_groff_takes_every_man_page() -> None:
+def test_groff_accepts_every_man_page() -> None:
     command = ["groff", "-man", "-Tutf8", "-ww"]
     told = subprocess.run(command, input="\n".join(man_pages().values()), capture_output=True, text=True, check=True)
     assert not told.stderr

@@ -1,4 +1,4 @@
-"""The package, its manifests and the documentation use the field's standard terms."""
+"""The project uses the field's standard terms: code, messages, manifests, documentation, tests and tools."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ import kubectl_yoshi
 
 PACKAGE = Path(kubectl_yoshi.__file__).parent
 ROOT = PACKAGE.parent
-DOCUMENTS = ("*.md", "docs/*.md")
-MANIFESTS = ("kubectl_yoshi/manifests/*.yaml",)
+DOCUMENTS = ("*.md", "docs/*.md", "tests/*.md", "Makefile", "pyproject.toml")
+MANIFESTS = ("kubectl_yoshi/manifests/*.yaml", "*.yaml", ".krew.yaml")
+OTHER_CODE = ("lab", "release", "tests", "tools")
+"""Folders with code besides the package's."""
 
 _GIVE = r"g(?:ive[sn]?|ave|iving)"
 _TAKE = r"t(?:akes?|aken|ook|aking)"
@@ -120,6 +122,11 @@ def _is_text(node: ast.AST) -> bool:
     return isinstance(node, ast.Constant) and isinstance(node.value, str)
 
 
+def _list_modules(folder: str) -> list[Path]:
+    """Return the modules of a folder without this one, which contains the rejected words."""
+    return sorted(file for file in (ROOT / folder).rglob("*.py") if file != Path(__file__))
+
+
 def _check(files: list[Path], texts: Callable[[str], Texts]) -> None:
     assert files
     found = []
@@ -130,21 +137,19 @@ def _check(files: list[Path], texts: Callable[[str], Texts]) -> None:
     assert not found, "words that are not used, and the terms to use instead:\n" + "\n".join(found)
 
 
-def test_strings_of_the_package_use_standard_terms() -> None:
-    _check(sorted(PACKAGE.rglob("*.py")), list_literals)
+@pytest.mark.parametrize("folder", [PACKAGE.name, *OTHER_CODE])
+def test_strings_use_standard_terms(folder: str) -> None:
+    _check(_list_modules(folder), list_literals)
 
 
-@pytest.mark.parametrize(
-    ("patterns", "texts"),
-    [
-        (("kubectl_yoshi/**/*.py",), list_docstrings_and_comments),
-        (MANIFESTS, list_paragraphs),
-        (DOCUMENTS, list_paragraphs),
-    ],
-    ids=["docstrings and comments", "manifests", "documents"],
-)
-def test_the_documentation_uses_standard_terms(patterns: tuple[str, ...], texts: Callable[[str], Texts]) -> None:
-    _check(sorted(file for pattern in patterns for file in ROOT.glob(pattern)), texts)
+@pytest.mark.parametrize("folder", [PACKAGE.name, *OTHER_CODE])
+def test_docstrings_and_comments_use_standard_terms(folder: str) -> None:
+    _check(_list_modules(folder), list_docstrings_and_comments)
+
+
+@pytest.mark.parametrize("patterns", [MANIFESTS, DOCUMENTS], ids=["manifests", "documents"])
+def test_documentation_uses_standard_terms(patterns: tuple[str, ...]) -> None:
+    _check(sorted(file for pattern in patterns for file in ROOT.glob(pattern)), list_paragraphs)
 
 
 @pytest.mark.parametrize(
@@ -160,7 +165,7 @@ def test_the_documentation_uses_standard_terms(patterns: tuple[str, ...], texts:
         "Whoever reads this",
     ],
 )
-def test_words_that_are_not_used_are_found(text: str) -> None:
+def test_rejected_words_are_found(text: str) -> None:
     assert len(find_words(text)) == 1
 
 
@@ -190,7 +195,7 @@ def run():
 '''
 
 
-def test_literals_docstrings_and_comments_of_a_module_are_told_apart() -> None:
+def test_literals_docstrings_and_comments_are_distinguished() -> None:
     assert sorted(list_literals(SOURCE)) == [(2, "full"), (2, "network … is …"), (9, "a textof two parts")]
     assert sorted(list_docstrings_and_comments(SOURCE)) == [
         (1, "A docstring."),

@@ -1,4 +1,4 @@
-"""Error messages are found in the program's source by their constant words, whatever way they are made."""
+"""Error messages are found in the program's source by their constant words."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def other(network):
 """
 
 
-def test_the_constant_words_of_every_message_are_found(tmp_path: Path) -> None:
+def test_constant_words_of_every_message_are_found(tmp_path: Path) -> None:
     (tmp_path / "program").mkdir()
     (tmp_path / "program" / "a.py").write_text(SOURCE)
     found = messages_of_program(tmp_path / "program")
@@ -50,6 +50,6 @@ def test_the_constant_words_of_every_message_are_found(tmp_path: Path) -> None:
     assert found[0].where == "program/a.py:7"
 
 
-def test_entries_of_the_page_are_lines_that_are_a_code_span_and_nothing_else() -> None:
+def test_page_entries_are_lines_with_only_a_code_span() -> None:
     page = "- `one … two`\n  `` three `four` ``\n  Why `five` comes.\n- prose `six`\n`seven`\n"
     assert messages_of_page(page) == ["one … two", "three `four`"]

@@ -1,4 +1,4 @@
-"""Pictures of a terminal: they show the commands and what they printed, and are those that the documents refer to."""
+"""Pictures of a terminal: they show their commands and output, and are those that the documents refer to."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def text_of(svg: str) -> str:
     return " ".join(unescape(re.sub(r"<[^>]+>", " ", svg)).replace("\xa0", " ").split())
 
 
-def test_a_picture_shows_what_was_typed_and_printed_and_is_the_same_each_time() -> None:
+def test_picture_shows_commands_and_output_and_is_reproducible() -> None:
     session = [("$ kubectl yoshi ips list", "ADDRESS  \x1b[32mbound\x1b[0m <none>\n")]
     svg = drawn("one", session)
     assert "$ kubectl yoshi ips list ADDRESS bound <none>" in text_of(svg)
@@ -27,21 +27,21 @@ def test_a_picture_shows_what_was_typed_and_printed_and_is_the_same_each_time() 
 
 
 @pytest.mark.parametrize("name", PICTURES)
-def test_a_picture_shows_its_commands_as_they_are_now(name: str) -> None:
+def test_pictures_show_their_current_commands(name: str) -> None:
     shown = text_of((FOLDER / f"{name}.svg").read_text(encoding="utf-8"))
     for command in PICTURES[name].commands:
         assert f"$ {' '.join(command.split())}" in shown, "run `make pictures` and commit what it writes"
 
 
 @pytest.mark.parametrize("name", PICTURES)
-def test_the_program_still_takes_the_commands_of_a_picture(name: str) -> None:
+def test_commands_of_pictures_can_be_parsed(name: str) -> None:
     commands = [command for typed in PICTURES[name].commands for command in commands_of_program(typed)]
     assert len(commands) >= 3
     for words in commands:
         parse(words)
 
 
-def test_every_picture_that_a_page_refers_to_is_there_and_none_besides() -> None:
+def test_pictures_are_exactly_those_in_the_pages() -> None:
     wanted = {
         (page.parent / link).resolve()
         for page in PAGES

@@ -1,4 +1,4 @@
-"""docs/troubleshooting.md has every error message of the program, and none that the program has no more."""
+"""docs/troubleshooting.md has every error message of the program, and no others."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_every_message_has_an_entry_with_its_cause_and_remedy() -> None:
     check_complete(PACKAGE, PAGE.read_text(encoding="utf-8"))
 
 
-def test_every_entry_is_a_message_that_the_program_gives() -> None:
+def test_every_entry_is_a_message_of_the_program() -> None:
     check_current(PACKAGE, PAGE.read_text(encoding="utf-8"))
 
 
@@ -47,7 +47,7 @@ def test_every_entry_is_followed_by_an_explanation() -> None:
     lines = PAGE.read_text(encoding="utf-8").splitlines()
     for line, below in zip(lines, [*lines[1:], ""], strict=True):
         if messages_of_page(line):
-            assert below.startswith("  "), f"nothing is said about {line.strip()}"
+            assert below.startswith("  "), f"no explanation of {line.strip()}"
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def copy(tmp_path: Path) -> Path:
         ("raise usage_error('one ghost at a time')", "one ghost at a time"),
     ],
 )
-def test_a_message_that_is_added_to_the_program_is_missed(copy: Path, added: str, message: str) -> None:
+def test_new_message_without_an_entry_is_found(copy: Path, added: str, message: str) -> None:
     (copy / "plan" / "haunting.py").write_text(
         f"from kubectl_yoshi.model.errors import PreconditionFailed\n\ndef haunt(vm):\n    {added}\n"
     )
@@ -73,7 +73,7 @@ def test_a_message_that_is_added_to_the_program_is_missed(copy: Path, added: str
         check_complete(copy, PAGE.read_text(encoding="utf-8"))
 
 
-def test_a_message_that_is_taken_out_of_the_program_leaves_an_entry_that_is_found(copy: Path) -> None:
+def test_entry_of_a_removed_message_is_found(copy: Path) -> None:
     module = copy / "cli" / "errors.py"
     text = module.read_text(encoding="utf-8")
     assert REMOVED in text

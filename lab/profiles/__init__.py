@@ -1,0 +1,1 @@
+"""The profiles of a lab: `core` is the control plane alone, `full` adds KubeVirt, MetalLB and a router."""

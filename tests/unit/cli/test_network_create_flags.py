@@ -1,0 +1,56 @@
+"""Flags of `network create` whose value cannot be: exit 2, and a way out in flags."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.unit.cli.command_runner import run
+from tests.unit.plan.fake_cluster import FakeCluster
+
+RED = "network create red --cidr 10.20.0.0/24"
+
+
+@pytest.mark.parametrize(
+    ("line", "says", "way_out"),
+    [
+        (f"{RED} --plugin calcio", '--plugin "calcio" is unknown', "Choose one of calico, ovs, public."),
+        (
+            f"{RED} --range 10.20.0.100",
+            '--range "10.20.0.100" has no end',
+            "Write FIRST-LAST; 10.20.0.100-10.20.0.100 where a single address is meant.",
+        ),
+        (
+            f"{RED} --plugin ovs --bridge br-ext --nic eth1 --dhcp-range 10.20.0.100",
+            '--dhcp-range "10.20.0.100" has no end',
+            "10.20.0.100-10.20.0.100",
+        ),
+        (f"{RED} --plugin ovs --nic eth1", "a Layer 2 network needs a bridge", "Name it with --bridge"),
+        (f"{RED} --live-migration --encapsulation VXLAN", "without overlay and NAT", "Leave --encapsulation and"),
+        (f"{RED} --live-migration --nat-outgoing", "without overlay and NAT", "together with --live-migration"),
+    ],
+)
+def test_invalid_flag_value_is_a_usage_error(cluster: FakeCluster, line: str, says: str, way_out: str) -> None:
+    said = run(cluster, *line.split())
+    assert says in said.err
+    assert way_out in said.err
+    assert (said.code, cluster.networks()) == (2, ["blue"])
+
+
+@pytest.mark.parametrize("text", ["10.20.0.100-10.20.0.100", "10.20.0.100/32"])
+def test_range_of_one_address_is_accepted(cluster: FakeCluster, text: str) -> None:
+    assert run(cluster, *RED.split(), "--range", text).code == 0
+    cluster.reserve(network="red")
+    assert [*cluster.records("red")] == ["10.20.0.100"]
+
+
+def test_unknown_plugin_in_a_file_is_refused(cluster: FakeCluster, tmp_path: Path) -> None:
+    file = tmp_path / "red.yaml"
+    file.write_text(
+        "apiVersion: plumber.k8s.pf9.io/v1\nkind: NetworkWizard\nmetadata: {name: red}\n"
+        "spec: {plugin: calcio, cidr: 10.20.0.0/24}\n"
+    )
+    said = run(cluster, "network", "create", "-f", str(file))
+    assert 'network "red": plugin "calcio" is unknown' in said.err
+    assert said.code == 2
