@@ -130,6 +130,8 @@ def shell(request: pytest.FixtureRequest, installed: Cluster, tmp_path: Path) ->
     file = user.folder / RC_FILES[name]
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(f"{RC[name]}\n")
+    # Without this folder fish reads all man pages in the background, for minutes.
+    (user.folder / ".local/share/fish/generated_completions").mkdir(parents=True, exist_ok=True)
     ran = user.run("kubectl", "yoshi", "completion", "install", "--shell", name)
     assert ran.returncode == 0, ran
     assert "kubectl_complete-yoshi created" in ran.stdout

@@ -167,7 +167,7 @@ SEEDS = int(os.environ.get("YOSHI_FAULT_SEEDS", len(CLASSED) + STORMY))
 
 @pytest.fixture(scope="module")
 def fixtures(installed: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[CommandFixture]]:
-    with open_fixtures_with_foreign_bgp(installed, FIXTURE_NUMBERS, tmp_path_factory.mktemp("seats")) as found:
+    with open_fixtures_with_foreign_bgp(installed, FIXTURE_NUMBERS, tmp_path_factory.mktemp("fixtures")) as found:
         yield found
 
 

@@ -34,7 +34,7 @@ def oldest(request: pytest.FixtureRequest, forks: ForkServer) -> Iterator[Cluste
 
 @pytest.fixture(scope="module")
 def fixtures(oldest: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[CommandFixture]]:
-    with open_fixtures_with_foreign_bgp(oldest, FIXTURE_NUMBERS, tmp_path_factory.mktemp("seats")) as found:
+    with open_fixtures_with_foreign_bgp(oldest, FIXTURE_NUMBERS, tmp_path_factory.mktemp("fixtures")) as found:
         for fixture in found:  # for pods, as the controller manager makes it
             metadata = {"name": "default", "namespace": fixture.namespace}
             make(oldest, {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata})

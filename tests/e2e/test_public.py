@@ -276,7 +276,7 @@ def test_metallb_event_is_in_the_error_and_nothing_is_left(public_lab: PublicLab
     assert not [key for key in public_lab.get("vm", "web")["metadata"].get("annotations", {}) if "plumber" in key]
 
 
-def test_ten_vms_by_one_command_twice_and_killed_in_between(public_lab: PublicLab, tmp_path: Path) -> None:
+def test_attach_of_ten_vms_is_idempotent_and_completes_after_a_kill(public_lab: PublicLab, tmp_path: Path) -> None:
     public_lab.yoshi.done(
         "network",
         "create",

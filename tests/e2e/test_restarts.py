@@ -175,7 +175,7 @@ def spec_of(scene: RestartScene, name: str) -> dict[str, Any]:
     return {key: spec[key] for key in ("runStrategy", "running") if key in spec}
 
 
-def test_running_vms_say_that_they_need_a_restart_and_get_their_addresses_by_one(scene: RestartScene) -> None:
+def test_running_vms_get_their_addresses_by_a_restart(scene: RestartScene) -> None:
     scene.yoshi.done("network", "create", "blue", "--cidr", "10.61.0.0/24")
     scene.vms_run(SPECS)
     before = {name: scene.uid(name) for name in SPECS}
@@ -196,7 +196,7 @@ def test_running_vms_say_that_they_need_a_restart_and_get_their_addresses_by_one
     assert scene.yoshi.done("ips", "check") == f"{len(SPECS)} addresses, all as recorded\n"
 
 
-def test_vms_for_which_calico_holds_other_addresses_are_stopped_released_and_started(scene: RestartScene) -> None:
+def test_running_vms_with_another_address_in_calico_are_stopped_released_and_started(scene: RestartScene) -> None:
     """Each has a block of its own in Calico, of 64 addresses."""
     scene.yoshi.done("network", "create", "blue", "--cidr", "10.62.0.0/24")
     scene.vms_run(SPECS)

@@ -29,7 +29,7 @@ def test_only_the_differing_fields_are_set_and_each_is_tested() -> None:
     ]
 
 
-def test_an_object_that_matches_is_not_changed() -> None:
+def test_matching_object_is_not_changed() -> None:
     assert ensure_fields(WIDGET, widget(size=1, extra=True), spec_fields({"size": 1, "hidden": False})) == []
 
 
@@ -54,7 +54,7 @@ def test_an_object_that_matches_is_not_changed() -> None:
         ),
     ],
 )
-def test_the_object_has_the_wanted_fields_afterwards(obj: Json, wanted: dict[FieldPath, Any], expected: Json) -> None:
+def test_patched_object_has_the_expected_fields(obj: Json, wanted: dict[FieldPath, Any], expected: Json) -> None:
     fields = Fields(unordered=frozenset({"names"}))
     patch = PatchBuilder()
     set_fields(patch, obj, wanted, fields)

@@ -20,7 +20,7 @@ from cryptography.x509.oid import NameOID
 
 from kubectl_yoshi.kube import connection as connection_module
 from kubectl_yoshi.kube.client import Api
-from kubectl_yoshi.kube.connection import Connection, ConnectionOptions, RequestNotSentError
+from kubectl_yoshi.kube.connection import Connection, ConnectionOptions, HttpRequest, RequestNotSentError
 from kubectl_yoshi.kube.errors import ClusterError, UnreachableError
 from tests.unit.kube.fault_server import FaultServer, hangs, says
 
@@ -162,7 +162,7 @@ def test_connections_load_the_certificates_once(
     options = ConnectionOptions(server=tls_url, certificate_authority=str(certificate))
     with closing(Connection.open(options)) as connection:
         for _ in range(3):  # the server closes each connection
-            assert connection.request("GET", "/version", headers={}).status == 200
+            assert connection.send(HttpRequest("GET", "/version", {})).status == 200
     assert len(loaded) == 1
 
 

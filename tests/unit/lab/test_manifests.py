@@ -35,7 +35,7 @@ def test_missing_lab_crds_folder_is_named(tmp_path: Path, monkeypatch: pytest.Mo
         set_documents("luigi")
 
 
-def test_the_core_loads_those_of_kubevirt_that_programs_other_than_its_own_need(
+def test_core_lab_loads_the_crds_of_kubevirt_that_other_programs_need(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = [*CORE_OF_KUBEVIRT, "virtualmachinepools.pool.kubevirt.io"]

@@ -89,9 +89,7 @@ def test_late_replacement_is_refused_after_the_new_allocation_was_released(clust
 
 
 @pytest.mark.parametrize("what", ["it is detached", "its record is collected", "its record is released by hand"])
-def test_an_attachment_that_writes_to_the_vm_right_before_the_fence_keeps_its_record(
-    cluster: FakeCluster, what: str
-) -> None:
+def test_attachment_written_right_before_the_fence_keeps_its_allocation(cluster: FakeCluster, what: str) -> None:
     annotated_vm(cluster)
     begin_attaching(cluster)
     cluster.detach()
@@ -149,7 +147,7 @@ def test_late_write_succeeds_if_the_vm_is_unchanged(cluster: FakeCluster) -> Non
     cluster.check()
 
 
-def test_a_release_writes_to_a_vm_that_does_not_carry_the_address_once(cluster: FakeCluster) -> None:
+def test_release_writes_once_to_a_vm_without_the_address(cluster: FakeCluster) -> None:
     before = annotated_vm(cluster)
     begin_attaching(cluster)
     cluster.api.writes.clear()
@@ -160,7 +158,7 @@ def test_a_release_writes_to_a_vm_that_does_not_carry_the_address_once(cluster: 
     assert now.template_annotations == before.template_annotations
 
 
-def test_several_records_of_a_vm_that_carries_none_of_them_are_given_back_after_one_fence(cluster: FakeCluster) -> None:
+def test_allocations_that_a_vm_does_not_carry_are_released_after_one_fence(cluster: FakeCluster) -> None:
     before = annotated_vm(cluster)
     begin_attaching(cluster)
     (record,) = cluster.records().values()
@@ -172,7 +170,7 @@ def test_several_records_of_a_vm_that_carries_none_of_them_are_given_back_after_
     assert cluster.now().annotations.keys() - before.annotations.keys() == {RELEASED_AT_ANNOTATION}
 
 
-def test_two_fences_of_the_same_time_both_change_the_vm(cluster: FakeCluster) -> None:
+def test_fences_of_the_same_time_both_change_the_vm(cluster: FakeCluster) -> None:
     """A patch that changes nothing leaves the resourceVersion, which an attachment tests, as it is."""
     annotated_vm(cluster)
     run = RunContext()

@@ -47,7 +47,7 @@ def test_unanswered_gc_write_is_reported_as_done(cluster: FakeCluster) -> None:
     assert [change.summary for change, _ in done.executed] == [f"release {ADDRESS} of prod/web-1"]
 
 
-def test_a_network_is_deleted_though_somebody_else_gave_a_record_back(cluster: FakeCluster) -> None:
+def test_network_is_deleted_although_another_client_released_an_allocation(cluster: FakeCluster) -> None:
     """The deletion hears nothing of what it wrote to the VM, and finds no record any more that would lead it there."""
     cluster.vm()
     cluster.attach()
@@ -132,7 +132,7 @@ def test_late_vm_write_after_the_rollback_is_refused(cluster: FakeCluster) -> No
     cluster.check()
 
 
-def test_a_fence_that_comes_late_is_refused(cluster: FakeCluster) -> None:
+def test_late_fence_is_refused(cluster: FakeCluster) -> None:
     cluster.vm()
     cluster.attach()
     cluster.api.change(VM.ref("web-1", "prod"), lambda obj: obj["spec"]["template"].pop("metadata"))

@@ -7,19 +7,19 @@ from pathlib import Path
 
 from tests.cluster import test_calico_kill_matrix, test_permissions
 from tests.cluster.denials import Permission
-from tests.cluster.fault_scenarios import CASES
+from tests.cluster.fault_scenarios import SCENARIOS
 from tests.cluster.seeded_fault_proxy import READ_CLASSES, READ_FAULTS, WRITE_CLASSES, WRITE_FAULTS
 from tests.cluster.test_faults import CLASSED, EVERY, SENT_AGAIN, THOROUGH, PlannedFault
 from tests.scheduling import unit_of
 
-CHANGING = {case.name for case in CASES.values() if not case.looks}
+CHANGING = {case.name for case in SCENARIOS.values() if not case.looks}
 
 
 def met(courses: Iterable[PlannedFault], command: str, writing: bool) -> set[str]:
-    return {one.fault for one in courses if CASES[one.name].name == command and one.writing == writing}
+    return {one.fault for one in courses if SCENARIOS[one.name].name == command and one.writing == writing}
 
 
-def test_every_command_meets_a_fault_of_each_class_that_it_can_deal_with_in_its_own_way() -> None:
+def test_every_command_meets_a_fault_of_each_class_that_it_handles_itself() -> None:
     for command in CHANGING:
         classes = [one for one in WRITE_CLASSES if one not in SENT_AGAIN or command in THOROUGH]
         assert [one for one in classes if not met(CLASSED, command, True) & {*one}] == [], command
@@ -27,8 +27,8 @@ def test_every_command_meets_a_fault_of_each_class_that_it_can_deal_with_in_its_
         assert [one for one in READ_CLASSES if not met(CLASSED, command, False) & {*one}] == [], command
 
 
-def test_each_class_of_the_others_is_met_by_some_commands() -> None:
-    looking = {case.name for case in CASES.values()} - CHANGING
+def test_other_fault_classes_are_met_by_some_commands() -> None:
+    looking = {case.name for case in SCENARIOS.values()} - CHANGING
     for commands, writing, classes in (
         (CHANGING - {*THOROUGH}, True, SENT_AGAIN),
         (CHANGING - {*THOROUGH}, False, READ_CLASSES),
@@ -38,13 +38,13 @@ def test_each_class_of_the_others_is_met_by_some_commands() -> None:
         assert [one for one in classes if not found & {*one}] == []
 
 
-def test_a_soak_has_every_fault_of_every_command() -> None:
-    for command in {case.name for case in CASES.values()}:
+def test_soak_has_every_fault_of_every_command() -> None:
+    for command in {case.name for case in SCENARIOS.values()}:
         assert met([*CLASSED, *EVERY], command, False) == {*READ_FAULTS}
         assert met([*CLASSED, *EVERY], command, True) == ({*WRITE_FAULTS} if command in CHANGING else set())
 
 
-def test_after_each_kill_the_same_command_follows_and_after_those_of_a_command_everything_else() -> None:
+def test_each_kill_is_followed_by_the_same_command_and_some_by_every_other() -> None:
     cells = test_calico_kill_matrix.MATRIX
     assert {(one.name, one.at) for one in cells if one.then == "same"} == {*test_calico_kill_matrix.KILLS}
     for name, case in test_calico_kill_matrix.CASES.items():
@@ -52,7 +52,7 @@ def test_after_each_kill_the_same_command_follows_and_after_those_of_a_command_e
         assert then == {*test_calico_kill_matrix.THEN} or case.writes < 2, name
 
 
-def test_two_cases_of_a_command_lack_a_permission_to_write_and_one_each_to_read() -> None:
+def test_permissions_to_write_are_missing_in_two_scenarios_and_to_read_in_one() -> None:
     get, list_, patch = (Permission(verb, "", "a") for verb in ("get", "list", "patch"))
     reserving = ("reserve", "reserve in a large one", "reserve without a CIDR")
     needed = {**{name: {get, list_, patch} for name in reserving}, "release": {get}}
@@ -64,7 +64,7 @@ def test_two_cases_of_a_command_lack_a_permission_to_write_and_one_each_to_read(
     }
 
 
-def test_a_worker_takes_a_module_or_all_of_e2e() -> None:
+def test_worker_takes_a_module_or_all_of_e2e() -> None:
     assert unit_of(Path("tests/e2e/test_ovs.py")) == unit_of(Path("tests/e2e/test_public.py")) == "e2e"
     assert unit_of(Path("tests/cluster/test_public.py")) == unit_of(Path("tests/cluster/test_public_addresses.py"))
     assert unit_of(Path("tests/cluster/test_sync.py")) != unit_of(Path("tests/cluster/test_lab.py"))
