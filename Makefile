@@ -16,7 +16,7 @@ SOAKED = faults faults_installing permissions kill_matrix calico_kill_matrix two
 
 PACKAGES = $(patsubst %,tests/e2e/test_%.py,archive installing krew workflows)
 
-.PHONY: help test setup lint unit labs cluster e2e packages soak demo bench documents traces pictures man dist clean
+.PHONY: help test setup lint unit labs cluster e2e packages busy soak demo bench documents traces pictures man dist clean
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
 
@@ -43,6 +43,8 @@ e2e: $(STAMP) ## Tests against the whole lab
 	$(PYTEST) tests/e2e $(PACKAGES:%=--ignore=%)
 packages: $(STAMP) ## Tests of the release: archives, pip, krew and workflows
 	$(PYTEST) $(PACKAGES)
+busy: $(STAMP) ## Run unit and labs three times, with a busy loop on each core and modules in random order
+	for run in 1 2 3; do YOSHI_MODULE_ORDER=$$run $(BIN)/python -m tests.busy $(MAKE) unit labs || exit 1; done
 soak: $(STAMP) ## Repeat faults, kills and races many times: hours
 	$(SOAK) $(PYTEST) --timeout=0 tests/unit/plan/test_faults.py $(SOAKED:%=tests/cluster/test_%.py)
 demo: $(STAMP) ## Demonstrate the main commands on a new control plane

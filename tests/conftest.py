@@ -3,6 +3,8 @@
 --cluster=lab   a control plane that the tests start themselves (the default)
 --cluster=kind  a kind cluster that the tests create and delete; needs Docker
 
+YOSHI_MODULE_ORDER=SEED runs the modules in random order.
+
 Never one that exists already: tests write and delete what belongs to the whole cluster, BGP configuration included.
 """
 
@@ -52,7 +54,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         folder = item.path.relative_to(here).parts[0] if item.path.is_relative_to(here) else ""
         if folder in MARKED_BY_FOLDER:
             item.add_marker(folder)
-    items.sort(key=lambda item: place_of(item.path))
+    items.sort(key=lambda item: place_of(item.path, os.environ.get("YOSHI_MODULE_ORDER", "")))
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 from xdist.scheduler import LoadScopeScheduling
@@ -44,7 +45,14 @@ def unit_of(module: Path) -> str:
     return str(module.with_name(TOGETHER.get(module.stem, module.stem)))
 
 
-def place_of(module: Path) -> int:
-    """Return the place of a module's tests among all that are run; those with the same place stay in their order."""
-    unit = Path(unit_of(module)).name
-    return FIRST.index(unit) if unit in FIRST else len(FIRST)
+def place_of(module: Path, seed: str = "") -> float:
+    """Return the place of a module's tests among all that are run; those with the same place stay in their order.
+
+    Args:
+        seed: draws a random place for each module; "" for the order of FIRST.
+    """
+    unit = unit_of(module)
+    if seed:
+        return random.Random(f"{seed}: {unit}").random()
+    name = Path(unit).name
+    return FIRST.index(name) if name in FIRST else len(FIRST)

@@ -10,7 +10,7 @@ from tests.cluster.denials import Permission
 from tests.cluster.fault_scenarios import SCENARIOS
 from tests.cluster.seeded_fault_proxy import READ_CLASSES, READ_FAULTS, WRITE_CLASSES, WRITE_FAULTS
 from tests.cluster.test_faults import CLASSED, EVERY, SENT_AGAIN, THOROUGH, PlannedFault
-from tests.scheduling import unit_of
+from tests.scheduling import place_of, unit_of
 
 CHANGING = {case.name for case in SCENARIOS.values() if not case.looks}
 
@@ -68,3 +68,10 @@ def test_worker_takes_a_module_or_all_of_e2e() -> None:
     assert unit_of(Path("tests/e2e/test_ovs.py")) == unit_of(Path("tests/e2e/test_public.py")) == "e2e"
     assert unit_of(Path("tests/cluster/test_public.py")) == unit_of(Path("tests/cluster/test_public_addresses.py"))
     assert unit_of(Path("tests/cluster/test_sync.py")) != unit_of(Path("tests/cluster/test_lab.py"))
+
+
+def test_random_order_keeps_what_a_worker_takes_together() -> None:
+    modules = [Path(f"tests/{name}.py") for name in ("e2e/test_ovs", "e2e/test_public", "cluster/test_sync")]
+    ovs, public, sync = (place_of(module, "1") for module in modules)
+    assert ovs == public != sync
+    assert [place_of(module, "2") for module in modules] != [ovs, public, sync]
