@@ -76,6 +76,8 @@ def scene(installed: Cluster, forks: ForkServer, tmp_path_factory: pytest.TempPa
         root.done("network", "create", "blue", "--cidr", f"{BLUE}.0/24")
         root.done("network", "create", "big", "--cidr", BIG)
         make_vms(installed, namespace, "web", "db")
+        root.done("vm", "attach", "db", "--network", "big")  # the block stays
+        root.done("vm", "detach", "db", "--network", "big")
         root.done("vm", "attach", "web", "--network", "blue", "--ip", f"{BLUE}.10")
         yield found
         for network in ("blue", "big"):
@@ -187,7 +189,10 @@ ROWS = (
         "vm attach db --network blue", "user", "user", "may not patch networkwizards/status",
         before=DETACHED, after=DETACHED,
     ),
-    Row("vm attach db --network big", "user", "user", "may not create addressblocks", before=DETACHED, after=DETACHED),
+    Row(
+        "vm attach db --network big", "user", "user", "may not patch addressblocks/status",
+        before=DETACHED, after=DETACHED,
+    ),
     Row(
         "vm detach db --network blue", "user", "user", "may not patch virtualmachines",
         before=("vm attach db --network blue",), after=DETACHED,

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from kubectl_yoshi.plan.release import RELEASED_AT_ANNOTATION
 from tests.cluster.checker import check
 from tests.cluster.harness import get, make, make_vms, vm
 from tests.cluster.killing import open_proxied_program
@@ -92,7 +93,7 @@ def test_move_includes_ports_and_is_idempotent(public_scene: PublicScene) -> Non
     public_scene.yoshi.done("ips", "move", "203.0.113.5", "--to", "web-2")
     assert consistent(public_scene, "pub") == {"203.0.113.5": "web-2"}
     assert [port["port"] for port in public_scene.services()[0]["spec"]["ports"]] == [8443]
-    assert not public_scene.vm("web-1")["metadata"].get("annotations")
+    assert set(public_scene.vm("web-1")["metadata"]["annotations"]) == {RELEASED_AT_ANNOTATION}
     before = version(public_scene.services()[0])
     assert "unchanged" in public_scene.yoshi.done("ips", "move", "203.0.113.5", "--to", "web-2")
     assert version(public_scene.services()[0]) == before
