@@ -247,6 +247,19 @@ def ensure(cluster: Cluster, *objects: Json) -> None:
                 raise
 
 
+def wait_for_role(cluster: Cluster, user: str, namespace: str) -> None:
+    """Wait until the API server applies a role binding that lets a user list networks, which takes it a moment."""
+    wait_for(lambda: _can_list_networks(cluster, user, namespace), f"the API server knows the role of {user}")
+
+
+def _can_list_networks(cluster: Cluster, user: str, namespace: str) -> bool:
+    attributes = {"verb": "list", "group": "plumber.k8s.pf9.io", "resource": "networkwizards", "namespace": namespace}
+    review = {"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview"}
+    spec = {"user": user, "resourceAttributes": attributes}
+    answer = cluster.api.post("/apis/authorization.k8s.io/v1/subjectaccessreviews", {**review, "spec": spec})
+    return bool(answer["status"]["allowed"])
+
+
 def patch(
     cluster: Cluster, kind: str, name: str, body: Json | list[Json], *, namespace: str = "", subresource: str = ""
 ) -> Json:

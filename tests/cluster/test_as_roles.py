@@ -19,7 +19,7 @@ import pytest
 from lab.testing import Cluster
 from tests.cluster.calico_ipam import Calico
 from tests.cluster.checker import check
-from tests.cluster.harness import ForkServer, Yoshi, delete, ensure, find, get, make, make_vms, patch
+from tests.cluster.harness import ForkServer, Yoshi, delete, ensure, find, get, make, make_vms, patch, wait_for_role
 from tests.cluster.public_scene import METALLB
 from tests.cluster.watching import watching
 from tests.waiting import wait_for
@@ -73,6 +73,8 @@ def scene(installed: Cluster, forks: ForkServer, tmp_path_factory: pytest.TempPa
         bind(found, "tenant", "yoshi-user", "here")
         bind(found, "tenant", "yoshi-calico-reader", "everywhere")
         found.accounts["tenant", "here"] = Yoshi(kubeconfig_of(found, "tenant", folder), "it", forks, namespace)
+        for account in [*(f"{level}-{place}" for level in LEVELS[:3] for place in PLACES), "tenant"]:
+            wait_for_role(installed, f"system:serviceaccount:{namespace}:{account}", namespace)
         root.done("network", "create", "blue", "--cidr", f"{BLUE}.0/24")
         root.done("network", "create", "big", "--cidr", BIG)
         make_vms(installed, namespace, "web", "db")

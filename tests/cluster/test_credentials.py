@@ -27,7 +27,7 @@ import yaml
 
 from lab.profiles.core import CLIENT_USER
 from lab.testing import Cluster
-from tests.cluster.harness import ROOT
+from tests.cluster.harness import ROOT, wait_for_role
 
 
 @dataclass(frozen=True)
@@ -111,6 +111,8 @@ def access(installed: Cluster, namespace: str, tmp_path: Path) -> Access:
     installed.kubectl("create", "serviceaccount", "reader", "-n", namespace)
     who = (f"--serviceaccount={namespace}:reader", f"--user={CLIENT_USER}")
     installed.kubectl("create", "rolebinding", "reader", "-n", namespace, "--clusterrole=view", *who)
+    for user in (f"system:serviceaccount:{namespace}:reader", CLIENT_USER):
+        wait_for_role(installed, user, namespace)
     token = installed.kubectl("create", "token", "reader", "-n", namespace).strip()
     return Access(cluster["server"], tmp_path, namespace, token, config["users"][0]["user"]["token"])
 

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from tests.cluster.checker import check
-from tests.cluster.harness import Json, make, make_vms, vm
+from tests.cluster.harness import Json, make, make_vms, vm, wait_for_role
 from tests.cluster.layer2_scene import LEASES, Cidrs, Layer2Scene, at
 
 # -- DHCP --------------------------------------------------------------------------------------------------------------
@@ -113,6 +113,7 @@ def test_network_data_in_a_secret_requires_permission_to_read_it(layer2: Layer2S
     who = f"{layer2.namespace}-tenant"
     binding = ("create", "rolebinding", "tenant", "--clusterrole=yoshi-user", f"--user={who}")
     layer2.cluster.kubectl("-n", layer2.namespace, *binding)
+    wait_for_role(layer2.cluster, who, layer2.namespace)
     words = ("vm", "attach", "web", "--network", "quiet", "--cloud-init")
     said = layer2.yoshi.refused(f"--as={who}", *words)
     assert f"is in secret/net in namespace {layer2.namespace}, which cannot be read" in said

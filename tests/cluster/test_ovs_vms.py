@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 
 from tests.cluster.checker import check
-from tests.cluster.harness import Json, make_vms, resource_versions
+from tests.cluster.harness import Json, make_vms, resource_versions, wait_for_role
 from tests.cluster.layer2_scene import KINDS, NETWORK_NAME, Cidrs, Layer2Scene, at
 
 
@@ -144,6 +144,7 @@ def test_tenant_attaches_and_detaches_with_permissions_in_one_namespace(layer2: 
     layer2.cluster.kubectl(
         "-n", layer2.namespace, "create", "rolebinding", "t", "--clusterrole=yoshi-user", f"--user={who}"
     )
+    wait_for_role(layer2.cluster, who, layer2.namespace)
     ran = layer2.yoshi.run(f"--as={who}", "vm", "attach", "web", "--network", "red")
     assert ran.code == 0, str(ran)
     assert f"cannot check whether {at(red, 2)} is leased to another client" in ran.err

@@ -14,7 +14,7 @@ import pytest
 
 from kubectl_yoshi.plan.release import RELEASED_AT_ANNOTATION
 from tests.cluster.checker import check
-from tests.cluster.harness import get, make, make_vms, vm
+from tests.cluster.harness import get, make, make_vms, vm, wait_for_role
 from tests.cluster.killing import open_proxied_program
 from tests.cluster.legacy_fixtures import README_PUBLIC_IP, vm_with
 from tests.cluster.public_scene import BGP, PublicScene, version
@@ -362,6 +362,7 @@ def test_attach_without_all_permissions_leaves_nothing_behind(public: PublicScen
     public.cluster.kubectl(
         "create", "clusterrolebinding", f"{public.namespace}-looks", "--clusterrole=yoshi-admin", "--user=nobody-else"
     )
+    wait_for_role(public.cluster, "tenant", public.namespace)
     said = public.yoshi.run("--as", "tenant", "vm", "attach", "web", "--public-network", "pub")
     public.cluster.kubectl("delete", "clusterrolebinding", f"{public.namespace}-looks")
     assert said.code == 1

@@ -25,7 +25,7 @@ from kubectl_yoshi.plan.conflicts import NODE
 from kubectl_yoshi.plan.events import EVENT
 from lab.errors import LabError
 from lab.testing import Cluster
-from tests.cluster.harness import delete, make
+from tests.cluster.harness import delete, make, wait_for_role
 from tests.waiting import wait_for
 
 LEVELS = ("viewer", "user", "admin", "nobody")
@@ -151,6 +151,8 @@ def place(installed: Cluster) -> Iterator[str]:
         bindings += [obj for role in BUILT_IN for obj in account_with_role(f"k8s-{role}", role, name)]
         make(installed, *bindings)
         wait_for_aggregation(installed, name)
+        for account in (f"{prefix}{role}" for prefix in ("", "everywhere-") for role in ("viewer", "user", "admin")):
+            wait_for_role(installed, f"system:serviceaccount:{name}:{account}", name)
         try:
             yield name
         finally:

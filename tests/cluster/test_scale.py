@@ -33,14 +33,13 @@ from kubectl_yoshi.plan.attach.allocate import CONTENDED_SHARDS
 from lab.testing import Cluster
 from tests.bench.scene import Scene
 from tests.cluster.checker import check
-from tests.cluster.harness import CommandResult, Yoshi, ensure, get, make, make_vms
+from tests.cluster.harness import CommandResult, Yoshi, ensure, get, make, make_vms, wait_for_role
 from tests.cluster.killing import ProxiedProgram
 from tests.cluster.public_scene import METALLB
 from tests.cluster.request_gate import RequestGate
 from tests.cluster.scripted_fault_proxy import Rule, ScriptedFaultProxy
 from tests.cluster.terminal import Terminal
 from tests.unit.kube.fault_server import refuses
-from tests.waiting import wait_for
 
 Cidrs = Callable[[int], str]
 Json = dict[str, Any]
@@ -400,24 +399,13 @@ def test_concurrency_adapts_to_priority_and_fairness_limits(
     scene.vms(yoshi.namespace, (f"db-{number:03}" for number in range(count)), group="db")
     user = f"slow:{yoshi.namespace}"
     with one_request_at_a_time(installed, user):
-        wait_for(
-            lambda: is_allowed_to_list_vms(installed, user, yoshi.namespace), "the API server knows the user's role"
-        )
+        wait_for_role(installed, user, yoshi.namespace)
         ran = yoshi.run(f"--as={user}", "vm", "attach", "-l", "group=db", "--network", "big")
         refused = refused_by_fairness(installed, yoshi.namespace)
     assert ran.code == 0, str(ran)
     assert 0 < refused < 2 * count, "it does not hold itself back"
     assert len(attached(installed, yoshi.namespace)) == count
     check(installed, yoshi.namespace, settled=True)
-
-
-def is_allowed_to_list_vms(cluster: Cluster, user: str, namespace: str) -> bool:
-    """Whether a role that was bound has come to the API server's knowledge, which takes a moment."""
-    asked = {"verb": "list", "group": "kubevirt.io", "resource": "virtualmachines", "namespace": namespace}
-    review = {"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview"}
-    spec = {"user": user, "resourceAttributes": asked}
-    answer = cluster.api.post("/apis/authorization.k8s.io/v1/subjectaccessreviews", {**review, "spec": spec})
-    return bool(answer["status"]["allowed"])
 
 
 # -- how large -------------------------------------------------------------------------------------------------------
