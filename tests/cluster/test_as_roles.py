@@ -19,7 +19,19 @@ import pytest
 from lab.testing import Cluster
 from tests.cluster.calico_ipam import Calico
 from tests.cluster.checker import check
-from tests.cluster.harness import ForkServer, Yoshi, delete, ensure, find, get, make, make_vms, patch, wait_for_role
+from tests.cluster.harness import (
+    ForkServer,
+    Yoshi,
+    delete,
+    delete_all,
+    ensure,
+    find,
+    get,
+    make,
+    make_vms,
+    patch,
+    wait_for_role,
+)
 from tests.cluster.public_scene import METALLB
 from tests.cluster.watching import watching
 from tests.waiting import wait_for
@@ -28,6 +40,7 @@ LEVELS = ("viewer", "user", "admin", "nobody")
 PLACES = ("here", "everywhere")
 BLUE, BIG, NEW, PUB = "10.120.0", "10.121.0.0/16", "10.122.0.0/24", "10.123.0"
 LOSE_RECORDS = "(network blue is restored without its status)"
+DELETE_BLOCKS = "(the empty address blocks are deleted)"
 HANDLES = "ipamhandles.crd.projectcalico.org"
 
 _names = itertools.count()
@@ -78,8 +91,6 @@ def scene(installed: Cluster, forks: ForkServer, tmp_path_factory: pytest.TempPa
         root.done("network", "create", "blue", "--cidr", f"{BLUE}.0/24")
         root.done("network", "create", "big", "--cidr", BIG)
         make_vms(installed, namespace, "web", "db")
-        root.done("vm", "attach", "db", "--network", "big")  # the block stays
-        root.done("vm", "detach", "db", "--network", "big")
         root.done("vm", "attach", "web", "--network", "blue", "--ip", f"{BLUE}.10")
         yield found
         for network in ("blue", "big"):
@@ -192,8 +203,8 @@ ROWS = (
         before=DETACHED, after=DETACHED,
     ),
     Row(
-        "vm attach db --network big", "user", "user", "may not patch addressblocks/status",
-        before=DETACHED, after=DETACHED,
+        "vm attach db --network big", "user", "user", "may not create addressblocks",
+        before=(*DETACHED, DELETE_BLOCKS), after=DETACHED,
     ),
     Row(
         "vm detach db --network blue", "user", "user", "may not patch virtualmachines",
@@ -282,6 +293,8 @@ def test_command_succeeds_with_its_role_or_names_the_missing_permission(
     for line in row.before:
         if line == LOSE_RECORDS:
             lose_records(scene)
+        elif line == DELETE_BLOCKS:
+            delete_all(scene.cluster, "addressblocks", namespace=scene.namespace)
         else:
             scene.root.run(*words(line))
     account = scene.accounts[level, place]
