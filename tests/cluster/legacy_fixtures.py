@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from textwrap import indent
 
+from lab.demo import NETWORK
+
 README_PUBLIC = """\
 apiVersion: plumber.k8s.pf9.io/v1
 kind: NetworkWizard
@@ -20,15 +22,7 @@ spec:
     myASN: 64514
 """
 
-README_CALICO = """\
-apiVersion: plumber.k8s.pf9.io/v1
-kind: NetworkWizard
-metadata:
-  name: newarjunpool
-spec:
-  plugin: "calico"
-  cidr: "10.133.0.0/16"
-"""
+README_CALICO = NETWORK
 
 README_VM = """\
 apiVersion: kubevirt.io/v1

@@ -47,6 +47,10 @@ class PublicLab:
     def get(self, kind: str, name: str = "") -> Json:
         return get(self.cluster, kind, name, namespace=self.namespace)
 
+    def create_network(self, cidr: str, router: str) -> None:
+        """Create public network pub, announced by BGP to this router."""
+        self.yoshi.done("network", "create", "pub", "--plugin", "public", "--cidr", cidr, *bgp(router))
+
     def vms(
         self, *names: str, strategy: str = "Always", node: str = "", pod_address: str = "", **metadata: Any
     ) -> None:
@@ -177,7 +181,7 @@ def test_node_of_the_vm_answers_arp_until_detach(public_lab: PublicLab) -> None:
 
 def follows_its_vm(public_lab: PublicLab, cidr: str, prefix: str, router: str, hop_of: dict[str, str]) -> None:
     """Attach, run on each node, stop, detach: what the router has at each step."""
-    public_lab.yoshi.done("network", "create", "pub", "--plugin", "public", "--cidr", cidr, *bgp(router))
+    public_lab.create_network(cidr, router)
     first, second = (node.name for node in public_lab.lab.nodes)
     # kube-controller-manager gives a Service of IPv6 those pods only that have such an address
     public_lab.vms("web", node=first, pod_address="fd00:10:133::a" if ":" in prefix else "")
@@ -218,16 +222,7 @@ def test_bgp_ipv6_route_points_to_the_node_of_the_vm(public_lab6: PublicLab) -> 
 
 
 def test_moved_address_is_announced_from_the_node_of_the_new_vm(public_lab: PublicLab) -> None:
-    public_lab.yoshi.done(
-        "network",
-        "create",
-        "pub",
-        "--plugin",
-        "public",
-        "--cidr",
-        "203.0.113.64/28",
-        *bgp(public_lab.lab.router_address),
-    )
+    public_lab.create_network("203.0.113.64/28", public_lab.lab.router_address)
     one, two = public_lab.lab.nodes
     public_lab.vms("web-1", node=one.name)
     public_lab.vms("web-2", node=two.name)
@@ -241,16 +236,7 @@ def test_moved_address_is_announced_from_the_node_of_the_new_vm(public_lab: Publ
 
 
 def test_route_is_withdrawn_with_the_deleted_vm(public_lab: PublicLab) -> None:
-    public_lab.yoshi.done(
-        "network",
-        "create",
-        "pub",
-        "--plugin",
-        "public",
-        "--cidr",
-        "203.0.113.64/28",
-        *bgp(public_lab.lab.router_address),
-    )
+    public_lab.create_network("203.0.113.64/28", public_lab.lab.router_address)
     public_lab.vms("web")
     public_lab.yoshi.done("vm", "attach", "web", "--public-network", "pub", "--wait")
     wait_for(lambda: public_lab.hops("203.0.113.65/32"))
@@ -277,16 +263,7 @@ def test_metallb_event_is_in_the_error_and_nothing_is_left(public_lab: PublicLab
 
 
 def test_attach_of_ten_vms_is_idempotent_and_completes_after_a_kill(public_lab: PublicLab, tmp_path: Path) -> None:
-    public_lab.yoshi.done(
-        "network",
-        "create",
-        "pub",
-        "--plugin",
-        "public",
-        "--cidr",
-        "203.0.113.64/26",
-        *bgp(public_lab.lab.router_address),
-    )
+    public_lab.create_network("203.0.113.64/26", public_lab.lab.router_address)
     names = [f"web-{number}" for number in range(10)]
     public_lab.vms(*names, labels={"app": "web"})
     attach = ("vm", "attach", "-l", "app=web", "--public-network", "pub")
@@ -313,16 +290,7 @@ def routes_to(public_lab: PublicLab, prefixes: Collection[str]) -> dict[str, lis
 
 
 def test_eight_processes_on_a_small_pool_leave_it_consistent(public_lab: PublicLab) -> None:
-    public_lab.yoshi.done(
-        "network",
-        "create",
-        "pub",
-        "--plugin",
-        "public",
-        "--cidr",
-        "203.0.113.64/29",
-        *bgp(public_lab.lab.router_address),
-    )
+    public_lab.create_network("203.0.113.64/29", public_lab.lab.router_address)
     names = [f"web-{number}" for number in range(8)]
     public_lab.vms(*names, strategy="Halted")
     runs = public_lab.yoshi.together(*(["vm", "attach", name, "--public-network", "pub", "--wait"] for name in names))
