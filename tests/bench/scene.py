@@ -94,8 +94,8 @@ class Scene:
 
     def _record(self, network: Network, records: dict[int, Allocation]) -> None:
         shards = {shard_of(network, number) for number in records}
-        ledger = Allocations(network, {shard: None if shard.is_block else network.raw for shard in shards})
-        apply_plan(write_records(ledger, records), self.api).raise_first()
+        allocations = Allocations(network, {shard: None if shard.is_block else network.raw for shard in shards})
+        apply_plan(write_records(allocations, records), self.api).raise_first()
 
     def _create(self, resource: Resource, bodies: Sequence[Json]) -> list[Json]:
         changes = [

@@ -229,9 +229,9 @@ def test_every_command_under_every_fault(fixtures: list[CommandFixture], fault_f
     wanted = ONLY or range(SEEDS)
     counts: dict[str, Counter[str]] = {scenario.name: Counter() for scenario in SCENARIOS.values()}
     wrong = side_by_side(fixtures, [partial(run_numbered_fault, number, fault_free, counts) for number in wanted])
-    print(f"\n{len(wanted)} courses, {sum(map(Counter.total, counts.values()))} faults, {len(wrong)} went wrong")
+    print(f"\n{len(wanted)} fault runs, {sum(map(Counter.total, counts.values()))} faults, {len(wrong)} went wrong")
     raise_first(wrong)
-    assert len(AFTER_LAST_READ) <= max(1, len(wanted) // 100), "too many courses of which only invariants were checked"
+    assert len(AFTER_LAST_READ) <= max(1, len(wanted) // 100), "only invariants were checked in too many"
     check_shared_bgp(fixtures)
     if not ONLY:
         print(table_of(counts))

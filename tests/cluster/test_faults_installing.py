@@ -81,7 +81,7 @@ CLASSED = [
     for faults in classes
 ]
 """A fault run for each class; the faults of a class take turns."""
-FAULT_RUNS = [*CLASSED, *(course for course in EVERY if course not in CLASSED)]
+FAULT_RUNS = [*CLASSED, *(run for run in EVERY if run not in CLASSED)]
 WANTED = ONLY or range(int(os.environ.get("YOSHI_FAULT_INSTALL_COURSES", len(CLASSED))))
 ATTEMPTS = 4
 """How often another request is chosen for a fault, where the one that was chosen was not made this time: how often the

@@ -141,7 +141,7 @@ class RepeatedCommand:
         return "public" in KINDS[self.name]
 
     def words(self, text: str) -> str:
-        """A command line of the course for this kind."""
+        """A command line of the sequence for this kind."""
         named = {
             "{flags}": KINDS[self.name],
             "{kind}": "public-network" if self.is_public else "network",

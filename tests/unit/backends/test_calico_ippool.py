@@ -288,9 +288,9 @@ def test_conflicting_pools_are_named(there: Json, named: str | None) -> None:
 
 def test_unreadable_pools_are_a_conflict() -> None:
     known = snapshot().with_results({Query(RAW.pool): Unreadable("may not list ippools")})
-    (obstacle,) = ippool.conflicts(network(), known)
-    assert "overlaps an IPPool: may not list ippools" in obstacle.summary
-    assert obstacle.is_unreadable
+    (conflict,) = ippool.conflicts(network(), known)
+    assert "overlaps an IPPool: may not list ippools" in conflict.summary
+    assert conflict.is_unreadable
 
 
 # -- taking away ----------------------------------------------------------------------------------------------------

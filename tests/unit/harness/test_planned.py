@@ -15,8 +15,8 @@ from tests.scheduling import place_of, unit_of
 CHANGING = {case.name for case in SCENARIOS.values() if not case.looks}
 
 
-def met(courses: Iterable[PlannedFault], command: str, writing: bool) -> set[str]:
-    return {one.fault for one in courses if SCENARIOS[one.name].name == command and one.writing == writing}
+def met(planned: Iterable[PlannedFault], command: str, writing: bool) -> set[str]:
+    return {one.fault for one in planned if SCENARIOS[one.name].name == command and one.writing == writing}
 
 
 def test_every_command_meets_a_fault_of_each_class_that_it_handles_itself() -> None:

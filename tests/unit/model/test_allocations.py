@@ -198,24 +198,24 @@ def test_invalid_address_keys_are_ignored() -> None:
 
 def test_address_is_found_under_its_stored_key() -> None:
     allocations = {"fd00:0:0::0A": {"kind": VIRTUALMACHINE, "name": "web-1"}, "fd00::b": "web-2"}
-    ledger = opened(network("fd00::/120", allocations=allocations))
-    assert {str(ledger.address(key)): record.name for key, record in ledger.records().items()} == {
+    loaded = opened(network("fd00::/120", allocations=allocations))
+    assert {str(loaded.address(key)): record.name for key, record in loaded.records().items()} == {
         "fd00::a": "web-1",
         "fd00::b": "web-2",
     }
-    assert ledger.key_of(number("fd00::a")) == "fd00:0:0::0A"
-    assert ledger.key_of(number("fd00::b")) == "fd00::b"
-    assert ledger.key_of(number("fd00::c")) == "fd00::c"
+    assert loaded.key_of(number("fd00::a")) == "fd00:0:0::0A"
+    assert loaded.key_of(number("fd00::b")) == "fd00::b"
+    assert loaded.key_of(number("fd00::c")) == "fd00::c"
 
 
 @given(st.sets(st.integers(0, 255)), st.integers(0, 255))
 def test_allocations_have_their_stored_keys(members: set[int], other: int) -> None:
     allocations = {f"10.133.0.{member}": f"vm-{member}" for member in members}
-    ledger = opened(network("10.133.0.0/24", allocations=allocations))
-    for key, record in ledger.records().items():
-        assert allocations[ledger.key_of(key)] == record.as_written
-    assert len(ledger.records()) == len(members)
-    assert ledger.key_of(number("10.133.0.0") + other) == f"10.133.0.{other}"
+    loaded = opened(network("10.133.0.0/24", allocations=allocations))
+    for key, record in loaded.records().items():
+        assert allocations[loaded.key_of(key)] == record.as_written
+    assert len(loaded.records()) == len(members)
+    assert loaded.key_of(number("10.133.0.0") + other) == f"10.133.0.{other}"
 
 
 def test_network_without_a_cidr_accepts_both_families() -> None:
@@ -228,5 +228,5 @@ def test_network_without_a_cidr_accepts_both_families() -> None:
             "status": {"allocations": {"207.97.241.196": "web-1", "2001:db8::7": "web-2"}},
         }
     )
-    ledger = opened(cluster)
-    assert sorted(str(ledger.address(key)) for key in ledger.records()) == ["2001:db8::7", "207.97.241.196"]
+    loaded = opened(cluster)
+    assert sorted(str(loaded.address(key)) for key in loaded.records()) == ["2001:db8::7", "207.97.241.196"]

@@ -49,8 +49,8 @@ def test_one_address_requested_by_many_is_assigned_once(cidr: str, seed: int) ->
     names = [f"web-{number}" for number in range(5)]
     for name in names:
         cluster.vm(name)
-    errands = [lambda mine, name=name: mine.attach(name, ip="10.133.0.7") for name in names]
-    outcomes = cluster.run_concurrently(*errands, lambda mine: mine.reserve("10.133.0.7"), seed=seed)
+    operations = [lambda mine, name=name: mine.attach(name, ip="10.133.0.7") for name in names]
+    outcomes = cluster.run_concurrently(*operations, lambda mine: mine.reserve("10.133.0.7"), seed=seed)
     got = [one for one in outcomes if not isinstance(one, PreconditionFailed) and not one.errors]
     assert len(got) == 1
     assert list(cluster.records()) == ["10.133.0.7"]
@@ -77,12 +77,12 @@ def test_concurrent_attach_detach_and_gc_keep_the_invariants(cidr: str, seed: in
     names = [f"web-{number}" for number in range(4)]
     for name in names:
         cluster.vm(name)
-    errands = []
+    operations = []
     for name in names:
-        errands.append(lambda mine, name=name: mine.attach(name))
-        errands.append(lambda mine, name=name: mine.detach(name))
-    errands.append(lambda mine: mine.collect(grace=3600.0))
-    cluster.run_concurrently(*errands, seed=seed)
+        operations.append(lambda mine, name=name: mine.attach(name))
+        operations.append(lambda mine, name=name: mine.detach(name))
+    operations.append(lambda mine: mine.collect(grace=3600.0))
+    cluster.run_concurrently(*operations, seed=seed)
     cluster.check()
     for name in names:
         cluster.detach(name)
@@ -97,8 +97,8 @@ def test_network_deleted_during_attaches_leaves_no_attached_vm(cidr: str, seed: 
     names = [f"web-{number}" for number in range(4)]
     for name in names:
         cluster.vm(name)
-    errands = [lambda mine, name=name: mine.attach(name) for name in names]
-    cluster.run_concurrently(*errands, lambda mine: mine.delete_network(), seed=seed)
+    operations = [lambda mine, name=name: mine.attach(name) for name in names]
+    cluster.run_concurrently(*operations, lambda mine: mine.delete_network(), seed=seed)
     networks = cluster.networks()
     for name in names:
         assert not cluster.pin(name) or networks == ["blue"]
