@@ -130,6 +130,8 @@ def _abort_deletion(network: Network, ctx: PlanContext) -> Plan:
         health = "" if plan else backend.health(network, ctx.snapshot)
     except PlanningError as error:
         created, health = network.is_created, error.message
+    for reason in ctx.snapshot.unreadable_reasons():  # what cannot be read is not absent, so it is not created
+        plan, health = Plan(), reason
     return plan + plan_status(network, NetworkStatus(created, health), ctx.run, "")
 
 
@@ -198,11 +200,7 @@ def _later_changes(network: Network, ctx: PlanContext) -> tuple[Change, ...]:
             raise UnreadableError(
                 f"network {network.full_name} cannot be deleted: {refused.message}", refused.hint
             ) from None
-    if unreadable := ctx.snapshot.unreadable_reasons():
-        raise UnreadableError(
-            f"network {network.full_name} cannot be deleted: {unreadable[0]}",
-            "Ask an administrator for this permission, or to delete the network.",
-        )
+    _check_all_read(network, ctx.snapshot)
     return (*plan, _deletion(network))
 
 
@@ -210,6 +208,7 @@ def _delete_objects(network: Network, plan: Plan, ctx: PlanContext) -> Plan:
     """Plan the deletion of the backend's objects and of the network after the changes of `plan`.
 
     Raises:
+        UnreadableError: something that the network may own cannot be read, and would be left behind.
         PreconditionFailed: an object still uses the network, and nothing else can be done.
     """
     if backend := _installed_backend(network, ctx):
@@ -220,9 +219,25 @@ def _delete_objects(network: Network, plan: Plan, ctx: PlanContext) -> Plan:
             if not plan:
                 raise
             return plan + Plan(notes=(f"for now: {refused.message}",))
+    _check_all_read(network, ctx.snapshot)
     if dig(network.raw, "metadata", "deletionTimestamp"):
         return replace(plan, notes=(*plan.notes, _finalizer_note(network)))
     return plan + sequential(_deletion(network))
+
+
+def _check_all_read(network: Network, snapshot: Snapshot) -> None:
+    """Check that everything could be read: what cannot be read is not absent.
+
+    Raises:
+        UnreadableError: something could not.
+    """
+    for reason in snapshot.unreadable_reasons():
+        raise UnreadableError(
+            f"network {network.full_name} cannot be deleted: {reason}",
+            "Ask an administrator for this permission, or to delete the network."
+            if reason.startswith("may not ")
+            else "Run the same command again when this can be read.",
+        )
 
 
 def _installed_backend(network: Network, ctx: PlanContext) -> Backend | None:

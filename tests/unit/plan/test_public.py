@@ -29,7 +29,7 @@ from kubectl_yoshi.engine.loop import RunResult
 from kubectl_yoshi.engine.read import new_snapshot
 from kubectl_yoshi.kube.errors import PatchTestFailedError
 from kubectl_yoshi.model.addresses import parse_address
-from kubectl_yoshi.model.errors import PreconditionFailed
+from kubectl_yoshi.model.errors import PreconditionFailed, UnreadableError
 from kubectl_yoshi.model.network import NETWORKWIZARD
 from kubectl_yoshi.model.objects import Json, ObjectRef, Resource, dig
 from kubectl_yoshi.model.plan import Change
@@ -660,3 +660,37 @@ def test_status_of_a_service_moved_to_another_network_is_not_written() -> None:
         cluster.attach("a", network=PUB, ip=FIRST)
     [service] = cluster.api.every(SERVICE)
     assert service["status"] == {"loadBalancer": {}}
+
+
+@pytest.mark.parametrize(
+    ("status", "hint"), [(403, "Ask an administrator for this permission"), (503, "Run the same command again")]
+)
+def test_network_is_not_deleted_while_its_pool_cannot_be_read(status: int, hint: str) -> None:
+    cluster = public(announce="metallb-l2")
+    cluster.api.refuse("list", metallb.POOL, status)
+    cluster.api.writes.clear()
+    with pytest.raises(UnreadableError, match=r"network prod/pub cannot be deleted: .*ipaddresspools") as refused:
+        cluster.delete_network("pub")
+    assert hint in refused.value.hint
+    assert (cluster.api.writes, cluster.networks()) == ([], ["pub"])
+    cluster.api.allow_everything()
+    assert not cluster.delete_network("pub").errors
+    assert (cluster.networks(), cluster.api.every(metallb.POOL)) == ([], [])
+
+
+def test_network_is_kept_if_its_pool_cannot_be_read_in_the_middle_of_its_deletion() -> None:
+    cluster = public(announce="metallb-l2")
+    assert not cluster.attach("a", network=PUB).errors
+
+    def becomes_unavailable(verb: str, ref: ObjectRef) -> None:
+        if verb == "delete" and ref.resource == SERVICE:
+            cluster.api.refuse("list", metallb.POOL, 503)
+
+    cluster.api.before.append(becomes_unavailable)
+    with pytest.raises(UnreadableError, match="cannot be deleted: cannot list ipaddresspools"):
+        cluster.delete_network("pub", force=True)
+    assert (cluster.networks(), services(cluster)) == (["pub"], {})
+    cluster.api.before.clear()
+    cluster.api.allow_everything()
+    assert not cluster.delete_network("pub").errors
+    assert (cluster.networks(), cluster.api.every(metallb.POOL)) == ([], [])
