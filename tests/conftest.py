@@ -22,7 +22,6 @@ import pytest
 from pytest_kind import KindCluster
 
 import lab
-from lab.frr import check_installed
 from lab.manifests import crd_documents
 from lab.programs import OLDEST_KUBERNETES
 from lab.progress import Progress
@@ -131,19 +130,6 @@ def full_lab() -> Iterator[lab.Lab]:
     if os.geteuid() != 0:
         pytest.skip("the full lab makes network namespaces, which needs root")
     with lab.start("full") as running:
-        yield running
-
-
-@pytest.fixture(scope="session")
-def frr_lab() -> Iterator[lab.Lab]:
-    """The whole lab with MetalLB speaking BGP by FRR, which alone announces IPv6; each change takes it 3 s."""
-    if os.geteuid() != 0:
-        pytest.skip("the full lab makes network namespaces, which needs root")
-    try:
-        check_installed()
-    except lab.LabError as error:
-        pytest.skip(str(error))
-    with lab.start("full", bgp="frr") as running:
         yield running
 
 

@@ -14,7 +14,7 @@ from kubectl_yoshi.model.objects import Resource, name_of, resource_version_of
 from kubectl_yoshi.model.vm import VM
 from lab.errors import LabError
 from lab.testing import Cluster
-from tests.cluster.harness import CommandResult, ForkServer, Json, Yoshi, make, make_vms, patch
+from tests.cluster.harness import CommandResult, ForkServer, Yoshi, make, make_vms, patch, wizard
 
 POOL = Resource("crd.projectcalico.org", "v1", "ippools", "IPPool", namespaced=False)
 BLOCK = Resource("crd.projectcalico.org", "v1", "ipamblocks", "IPAMBlock", namespaced=False)
@@ -89,12 +89,6 @@ def check_message(ran: CommandResult, code: int, *parts: str) -> None:
         assert word not in ran.err, str(ran)
     for part in parts:
         assert part in ran.err, f"{part!r} is missing in: {ran}"
-
-
-def wizard(namespace: str, name: str, **spec: object) -> Json:
-    """A NetworkWizard as somebody writes it for kubectl."""
-    metadata = {"namespace": namespace, "name": name}
-    return {"apiVersion": "plumber.k8s.pf9.io/v1", "kind": "NetworkWizard", "metadata": metadata, "spec": spec}
 
 
 @dataclass(frozen=True)

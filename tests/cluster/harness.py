@@ -315,6 +315,12 @@ def _plain(obj: Json) -> Json:
     return obj
 
 
+def wizard(namespace: str, name: str, **spec: object) -> Json:
+    """Return a NetworkWizard as somebody writes it for kubectl."""
+    metadata = {"namespace": namespace, "name": name}
+    return {"apiVersion": "plumber.k8s.pf9.io/v1", "kind": "NetworkWizard", "metadata": metadata, "spec": spec}
+
+
 def vm(namespace: str, name: str, **changes: Any) -> Json:
     """Return a halted VirtualMachine of KubeVirt.
 

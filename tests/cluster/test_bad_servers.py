@@ -1,10 +1,11 @@
 """Flags and clusters that are bad, and faults in the middle of a command.
 
 flags                        contexts, users and credentials that are not there; a server that cannot be reached
-clusters without something   the permissions, the CRDs, Calico
+permissions                  that a user does not have
 faults in the middle         of a write: all of it or nothing of it, and the same command again completes it
 
-Kubeconfigs and servers that are bad by themselves: tests/unit/kube/test_bad_servers.py.
+Clusters without CRDs: test_missing_crds.py. Kubeconfigs and servers that are bad by themselves:
+tests/unit/kube/test_bad_servers.py.
 """
 
 from __future__ import annotations
@@ -14,11 +15,10 @@ from pathlib import Path
 
 import pytest
 
-import lab
 from lab.pki import make_authority
 from lab.testing import Cluster
-from tests.cluster.bad_scene import Scene, check_message, scene, wizard
-from tests.cluster.harness import ForkServer, Run, Yoshi, make, make_vms
+from tests.cluster.bad_scene import Scene, check_message, scene
+from tests.cluster.harness import ForkServer, Run, Yoshi
 from tests.cluster.scripted_fault_proxy import (
     Rule,
     ScriptedFaultProxy,
@@ -125,44 +125,6 @@ def test_missing_permission_of_a_user_is_named(
 ) -> None:
     ran = here.yoshi.run("--as=nobody", *words.split())
     check_message(ran, 1, here.words(trouble), way_out)
-
-
-@pytest.fixture(scope="module")
-def bare(request: pytest.FixtureRequest, forks: ForkServer) -> Iterator[Yoshi]:
-    """A cluster of its own where nothing was installed; the tests that take it from there stand in order."""
-    if request.config.getoption("cluster") != "lab":
-        pytest.skip("this needs a cluster without the CRDs, and another one was chosen")
-    with lab.start() as running:
-        cluster = Cluster(running.kubeconfig, "lab")
-        make_vms(cluster, "default", "web-1")
-        yield Yoshi(cluster.kubeconfig, cluster.context, forks, "default")
-
-
-EVERY_COMMAND = [
-    "network list", "network list red", "network describe red", "network create red --cidr 10.98.0.0/24",
-    "network create red --cidr 10.98.0.0/24 --dry-run", "network delete red", "vm attach web-1 --network red",
-    "vm detach web-1 --network red", "vm list", "ips list", "ips list -A", "ips list --free", "ips who 10.98.0.1",
-    "ips reserve red", "ips release red 10.98.0.1", "ips check", "ips gc --yes", "sync",
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("words", EVERY_COMMAND)
-def test_every_command_without_the_crds_suggests_install(bare: Yoshi, words: str) -> None:
-    check_message(bare.run(*words.split()), 1, "networkwizards.plumber.k8s.pf9.io", "kubectl yoshi install")
-
-
-def test_network_create_without_calico_names_the_missing_apis(bare: Yoshi) -> None:
-    cluster = Cluster(bare.kubeconfig, bare.context)
-    cluster.kubectl("delete", "crd", "ippools.crd.projectcalico.org")
-    bare.done("install")
-    looked_for = "ippools.projectcalico.org or ippools.crd.projectcalico.org"
-    for flags in ([], ["--plugin", "calico"], ["--dry-run"]):
-        ran = bare.run("network", "create", "red", "--cidr", "10.98.0.0/24", *flags)
-        check_message(ran, 1, "looked for", looked_for, "Install")
-    assert "No networks found" in bare.run("network", "list").err
-    make(cluster, wizard("default", "red", plugin="calico", cidr="10.98.0.0/24"))
-    check_message(bare.run("vm", "attach", "web-1", "--network", "red"), 1, "default/red", looked_for)
-    assert "ipAddrs" not in cluster.kubectl("get", "vm", "web-1", "-o", "json")
 
 
 # -- faults in the middle --------------------------------------------------------------------------------------------

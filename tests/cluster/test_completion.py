@@ -140,24 +140,24 @@ def shell(request: pytest.FixtureRequest, installed: Cluster, tmp_path: Path) ->
         yield terminal
 
 
-def test_shells_complete_the_plugin_and_the_standalone_program(shell: Terminal, namespace: str, blue: str) -> None:
-    for program in ("kubectl yoshi", "kubectl-yoshi"):
-        assert shell.completed(f"{program} vm att") == f"{program} vm attach"
-        assert shell.completed(f"{program} version --server-v") == f"{program} version --server-version"
-        here = f"{program} -n {namespace} vm attach"
-        assert shell.completed(f"{here} db") == f"{here} db-1"
-        assert shell.completed(f"{here} --network bl") == f"{here} --network blue"
-        assert shell.completed(f"{here} --network=bl") == f"{here} --network=blue"
-        assert shell.completed(f"{here} --network blue --ip {blue}.25") == f"{here} --network blue --ip {blue}.25"
-        assert shell.completed(f"{here} --network blue --ip {blue}.254") == f"{here} --network blue --ip {blue}.254"
-        shell.type(f"{here} --network b\t\t")
-        shell.see(r"blue +\W*calico [^\n]*\s*bordeaux +\W*calico")
-        shell.type(KILL_LINE)
+def test_shells_complete_commands_flags_and_names(shell: Terminal, namespace: str, blue: str) -> None:
+    assert shell.completed("kubectl yoshi vm att") == "kubectl yoshi vm attach"
+    assert shell.completed("kubectl yoshi version --server-v") == "kubectl yoshi version --server-version"
+    here = f"kubectl yoshi -n {namespace} vm attach"
+    assert shell.completed(f"{here} db") == f"{here} db-1"
+    assert shell.completed(f"{here} --network bl") == f"{here} --network blue"
+    assert shell.completed(f"{here} --network=bl") == f"{here} --network=blue"
+    assert shell.completed(f"{here} --network blue --ip {blue}.25") == f"{here} --network blue --ip {blue}.25"
+    assert shell.completed(f"{here} --network blue --ip {blue}.254") == f"{here} --network blue --ip {blue}.254"
+    shell.type(f"{here} --network b\t\t")
+    shell.see(r"blue +\W*calico [^\n]*\s*bordeaux +\W*calico")
+    shell.type(KILL_LINE)
 
 
 def test_shells_complete_words_with_colons_quotes_and_files(
     shell: Terminal, namespace: str, yoshi: Yoshi, blue: str
 ) -> None:
+    """By `kubectl yoshi` and by `kubectl-yoshi`, which shells complete by another function."""
     six = f"fd00:1{namespace[-3:]}:1{namespace[-6:-3]}"  # every shell has a network of its own
     yoshi.done("network", "create", "six", "--cidr", f"{six}::/120")
     for program in ("kubectl yoshi", "kubectl-yoshi"):
@@ -166,6 +166,9 @@ def test_shells_complete_words_with_colons_quotes_and_files(
         assert shell.completed(f"{here} --note 'a b' {six}::2 {six}::fe").endswith(f" {six}::2 {six}::fe")
         shell.run("touch only-this.yaml")
         assert shell.completed(f"{program} network create -f only-t").endswith(" -f only-this.yaml")
+    assert shell.completed("kubectl-yoshi vm att") == "kubectl-yoshi vm attach"
+    here = f"kubectl-yoshi -n {namespace} vm attach"
+    assert shell.completed(f"{here} --network=bl") == f"{here} --network=blue"
 
 
 # -- names -----------------------------------------------------------------------------------------------------------

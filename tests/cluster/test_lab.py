@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -63,28 +64,31 @@ def test_owned_objects_are_garbage_collected(cluster: Cluster, namespace: str) -
     cluster.kubectl("-n", namespace, "wait", "--for=delete", "configmap/owned", "--timeout=120s")
 
 
-def test_two_labs_run_in_parallel_and_down_removes_everything() -> None:
-    with lab.start() as one, lab.start() as two:
-        one.kubectl("create", "namespace", "only-in-one")
-        assert "only-in-one" not in two.kubectl("get", "namespaces")
-        assert "networkwizards" not in two.kubectl("get", "crd", "-o", "name"), "the lab installs what `install` should"
-        ports = {running.lab_id.number: [record.launch.port for record in running.programs] for running in (one, two)}
-        assert len({port for of_one in ports.values() for port in of_one}) == len(one.programs) + len(two.programs)
-        folders = [one.folder, two.folder]
-    assert not any(folder.exists() for folder in folders)
-    assert not [pid for folder in folders for pid in list_lab_pids(folder)]
-    for number in {*ports} - {*list_taken_lab_ids(labs_folder())}:  # others may have begun where these were
-        assert all(is_free_port(port) for port in ports[number])
-
-
-def test_restarted_api_server_has_its_data() -> None:
+@pytest.fixture(scope="module")
+def second_lab() -> Iterator[lab.Lab]:
+    """A lab beside the tests' own; nothing of it is left."""
     with lab.start() as running:
-        running.kubectl("create", "namespace", "kept")
-        running.kill_api_server()
-        with pytest.raises(lab.LabError, match="refused"):
-            running.kubectl("get", "namespaces")
-        running.restart_api_server()
-        assert "kept" in running.kubectl("get", "namespaces")
+        ports = [record.launch.port for record in running.programs]
+        yield running
+    assert_gone(running.folder)
+    if running.lab_id.number not in list_taken_lab_ids(labs_folder()):  # another lab may have begun where it was
+        assert all(is_free_port(port) for port in ports)
+
+
+def test_two_labs_run_in_parallel(cluster: Cluster, second_lab: lab.Lab) -> None:
+    cluster.kubectl("create", "namespace", "only-in-one")
+    assert "only-in-one" not in second_lab.kubectl("get", "namespaces", "-o", "name")
+    cluster.kubectl("delete", "namespace", "only-in-one")
+    assert "networkwizards" not in second_lab.kubectl("get", "crd", "-o", "name"), "it installs what `install` should"
+
+
+def test_restarted_api_server_has_its_data(second_lab: lab.Lab) -> None:
+    second_lab.kubectl("create", "namespace", "kept")
+    second_lab.kill_api_server()
+    with pytest.raises(lab.LabError, match="refused"):
+        second_lab.kubectl("get", "namespaces")
+    second_lab.restart_api_server()
+    assert "kept" in second_lab.kubectl("get", "namespaces")
 
 
 def test_lab_is_removed_when_its_owner_process_is_killed() -> None:

@@ -1,12 +1,15 @@
-"""The API server killed by SIGKILL while many VMs are attached, or detached, and started again, during the command or
-after it."""
+"""The API server killed by SIGKILL while many VMs are attached, or detached, or synced by `sync --watch`, and started
+again, during the command or after it."""
 
 from __future__ import annotations
 
+import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -17,9 +20,10 @@ from kubectl_yoshi.model.vm import VM
 from lab.testing import Cluster
 from tests.cluster.admission import Admission, admission
 from tests.cluster.checker import check, violations
-from tests.cluster.harness import ForkServer, Yoshi, make_vms
+from tests.cluster.harness import ForkServer, Yoshi, get, make, make_vms, wizard
 from tests.cluster.raw_state import read_raw_state
 from tests.cluster.request_gate import RequestGate
+from tests.cluster.watching import watching
 from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.I1, pytest.mark.I2]
@@ -121,3 +125,24 @@ def check_told(code: int, out: str, err: str, told: str) -> None:
 def is_spare(sentence: str) -> bool:
     """A VM may have a second record for a while, of which it carries nothing."""
     return sentence.startswith("I3") and "carries" not in sentence
+
+
+def test_sync_watch_survives_an_api_server_outage(fixture: OutageFixture, tmp_path: Path) -> None:
+    cluster = fixture.cluster
+    with cluster.namespace() as namespace, watching(cluster.kubeconfig, tmp_path, "-n", namespace) as watcher:
+        make(cluster, wizard(namespace, "blue", plugin="calico", cidr="10.134.0.0/24"))
+        wait_for(lambda: watcher.said("is ready"), "the network is made")
+        fixture.lab.kill_api_server()
+        wait_for(lambda: watcher.complained("it is retried until it succeeds"), "it says so")
+        time.sleep(2)
+        fixture.lab.restart_api_server()
+        make_vms(cluster, namespace, "web-1", annotations={"plumber.k8s.pf9.io/networkName": "blue"})
+
+        def is_attached() -> bool:
+            template = get(cluster, "virtualmachine", "web-1", namespace=namespace)["spec"]["template"]
+            return PIN in (template.get("metadata") or {}).get("annotations", {})
+
+        wait_for(is_attached, "the VM has an address")
+        wait_for(lambda: watcher.said("the API server responds again"), "it says that too")
+        assert watcher.err.read_text().count("it is retried") == 1, watcher.err.read_text()
+        assert watcher.ended(signal.SIGTERM) == 0

@@ -14,9 +14,8 @@ import json
 import pytest
 import yaml
 
-import lab
-from tests.cluster.harness import ForkServer, Json, Yoshi, get, make, resource_versions
-from tests.cluster.layer2_scene import ATTACHMENTS, KINDS, NETWORK_UID, OWN, SERVERS, TEMPLATES, Cidrs, Layer2Scene, at
+from tests.cluster.harness import ForkServer, Json, get, make, resource_versions
+from tests.cluster.layer2_scene import ATTACHMENTS, KINDS, NETWORK_UID, OWN, SERVERS, Cidrs, Layer2Scene, at
 from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.I6, pytest.mark.I8]
@@ -155,28 +154,6 @@ def test_network_without_host_config_and_dhcp_creates_only_the_attachment_defini
 
 
 # -- what is in the way ----------------------------------------------------------------------------------------------
-
-
-def test_missing_crds_are_named_with_the_remaining_options(forks: ForkServer) -> None:
-    with lab.start() as running:
-        yoshi = Yoshi(running.kubeconfig, "lab", forks, "default")
-        yoshi.done("install")
-        words = ["network", "create", "lab", "--plugin", "ovs", "--cidr", "10.20.0.0/24", "--bridge", "br"]
-        running.kubectl("delete", "crd", SERVERS)
-        said = yoshi.refused(*words, "--nic", "eth1")
-        assert "luigi's DHCP controller" in said
-        assert "--no-dhcp" in said
-        words.append("--no-dhcp")
-        running.kubectl("delete", "crd", TEMPLATES)
-        said = yoshi.refused(*words, "--nic", "eth1")
-        assert "Hostplumber" in said
-        assert "--no-host-config" in said
-        words.append("--no-host-config")
-        yoshi.done(*words)
-        yoshi.done("network", "delete", "lab")
-        running.kubectl("delete", "crd", ATTACHMENTS)
-        assert "Multus" in yoshi.refused(*words)
-        assert running.kubectl("get", "networkwizards", "-o", "name") == ""
 
 
 def test_conflicting_layer2_networks_are_named(layer2: Layer2Scene, cidr: Cidrs) -> None:

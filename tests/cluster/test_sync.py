@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-import lab
 from lab.testing import Cluster
-from tests.cluster.harness import ROOT, Json, Yoshi, get, make, make_vms, resource_versions
+from tests.cluster.harness import Json, Yoshi, get, make, make_vms, resource_versions, wizard
 from tests.cluster.watching import watching
 from tests.waiting import wait_for
 
@@ -48,12 +45,6 @@ PIN = "cni.projectcalico.org/ipAddrs"
 KINDS = ("networkwizards", "addressblocks", "virtualmachines", "events")
 
 Cidr = Callable[[int], str]
-
-
-def network(namespace: str, name: str, cidr: str) -> Json:
-    metadata = {"name": name, "namespace": namespace}
-    spec = {"plugin": "calico", "cidr": cidr}
-    return {"apiVersion": "plumber.k8s.pf9.io/v1", "kind": "NetworkWizard", "metadata": metadata, "spec": spec}
 
 
 def pin(cluster: Cluster, namespace: str, name: str) -> str:
@@ -99,7 +90,7 @@ def test_sync_reconciles_the_legacy_readme_network_and_vm(
 def test_sync_error_of_one_vm_is_an_event_and_does_not_stop_others(
     yoshi: Yoshi, cluster: Cluster, namespace: str, cidr: Cidr
 ) -> None:
-    make(cluster, network(namespace, "blue", cidr(24)))
+    make(cluster, wizard(namespace, "blue", plugin="calico", cidr=cidr(24)))
     make_vms(cluster, namespace, "lost", annotations={NETWORK_NAME: "nowhere"})
     make_vms(cluster, namespace, "odd", annotations={NETWORK_NAME: "a/b/c"})
     make_vms(cluster, namespace, "web-1", "web-2", annotations={NETWORK_NAME: "blue"})
@@ -121,7 +112,7 @@ def test_sync_error_of_one_vm_is_an_event_and_does_not_stop_others(
 def test_sync_removes_the_objects_of_a_network_deleted_with_kubectl(
     yoshi: Yoshi, cluster: Cluster, namespace: str, cidr: Cidr
 ) -> None:
-    make(cluster, network(namespace, "blue", cidr(24)))
+    make(cluster, wizard(namespace, "blue", plugin="calico", cidr=cidr(24)))
     yoshi.done("sync")
     assert get(cluster, "ippools.crd.projectcalico.org", f"{namespace}.blue")
     cluster.kubectl("-n", namespace, "delete", "networkwizard", "blue")
@@ -134,10 +125,10 @@ def test_sync_writes_the_reason_of_a_failed_network_to_its_status(
     yoshi: Yoshi, cluster: Cluster, namespace: str, cidr: Cidr
 ) -> None:
     wide = cidr(24)
-    make(cluster, network(namespace, "first", wide))
+    make(cluster, wizard(namespace, "first", plugin="calico", cidr=wide))
     yoshi.done("sync")
     time.sleep(1.1)  # creation times have whole seconds
-    make(cluster, network(namespace, "second", wide.replace("/24", "/25")))
+    make(cluster, wizard(namespace, "second", plugin="calico", cidr=wide.replace("/24", "/25")))
     make_vms(cluster, namespace, "web-1", annotations={NETWORK_NAME: "second"})
     assert f"overlaps network {namespace}/first" in yoshi.run("sync").err
     status = get(cluster, "networkwizard", "second", namespace=namespace)["status"]
@@ -152,7 +143,7 @@ def test_sync_writes_the_reason_of_a_failed_network_to_its_status(
 
 
 def test_concurrent_syncs_agree(yoshi: Yoshi, cluster: Cluster, namespace: str, cidr: Cidr) -> None:
-    make(cluster, network(namespace, "blue", cidr(24)))
+    make(cluster, wizard(namespace, "blue", plugin="calico", cidr=cidr(24)))
     names = [f"web-{number}" for number in range(12)]
     make_vms(cluster, namespace, *names, annotations={NETWORK_NAME: "blue"})
     for ran in yoshi.together(*[("sync",)] * 4):
@@ -174,7 +165,7 @@ def test_sync_watch_reconciles_new_objects(
     yoshi: Yoshi, cluster: Cluster, namespace: str, cidr: Cidr, tmp_path: Path
 ) -> None:
     with watching(cluster.kubeconfig, tmp_path, "-n", namespace) as watcher:
-        make(cluster, network(namespace, "blue", cidr(24)))
+        make(cluster, wizard(namespace, "blue", plugin="calico", cidr=cidr(24)))
         wait_for(lambda: watcher.said("is ready"), "the network is made")
         make_vms(cluster, namespace, "web-1", annotations={NETWORK_NAME: "blue"})
         wait_for(lambda: pin(cluster, namespace, "web-1"), "the VM has an address")
@@ -184,7 +175,7 @@ def test_sync_watch_reconciles_new_objects(
         wait_for(lambda: events_of(cluster, namespace, "web-3"), "web-3 has an Event")
         cluster.kubectl("-n", namespace, "annotate", "vm", "web-2", f"{NETWORK_NAME}=blue")
         wait_for(lambda: pin(cluster, namespace, "web-2"), "the changed VM has an address")
-        make(cluster, network(namespace, "green", cidr(24)))
+        make(cluster, wizard(namespace, "green", plugin="calico", cidr=cidr(24)))
         wait_for(lambda: pin(cluster, namespace, "web-3"), "who waited for it has an address")
 
         cluster.kubectl("-n", namespace, "delete", "networkwizard", "green")
@@ -200,27 +191,6 @@ def test_sync_watch_reconciles_new_objects(
 def test_sync_watch_exits_0_on_ctrl_c(yoshi: Yoshi, cluster: Cluster, namespace: str, tmp_path: Path) -> None:
     with watching(cluster.kubeconfig, tmp_path, "-n", namespace) as watcher:
         assert watcher.ended(signal.SIGINT) == 0
-
-
-def test_sync_watch_survives_an_api_server_outage(request: pytest.FixtureRequest, tmp_path: Path) -> None:
-    if request.config.getoption("cluster") != "lab":
-        pytest.skip("ends the API server, so it needs a lab of its own")
-    with lab.start() as running:
-        cluster = Cluster(running.kubeconfig, "lab")
-        command = [sys.executable, "-m", "kubectl_yoshi", f"--kubeconfig={running.kubeconfig}", "install"]
-        subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-        make(cluster, network("default", "blue", "10.133.0.0/24"))
-        with watching(running.kubeconfig, tmp_path, "-A") as watcher:
-            wait_for(lambda: watcher.said("is ready"), "the network is made")
-            running.kill_api_server()
-            wait_for(lambda: watcher.complained("it is retried until it succeeds"), "it says so")
-            time.sleep(2)
-            running.restart_api_server()
-            make_vms(cluster, "default", "web-1", annotations={NETWORK_NAME: "blue"})
-            wait_for(lambda: pin(cluster, "default", "web-1"), "the VM has an address")
-            wait_for(lambda: watcher.said("the API server responds again"), "it says that too")
-            assert watcher.err.read_text().count("it is retried") == 1, watcher.err.read_text()
-            assert watcher.ended(signal.SIGTERM) == 0
 
 
 def test_sync_watch_fails_if_the_server_is_unreachable_at_start(yoshi: Yoshi) -> None:

@@ -1,14 +1,23 @@
-"""What a release is tried with: the archive for this machine, as `make dist` makes it."""
+"""The fork server of the full lab's tests, and what a release is tried with: the archive of `make dist`."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from release import bundle
+from tests.cluster.harness import ForkServer, fork_server
 
 ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="session")
+def forks() -> Iterator[ForkServer]:
+    """The fork server of the tests' processes."""
+    with fork_server() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

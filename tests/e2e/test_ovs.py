@@ -27,7 +27,7 @@ from lab.dhcp import ALLOCATIONS, DhcpOffer, can_ping, reconcile, request_addres
 from lab.hostplumber import reconcile_templates
 from lab.ovs import Switch, get_attachment_config, guest, switches
 from lab.testing import Cluster
-from tests.cluster.harness import ForkServer, Yoshi, fork_server, get, reported_address
+from tests.cluster.harness import ForkServer, Yoshi, get, reported_address
 from tests.e2e.virt_handler import MULTUS, VirtHandler
 from tests.waiting import wait_for
 
@@ -124,12 +124,6 @@ class OvsLab:
         found = self.kubectl("get", kinds, "-o", "name").split()
         config_maps = self.kubectl("get", "configmaps", "-o", "name").split()
         return [*found, *(name for name in config_maps if name != "configmap/kube-root-ca.crt")]
-
-
-@pytest.fixture(scope="module")
-def forks() -> Iterator[ForkServer]:
-    with fork_server() as server:
-        yield server
 
 
 @pytest.fixture(scope="module")

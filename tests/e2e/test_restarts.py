@@ -21,7 +21,7 @@ import pytest
 
 import lab
 from lab.testing import Cluster
-from tests.cluster.harness import ForkServer, Yoshi, find, fork_server, get
+from tests.cluster.harness import ForkServer, Yoshi, find, get
 from tests.cluster.killing import open_proxied_program
 from tests.waiting import wait_for
 
@@ -150,12 +150,6 @@ class RestartScene:
         for obj in objects:
             self.lab.kubectl("create", "--validate=false", "-f", "-", input=json.dumps(obj))
         return handle
-
-
-@pytest.fixture(scope="session")
-def forks() -> Iterator[ForkServer]:
-    with fork_server() as server:
-        yield server
 
 
 @pytest.fixture
