@@ -149,7 +149,7 @@ class _ClusterReader:
 
     def read(self, queries: Sequence[Query]) -> Mapping[Query, Answer]:
         """Return the result of each query; raises what `run_queries` does."""
-        if not self._discover:
+        if self._api.is_discovered or not self._discover:
             return run_queries(self._api, queries, self._trim_objects)
         with ThreadPoolExecutor(1) as pool:
             results = pool.submit(run_queries, self._api, queries, self._trim_objects)

@@ -84,6 +84,11 @@ class Api:
 
         return discover(self)
 
+    @property
+    def is_discovered(self) -> bool:
+        """Return whether `served` needs no more requests."""
+        return "served" in self.__dict__
+
     def invalidate_discovery(self) -> None:
         """Forget what the server serves; it is discovered again on demand."""
         self.__dict__.pop("served", None)

@@ -40,7 +40,7 @@ from tests.cluster.fake_kubevirt import Kubevirt
 from tests.cluster.harness import CommandResult, ensure, vm
 from tests.cluster.raw_state import CONFIGMAPS, SERVICES, RawState
 from tests.cluster.scripted_fault_proxy import write_kubeconfig
-from tests.cluster.seeded_fault_proxy import FaultSchedule, Proxy, proxy
+from tests.cluster.seeded_fault_proxy import FaultSchedule, Proxy, is_read, proxy
 
 NAMESPACED = (NETWORKWIZARD, ADDRESSBLOCK, VM, VMI, SERVICE, NAD, CONFIGMAP, DHCPSERVER, TEMPLATE)
 METALLB = "metallb-system"
@@ -66,6 +66,23 @@ CHOSEN = re.compile(r"(?<=-)[0-9a-f]{8}\b|\b10\.96\.\d+\.\d+\b")
 """Digests in names, and what the API server chooses for a Service."""
 
 
+class WriteLog:
+    """A connection that notes the writes that it sends."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self.writes: list[str] = []
+
+    def send(self, request: HttpRequest) -> Any:
+        described = f"{request.method} {request.path}"
+        if not is_read(described):
+            self.writes.append(described)
+        return self._connection.send(request)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+
 class HastyClock(Clock):
     """A clock that waits a fraction of each sleep."""
 
@@ -87,6 +104,7 @@ class CommandFixture:
         folder: for files.
         fixed: addresses that are distinguished, since somebody asked for them by name.
         prepared: what was made before a command that only looked, and is there still; None where that is not known.
+        writes: what the last command sent, besides reads.
         names: uid -> what it is called instead where runs are compared.
     """
 
@@ -99,6 +117,7 @@ class CommandFixture:
     folder: Path
     fixed: Sequence[str] = ()
     prepared: object = None
+    writes: Sequence[str] = ()
     names: dict[str, str] = field(default_factory=dict)
 
     @cached_property
@@ -126,12 +145,17 @@ class CommandFixture:
         if schedule is None and self.proxy.kubevirt:
             schedule = FaultSchedule()
         if schedule is None:
-            api = Api(self.good, clock=HastyClock())
+            connection = WriteLog(self.good)
+            api = Api(connection, clock=HastyClock())  # type: ignore[arg-type]
             api.__dict__["served"] = self.api.served
-            return run_in_process(words, api, self.namespace)
+            ran = run_in_process(words, api, self.namespace)
+            self.writes = connection.writes
+            return ran
         self.proxy.schedule = schedule
         self.proxy.late_calls.clear()
-        return run_in_process(words, Api(self.bad, clock=HastyClock()), self.namespace)
+        ran = run_in_process(words, Api(self.bad, clock=HastyClock()), self.namespace)
+        self.writes = schedule.writes
+        return ran
 
     def done(self, text: str) -> CommandResult:
         """Run a command that must succeed."""
@@ -156,6 +180,12 @@ class CommandFixture:
         self.names.clear()
         for name in ("web-1", "web-2", "web-3"):
             self.make_vm(name)
+
+    def remember_uids(self) -> None:
+        """Note whose uids those of the networks and VMs are; `state` calls them by that when they are deleted, too."""
+        for resource in (NETWORKWIZARD, VM):
+            for obj in self.api.list(resource, self.namespace):
+                self.names[obj["metadata"]["uid"]] = f"<uid of {resource.kind} {name_of(obj)}>"
 
     def make_vm(self, name: str, **changes: Any) -> Json:
         """Create a VM with foreign fields."""
@@ -302,7 +332,8 @@ def _one_of_many(blocks: Sequence[Json]) -> Iterator[Json]:
 
 def _lasting(obj: Json) -> Json:
     kept = {key: value for key, value in obj.items() if key not in ("apiVersion", "kind")}
-    for part, field_names in (("spec", ["healthCheckNodePort"]), ("status", ["used", "free", "history", "contendedAt"])):
+    volatile = {"spec": ["healthCheckNodePort"], "status": ["used", "free", "history", "contendedAt"]}
+    for part, field_names in volatile.items():
         if part in kept:
             kept[part] = {key: value for key, value in kept[part].items() if key not in field_names}
     if "binaryData" in kept:

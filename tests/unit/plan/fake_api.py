@@ -67,6 +67,8 @@ class FakeApi:
         tried: how often each (verb, plural) was asked for, whatever became of it.
     """
 
+    is_discovered = True
+
     def __init__(self, resources: Iterable[Resource], meanwhile: Callable[[], None] | None = None) -> None:
         self.served = served(resources)
         self.clock = FakeClock(meanwhile or (lambda: None))
