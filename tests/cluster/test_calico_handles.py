@@ -173,8 +173,9 @@ def test_ipam_is_consistent_after_two_gc_runs_and_an_attach_at_the_same_time(
     rans = yoshi.together(collect, collect, ("vm", "attach", "web", "--network", "blue", "--ip", f"{first}.20"))
     for ran in rans:
         assert ran.code == 0, str(ran)
-    assert calico.holders() == {f"{first}.20": keeps}
-    assert calico.handles() == {keeps}
+    # What Calico keeps for a VM without an allocation is released, if a gc comes before the attach.
+    assert calico.holders() in ({}, {f"{first}.20": keeps})
+    assert calico.handles() == {*calico.holders().values()}
     check(installed, yoshi.namespace, settled=True)
 
 
