@@ -166,4 +166,4 @@ def made_by(request: pytest.FixtureRequest, bridge: Callable[[], tuple[str, str]
         return lambda: ()
     name, nic = bridge()
     vlans = itertools.count(1)
-    return lambda: ("--plugin", "ovs", "--bridge", name, "--nic", nic, "--vlan", str(next(vlans)))
+    return lambda: ("--plugin", "ovs", "--bridge", name, "--uplink", nic, "--vlan", str(next(vlans)))

@@ -36,7 +36,7 @@ ELASTIC = "network create elastic --plugin public"
 ELASTIC_BGP = (
     "network create elastic --plugin public --announce calico-bgp --peer {ip}.200.1 --my-asn 64512 --remote-asn 64514"
 )
-LAN = "network create lan --plugin ovs --cidr {ip}.20.0/24 --bridge br{n} --nic eth{n} --vlan 20"
+LAN = "network create lan --plugin ovs --cidr {ip}.20.0/24 --bridge br{n} --uplink eth{n} --vlan 20"
 ALL = "web-1 web-2 web-3"
 
 

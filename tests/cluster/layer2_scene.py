@@ -40,7 +40,7 @@ class Layer2Scene:
         return self.yoshi.namespace
 
     def flags(self, cidr: str, *more: str) -> tuple[str, ...]:
-        return ("--plugin", "ovs", "--cidr", cidr, "--bridge", self.bridge, "--nic", self.nic, *more)
+        return ("--plugin", "ovs", "--cidr", cidr, "--bridge", self.bridge, "--uplink", self.nic, *more)
 
     def create(self, name: str, cidr: str, *more: str) -> str:
         return self.yoshi.done("network", "create", name, *self.flags(cidr, *more))

@@ -109,7 +109,7 @@ def test_cooling_address_is_assigned_only_to_its_last_owner(yoshi: Yoshi, instal
     network = cidr(24)
     first = host(network, 1)
     three = f"{first}-{host(network, 3)}"
-    yoshi.done("network", "create", "blue", "--cidr", network, "--cool-down", "1h", "--range", three)
+    yoshi.done("network", "create", "blue", "--cidr", network, "--cooldown", "1h", "--range", three)
     make_vms(installed, yoshi.namespace, "web-1", "web-2", "web-3", "web-4")
     yoshi.done("vm", "attach", "web-1", "--network", "blue", "--ip", first)
     yoshi.done("vm", "detach", "web-1", "--network", "blue")

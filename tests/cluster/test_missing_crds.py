@@ -69,12 +69,12 @@ def test_missing_crds_of_layer2_networks_are_named_with_the_remaining_options(ba
     yoshi.done("install")
     words = ["network", "create", "lab", "--plugin", "ovs", "--cidr", "10.20.0.0/24", "--bridge", "br"]
     delete_crd(bare, SERVERS)
-    said = yoshi.refused(*words, "--nic", "eth1")
+    said = yoshi.refused(*words, "--uplink", "eth1")
     assert "luigi's DHCP controller" in said
     assert "--no-dhcp" in said
     words.append("--no-dhcp")
     delete_crd(bare, TEMPLATES)
-    said = yoshi.refused(*words, "--nic", "eth1")
+    said = yoshi.refused(*words, "--uplink", "eth1")
     assert "Hostplumber" in said
     assert "--no-host-config" in said
     words.append("--no-host-config")

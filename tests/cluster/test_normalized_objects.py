@@ -45,9 +45,11 @@ KINDS = {
     "calico": f"--cidr {V4}",
     "calico, all else false": f"--cidr {V4} --live-migration",
     "calico IPv6": f"--cidr {V6} --no-nat-outgoing",
-    "ovs": f"--plugin ovs --cidr {V4} --bridge br{{n}} --nic eth{{n}} --vlan 20 --mtu 1400 --node-selector a=1,b=2",
-    "ovs IPv6": f"--plugin ovs --cidr {V6} --bridge br{{n}} --nic eth{{n}} --no-dhcp",
-    "metallb-l2": f"--plugin public --cidr {V4} --announce metallb-l2 --interface eth0 --interface eth1",
+    "ovs": f"--plugin ovs --cidr {V4} --bridge br{{n}} --uplink eth{{n}} --vlan 20 --mtu 1400 --node-selector a=1,b=2",
+    "ovs IPv6": f"--plugin ovs --cidr {V6} --bridge br{{n}} --uplink eth{{n}} --no-dhcp",
+    "metallb-l2": (
+        f"--plugin public --cidr {V4} --announce metallb-l2 --announce-interface eth0 --announce-interface eth1"
+    ),
     "metallb-l2 IPv6": f"--plugin public --cidr {V6} --announce metallb-l2",
     "metallb-bgp": f"--plugin public --cidr {V4} --announce metallb-bgp{BGP} --node-selector rack=1",
     "metallb-bgp IPv6": f"--plugin public --cidr {V6} --announce metallb-bgp{BGP_6}",

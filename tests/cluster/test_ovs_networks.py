@@ -24,9 +24,9 @@ pytestmark = [pytest.mark.I6, pytest.mark.I8]
 def test_created_objects_are_accepted_by_their_crds(layer2: Layer2Scene, cidr: Cidrs) -> None:
     network = cidr(24)
     layer2.create(
-        "lab", network, "--vlan", "20", "--mtu", "1500", "--gateway", at(network, 1), "--lease", "10m",
+        "lab", network, "--vlan", "20", "--mtu", "1500", "--gateway", at(network, 1), "--dhcp-lease-time", "10m",
         "--range", f"{at(network, 10)}-{at(network, 250)}", "--dhcp-range", f"{at(network, 100)}-{at(network, 199)}",
-        "--dns", at(network, 2), "--dns", "9.9.9.9", "--node-selector", "zone=a",
+        "--dns-server", at(network, 2), "--dns-server", "9.9.9.9", "--node-selector", "zone=a",
     )  # fmt: skip
     [template] = layer2.templates()
     assert template["spec"] == {
@@ -76,7 +76,7 @@ def test_created_objects_are_accepted_by_their_crds(layer2: Layer2Scene, cidr: C
 
 def test_manifest_and_flags_are_equivalent_and_idempotent(layer2: Layer2Scene, cidr: Cidrs) -> None:
     network = cidr(24)
-    layer2.create("lab", network, "--vlan", "20", "--bond-mode", "balance-slb", "--lacp", "active", "--nic", "e1,e2")
+    layer2.create("lab", network, "--vlan", "20", "--bond-mode", "balance-slb", "--lacp", "active", "--uplink", "e1,e2")
     [template] = layer2.templates()
     entry = {"bridgeName": layer2.bridge, "nodeInterface": "e1,e2"}
     assert template["spec"] == {"ovsConfig": [{**entry, "params": {"bondMode": "balance-slb", "lacp": "active"}}]}
@@ -164,7 +164,7 @@ def test_conflicting_layer2_networks_are_named(layer2: Layer2Scene, cidr: Cidrs)
     for flags, says in (
         (layer2.flags(cidr(24), "--vlan", "20"), f"{mine} is on bridge {layer2.bridge}, VLAN 20, already"),
         (layer2.flags(cidr(24), "--vlan", "30", "--bridge", "br-else"), f"{mine} has {layer2.nic} in bridge"),
-        (layer2.flags(cidr(24), "--vlan", "30", "--nic", "other"), f"{mine} has {layer2.nic} in bridge"),
+        (layer2.flags(cidr(24), "--vlan", "30", "--uplink", "other"), f"{mine} has {layer2.nic} in bridge"),
         (layer2.flags(at(network, 128) + "/25", "--vlan", "30"), f"overlaps {mine}"),
     ):
         assert says in layer2.yoshi.refused("network", "create", "new", *flags)
@@ -193,7 +193,7 @@ def test_foreign_template_is_reused_or_a_conflict(layer2: Layer2Scene, cidr: Cid
     spec = {"ovsConfig": [{"bridgeName": layer2.bridge, "nodeInterface": layer2.nic}]}
     api = {"apiVersion": "plumber.k8s.pf9.io/v1", "kind": "HostNetworkTemplate", "spec": spec}
     [theirs] = make(layer2.cluster, {**api, "metadata": {"name": "theirs", "namespace": layer2.namespace}})
-    said = layer2.yoshi.refused("network", "create", "no", *layer2.flags(cidr(24), "--nic", "other"))
+    said = layer2.yoshi.refused("network", "create", "no", *layer2.flags(cidr(24), "--uplink", "other"))
     assert f"hostnetworktemplate/theirs in namespace {layer2.namespace} adds {layer2.nic} to bridge" in said
     layer2.create("lab", cidr(24))
     assert layer2.templates() == [theirs]

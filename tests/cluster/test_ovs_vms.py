@@ -26,7 +26,17 @@ def test_attach_adds_an_interface_with_the_allocated_mac_and_detach_removes_it(l
     make_vms(layer2.cluster, layer2.namespace, "web", **theirs)
     before = layer2.vm()
     said = layer2.yoshi.done(
-        "vm", "attach", "web", "--network", "red", "--ip", at(red, 50), "--nic-name", "data", "--model", "e1000e"
+        "vm",
+        "attach",
+        "web",
+        "--network",
+        "red",
+        "--ip",
+        at(red, 50),
+        "--interface-name",
+        "data",
+        "--interface-model",
+        "e1000e",
     )
     assert f"attached to red: {at(red, 50)}" in said
     record = layer2.records("red")[at(red, 50)]
@@ -76,8 +86,8 @@ def test_attach_with_unsupported_options_is_refused_and_changes_nothing(layer2: 
     )  # fmt: skip
     before = resource_versions(layer2.cluster, layer2.namespace, *KINDS)
     for flags, code, says in (
-        (("--nic-name", "eth"), 1, 'has an interface "eth" already'),
-        (("--nic-name", "-x"), 2, "is not a valid interface name"),
+        (("--interface-name", "eth"), 1, 'has an interface "eth" already'),
+        (("--interface-name", "-x"), 2, "is not a valid interface name"),
         (("--mac", "none"), 2, "identifies its VMs by their MAC addresses"),
         (("--ip", at(red, 1)), 1, "the network itself (DHCP server) holds it"),
         (("--cloud-init",), 1, "has no cloud-init volume"),

@@ -58,7 +58,7 @@ class OvsLab:
 
     def network(self, name: str, cidr: str, vlan: int, *more: str) -> None:
         """Makes a network on br-ext, and has Hostplumber see to it."""
-        words = ("--plugin", "ovs", "--cidr", cidr, "--bridge", "br-ext", "--nic", "eth1", "--vlan", str(vlan))
+        words = ("--plugin", "ovs", "--cidr", cidr, "--bridge", "br-ext", "--uplink", "eth1", "--vlan", str(vlan))
         self.yoshi.done("network", "create", name, *words, *more)
         reconcile_templates(self.lab.api, self.nodes)
 
@@ -154,7 +154,9 @@ def test_vm_starts_on_two_vlans_of_one_bridge_and_everything_is_removed(ovs_lab:
         assert switch.bridges() == ["br-ext"]
         assert "eth1" in switch.ports("br-ext")
     ovs_lab.vm("web")
-    ovs_lab.yoshi.done("vm", "attach", "web", "--network", "red", "--nic-name", "data", "--model", "virtio")
+    ovs_lab.yoshi.done(
+        "vm", "attach", "web", "--network", "red", "--interface-name", "data", "--interface-model", "virtio"
+    )
     ovs_lab.yoshi.done("vm", "attach", "web", "--network", "green")
     ovs_lab.start("web")
 
@@ -194,11 +196,11 @@ def plug_in_live(ovs_lab: OvsLab, handler: VirtHandler) -> None:
     """A VM that runs gets an interface on the network red with its next live migration."""
     ovs_lab.vm("web", "Always")
     handler.begin("web")
-    ran = ovs_lab.yoshi.run("vm", "attach", "web", "--network", "red", "--live")
+    ran = ovs_lab.yoshi.run("vm", "attach", "web", "--network", "red", "--hotplug")
     assert ran.code == 0, str(ran)
     assert "cannot be live-migrated" in ran.err
     handler.let_migrate("web")
-    ran = ovs_lab.yoshi.run("vm", "attach", "web", "--network", "red", "--live")
+    ran = ovs_lab.yoshi.run("vm", "attach", "web", "--network", "red", "--hotplug")
     assert f"virtctl migrate web -n {ovs_lab.namespace}" in ran.err, str(ran)
     wait_for(lambda: "red" in ovs_lab.nics("vmi", "web"))
     handler.migrate("web")
@@ -227,7 +229,7 @@ def test_interface_is_unplugged_from_a_running_vm_by_live_migration(
     assert ovs_lab.told("web")["red"]["infoSource"] == "domain, multus-status"
     assert "bound" in ovs_lab.yoshi.done("vm", "list", "--no-headers")
 
-    detach = ("vm", "detach", "web", "--network", "red", "--live")
+    detach = ("vm", "detach", "web", "--network", "red", "--hotplug")
     assert f"virtctl migrate web -n {ovs_lab.namespace}" in ovs_lab.yoshi.run(*detach).err
     wait_for(lambda: ovs_lab.nics("vmi", "web")["red"].get("state") == "absent")
     ovs_lab.vm("db")
@@ -249,7 +251,7 @@ def test_interface_is_unplugged_from_a_running_vm_by_live_migration(
 
 def stays_with_web(ovs_lab: OvsLab, record: Json) -> None:
     """A guest that may still use its address keeps it, from other VMs and from gc."""
-    ovs_lab.yoshi.done("vm", "detach", "web", "--network", "red", "--live")
+    ovs_lab.yoshi.done("vm", "detach", "web", "--network", "red", "--hotplug")
     ovs_lab.yoshi.done("ips", "gc", "--grace", "0s", "--yes")
     said = ovs_lab.yoshi.refused("vm", "attach", "db", "--network", "red", "--ip", record["address"])
     assert f"{ovs_lab.namespace}/web holds it" in said
@@ -265,8 +267,8 @@ def boot(ovs_lab: OvsLab, held: ExitStack, name: str, switch: Switch, network: s
 
 def test_dhcp_serves_allocated_addresses_by_mac_and_leases_others(ovs_lab: OvsLab) -> None:
     ovs_lab.network(
-        "red", "10.74.0.0/24", 20, "--gateway", "10.74.0.254", "--mtu", "1400", "--lease", "10m",
-        "--dns", "9.9.9.9", "--range", "10.74.0.10-10.74.0.29", "--exclude", "10.74.0.20",
+        "red", "10.74.0.0/24", 20, "--gateway", "10.74.0.254", "--mtu", "1400", "--dhcp-lease-time", "10m",
+        "--dns-server", "9.9.9.9", "--range", "10.74.0.10-10.74.0.29", "--exclude", "10.74.0.20",
     )  # fmt: skip
     ovs_lab.network("green", "10.75.0.0/24", 30, "--no-dhcp")
     for name, address in (("web", "10.74.0.15"), ("db", "10.74.0.29")):

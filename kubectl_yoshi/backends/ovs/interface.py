@@ -7,12 +7,12 @@ KubeVirt adds only where there is none. A VM that was copied from another one, M
 address with its address.
 
 KubeVirt plugs a new interface into a running VM with its next live migration, if it is 1.4 or later, does not stage
-changes, and the VM can migrate: `--live` says so, or says what stands in the way and that a restart is needed. `detach
---live` only sets the interface's state to absent. KubeVirt marks it so on the VMI, removes the device from the guest
-and the NIC from the pod, and when the VMI's status no longer lists the interface, clears both specs. Until then the
-allocation stays, and the VM is not attached to the network again, which would be a second interface with the same MAC
-address. What was plugged in live is in no annotation of the VMI: unless the guest agent reports it, the VM counts as
-running with every address that is recorded for it with that MAC address.
+changes, and the VM can migrate: `--hotplug` says so, or says what stands in the way and that a restart is needed.
+`detach --hotplug` only sets the interface's state to absent. KubeVirt marks it so on the VMI, removes the device from
+the guest and the NIC from the pod, and when the VMI's status no longer lists the interface, clears both specs. Until
+then the allocation stays, and the VM is not attached to the network again, which would be a second interface with the
+same MAC address. What was plugged in live is in no annotation of the VMI: unless the guest agent reports it, the VM
+counts as running with every address that is recorded for it with that MAC address.
 """
 
 from __future__ import annotations
@@ -298,7 +298,7 @@ def attach_interface(patch: PatchBuilder, attachment: Attachment, pod_binding: s
         if nic.name and nic.name != name:
             raise PreconditionFailed(
                 f'VM {vm.full_name} is on network {network.full_name} with interface "{name}", not "{nic.name}"',
-                "Detach it first to give it another name, or leave --nic-name out.",
+                "Detach it first to give it another name, or leave --interface-name out.",
             )
         _update_interface(patch, attachment, vm_interface)
     wanted = {
@@ -369,7 +369,7 @@ def _choose_interface_name(vm: Vm, network: Network, requested: str) -> str:
             )
         if requested in used_names:
             raise PreconditionFailed(
-                f'VM {vm.full_name} has an interface "{requested}" already', "Choose another --nic-name."
+                f'VM {vm.full_name} has an interface "{requested}" already', "Choose another --interface-name."
             )
         return requested
     name = network.name.replace(".", "-")

@@ -101,7 +101,7 @@ def _parse_spec(network: Network) -> Layer2:
     if makes_bridges and not nics:
         raise UsageError(
             f"the node interface of bridge {bridge} is not specified",
-            "Name it with --nic (spec.ovs.nic); for a bridge that exists on the nodes, --no-host-config "
+            "Name it with --uplink (spec.ovs.nic); for a bridge that exists on the nodes, --no-host-config "
             "(spec.ovs.hostConfig: false).",
         )
     if len(nics) > MAX_NICS or len(set(nics)) < len(nics):

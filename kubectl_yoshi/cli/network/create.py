@@ -60,10 +60,10 @@ class CreateOptions:
     remote_asn: str | None
     announce: str | None
     via: str | None
-    interface: tuple[str, ...]
+    announce_interface: tuple[str, ...]
     node_selector: tuple[str, ...]
     bridge: str | None
-    nic: str | None
+    uplink: str | None
     vlan: int | None
     mtu: int | None
     bond_mode: str | None
@@ -71,10 +71,10 @@ class CreateOptions:
     host_config: bool | None
     dhcp: bool | None
     dhcp_range: str | None
-    lease: str | None
-    dns: tuple[str, ...]
+    dhcp_lease_time: str | None
+    dns_server: tuple[str, ...]
     max_addresses_per_namespace: int | None
-    cool_down: str | None
+    cooldown: str | None
     dry_run: str
     output: OutputFormat
 
@@ -88,9 +88,9 @@ class CreateOptions:
         return (
             self.plugin, self.cidr, self.range_, self.exclude, self.gateway, self.encapsulation, self.nat_outgoing,
             self.block_size, self.live_migration, self.peer, self.my_asn, self.remote_asn, self.announce, self.via,
-            self.interface, self.node_selector, self.bridge, self.nic, self.vlan, self.mtu, self.bond_mode, self.lacp,
-            self.host_config, self.dhcp, self.dhcp_range, self.lease, self.dns, self.max_addresses_per_namespace,
-            self.cool_down,
+            self.announce_interface, self.node_selector, self.bridge, self.uplink, self.vlan, self.mtu, self.bond_mode,
+            self.lacp, self.host_config, self.dhcp, self.dhcp_range, self.dhcp_lease_time, self.dns_server,
+            self.max_addresses_per_namespace, self.cooldown,
         )  # fmt: skip
 
 
@@ -111,7 +111,7 @@ class CreateOptions:
       --peer 10.240.0.5 --my-asn 64514 --remote-asn 64512
 
     # A Layer 2 network on VLAN 20 of the nodes' eth1, whose VMs get their addresses by DHCP
-    kubectl yoshi network create lab --plugin ovs --cidr 10.20.0.0/24 --bridge br-ext --nic eth1 --vlan 20
+    kubectl yoshi network create lab --plugin ovs --cidr 10.20.0.0/24 --bridge br-ext --uplink eth1 --vlan 20
 
     # From a manifest
     kubectl yoshi network create -f network.yaml
@@ -131,7 +131,7 @@ class CreateOptions:
     help="The quota: the highest number of addresses for the VMs of one namespace.",
 )
 @click.option(
-    "--cool-down", metavar="TIME", help="How long a released address is not assigned to another VM, such as 10m."
+    "--cooldown", metavar="DURATION", help="How long a released address is not assigned to another VM, such as 10m."
 )
 @click.option("--encapsulation", metavar="MODE", help="Calico: VXLAN (default), VXLANCrossSubnet, IPIP, …, None.")
 @click.option("--nat-outgoing/--no-nat-outgoing", default=None, help="Calico: NAT for outgoing traffic, or not.")
@@ -140,7 +140,9 @@ class CreateOptions:
 @click.option("--peer", multiple=True, metavar="IP[,…]", help=f"Public: a BGP peer, {PEER_SYNTAX}.")
 @click.option("--announce", metavar="HOW", help=ANNOUNCE_HELP)
 @click.option("--via", metavar="HOW", help="Public, calico-bgp: service (default) or external-ips.")
-@click.option("--interface", multiple=True, metavar="NAME", help="Public, metallb-l2: announce only on this interface.")
+@click.option(
+    "--announce-interface", multiple=True, metavar="NAME", help="Public, metallb-l2: announce only on this interface."
+)
 @click.option(
     "--node-selector",
     multiple=True,
@@ -150,7 +152,7 @@ class CreateOptions:
 @click.option("--my-asn", metavar="N", help="Public: the ASN of this cluster (default 64512).")
 @click.option("--remote-asn", metavar="N", help="Public: the ASN of the peers (default 64514).")
 @click.option("--bridge", metavar="NAME", help="OVS: the Open vSwitch bridge on the nodes, such as br-ext.")
-@click.option("--nic", metavar="NAME[,NAME]", help="OVS: the nodes' interface in the bridge; two are bonded.")
+@click.option("--uplink", metavar="NAME[,NAME]", help="OVS: the nodes' interface in the bridge; two are bonded.")
 @click.option(
     "--vlan", type=click.IntRange(0, 4094), metavar="N", help="OVS: the VLAN of the bridge (default untagged)."
 )
@@ -162,8 +164,8 @@ class CreateOptions:
 )
 @click.option("--dhcp/--no-dhcp", default=None, help="OVS: run a DHCP server (default), or not.")
 @click.option("--dhcp-range", metavar="A-B", help="OVS: the range for DHCP clients without an allocation.")
-@click.option("--lease", metavar="TIME", help="OVS: the DHCP lease time (default 1h).")
-@click.option("--dns", multiple=True, metavar="IP", help="OVS: a DNS server for DHCP clients.")
+@click.option("--dhcp-lease-time", metavar="DURATION", help="OVS: the DHCP lease time (default 1h).")
+@click.option("--dns-server", multiple=True, metavar="IP", help="OVS: a DNS server for DHCP clients.")
 @dry_run_option
 @output_option(*OBJECT_FORMATS)
 @as_options(CreateOptions)
@@ -223,9 +225,9 @@ def build_network(session: Session, options: CreateOptions) -> Json:
         spec["gateway"] = options.gateway
     if options.max_addresses_per_namespace is not None:
         spec["maxAddressesPerNamespace"] = options.max_addresses_per_namespace
-    if options.cool_down is not None:
-        parse_cool_down(options.cool_down, "--cool-down")
-        spec["coolDown"] = options.cool_down
+    if options.cooldown is not None:
+        parse_cool_down(options.cooldown, "--cooldown")
+        spec["coolDown"] = options.cooldown
     calico = {
         "encapsulation": options.encapsulation,
         "natOutgoing": options.nat_outgoing,
@@ -276,7 +278,7 @@ def build_layer2_spec(options: CreateOptions) -> Json:
     return _drop_none(
         {
             "bridge": options.bridge,
-            "nic": options.nic,
+            "nic": options.uplink,
             "vlan": options.vlan,
             "mtu": options.mtu,
             "hostConfig": options.host_config,
@@ -289,13 +291,17 @@ def build_layer2_spec(options: CreateOptions) -> Json:
 def _dhcp(options: CreateOptions) -> Json:
     from kubectl_yoshi.model.addresses import parse_address, parse_range
 
-    if options.dhcp is False and (options.dhcp_range or options.lease):
-        raise usage_error("--dhcp-range and --lease cannot be combined with --no-dhcp")
-    if options.lease and not re.fullmatch(r"[0-9]+[smhdw]?|infinite", options.lease):
-        raise usage_error(f'--lease "{options.lease}" is not a lease time', "Write one like 10m, 12h or infinite.")
-    dhcp: Json = _drop_none({"enabled": options.dhcp, "lease": options.lease})
-    if options.dns:
-        dhcp["dns"] = [str(parse_address(text, "--dns")) for word in options.dns for text in word.split(",")]
+    if options.dhcp is False and (options.dhcp_range or options.dhcp_lease_time):
+        raise usage_error("--dhcp-range and --dhcp-lease-time cannot be combined with --no-dhcp")
+    if options.dhcp_lease_time and not re.fullmatch(r"[0-9]+[smhdw]?|infinite", options.dhcp_lease_time):
+        raise usage_error(
+            f'--dhcp-lease-time "{options.dhcp_lease_time}" is not a lease time', "Write one like 10m, 12h or infinite."
+        )
+    dhcp: Json = _drop_none({"enabled": options.dhcp, "lease": options.dhcp_lease_time})
+    if options.dns_server:
+        dhcp["dns"] = [
+            str(parse_address(text, "--dns-server")) for word in options.dns_server for text in word.split(",")
+        ]
     if options.dhcp_range:
         first, last = parse_range(options.dhcp_range, "--dhcp-range")
         dhcp |= {"rangeStart": str(first), "rangeEnd": str(last)}
@@ -320,7 +326,7 @@ def _public(options: CreateOptions, nodes: Mapping[str, str]) -> Json:
     wanted = {
         "announce": options.announce,
         "via": options.via,
-        "interfaces": list(options.interface),
+        "interfaces": list(options.announce_interface),
         "nodeSelector": dict(nodes),
     }
     for key, known in (("announce", ("metallb-l2", "metallb-bgp", "calico-bgp")), ("via", ("service", "external-ips"))):

@@ -51,10 +51,10 @@ class AttachOptions:
     public_ip: str | None
     port: tuple[str, ...]
     mac: str
-    nic_name: str
-    model: str
+    interface_name: str
+    interface_model: str
     cloud_init: bool
-    live: bool
+    hotplug: bool
     replace: bool
     restart: bool
     wait: bool
@@ -65,10 +65,12 @@ class AttachOptions:
     def __post_init__(self) -> None:
         if self.network is None and not self.is_public:
             raise usage_error("name the network with --network, --public-network or --public-ip")
-        if self.network is None and (self.nic_name or self.model or self.cloud_init or self.live):
-            raise usage_error("--nic-name, --model, … are for a Layer 2 network: name it with --network")
-        if self.live and self.restart:
-            raise usage_error("--live and --restart exclude each other", "Choose one.")
+        if self.network is None and (self.interface_name or self.interface_model or self.cloud_init or self.hotplug):
+            raise usage_error(
+                "--interface-name, --interface-model, … are for a Layer 2 network: name it with --network"
+            )
+        if self.hotplug and self.restart:
+            raise usage_error("--hotplug and --restart exclude each other", "Choose one.")
         if self.ip and self.public_ip and self.network is None:
             raise usage_error("--ip and --public-ip both name the public address", "Give one of them.")
 
@@ -94,7 +96,7 @@ class AttachOptions:
     kubectl yoshi vm attach web-1 --network blue --public-network internet --port 22/tcp,443/tcp
 
     # Add an interface on a Layer 2 network
-    kubectl yoshi vm attach web-1 --network lab --nic-name data --model virtio
+    kubectl yoshi vm attach web-1 --network lab --interface-name data --interface-model virtio
 
     # Assign a public address from the provider
     kubectl yoshi vm attach web-1 --public-ip 1.2.3.4
@@ -118,11 +120,13 @@ class AttachOptions:
 @click.option("--port", multiple=True, metavar="PORTS", help="Ports of the public address (default 22,80,443/tcp).")
 @click.option("--mac", default="auto", metavar="auto|none|MAC", help="The MAC address of the interface (default auto).")
 @click.option(
-    "--nic-name", default="", metavar="NAME", help="Layer 2: the name of the interface (default the network's)."
+    "--interface-name", default="", metavar="NAME", help="Layer 2: the name of the interface (default the network's)."
 )
-@click.option("--model", default="", metavar="MODEL", help="Layer 2: the interface's model, such as virtio or e1000e.")
+@click.option(
+    "--interface-model", default="", metavar="MODEL", help="Layer 2: the interface's model, such as virtio or e1000e."
+)
 @click.option("--cloud-init", is_flag=True, help="Layer 2: write the address into the VM's cloud-init network data.")
-@click.option("--live", is_flag=True, help="Layer 2: hot-plug the interface into a running VM, if KubeVirt can.")
+@click.option("--hotplug", is_flag=True, help="Layer 2: hot-plug the interface into a running VM, if KubeVirt can.")
 @click.option("--replace", is_flag=True, help="Change the address or network that the VM already has.")
 @click.option("--restart", is_flag=True, help="Restart a running VM, so that it uses the address.")
 @wait_option("VMs that run, or are started, run with their addresses, and public addresses are reachable")
@@ -170,7 +174,7 @@ def _requests(session: Session, options: AttachOptions, vms: tuple[NamespacedNam
         requests.append(
             AttachRequest(
                 private, vms, ip, mac, options.replace, options.restart, ports=private_ports, wait=options.wait,
-                nic=Nic(options.nic_name, options.model, options.cloud_init, options.live),
+                nic=Nic(options.interface_name, options.interface_model, options.cloud_init, options.hotplug),
             )
         )  # fmt: skip
     if options.is_public:

@@ -46,7 +46,7 @@ class DetachOptions:
     network: str | None
     public_network: str | None
     restart: bool
-    live: bool
+    hotplug: bool
     timeout: float | None
     dry_run: str
     output: OutputFormat
@@ -65,7 +65,7 @@ class DetachOptions:
     help="The network of the public address, alone or together with --network.",
 )
 @click.option("--restart", is_flag=True, help="Restart a VM that runs with the address, so that it is released.")
-@click.option("--live", is_flag=True, help="Layer 2: unplug the interface from a running VM, if KubeVirt can.")
+@click.option("--hotplug", is_flag=True, help="Layer 2: unplug the interface from a running VM, if KubeVirt can.")
 @timeout_option()
 @dry_run_option
 @output_option(*OBJECT_FORMATS)
@@ -92,7 +92,7 @@ def detach(session: Session, options: DetachOptions) -> None:
 def _detach_planner(options: DetachOptions, network: NamespacedName, vms: tuple[NamespacedName, ...]) -> Planner:
     from kubectl_yoshi.plan.detach import DetachRequest, plan_detach
 
-    return partial(plan_detach, DetachRequest(network, vms, options.restart, options.live))
+    return partial(plan_detach, DetachRequest(network, vms, options.restart, options.hotplug))
 
 
 def _attached_networks_hint(session: Session, vms: tuple[NamespacedName, ...]) -> str:

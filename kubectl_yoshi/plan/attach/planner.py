@@ -88,7 +88,7 @@ def _check_request(request: AttachRequest, network: Network, backend: Backend, c
     if request.nic != DEFAULT_NIC and not backend.has_interface:
         raise PreconditionFailed(
             f"network {network.full_name} adds no interface to its VMs",
-            "--nic-name, --model, --cloud-init and --live are for Layer 2 networks.",
+            "--interface-name, --interface-model, --cloud-init and --hotplug are for Layer 2 networks.",
         )
     check_backend_available(network, backend, ctx.snapshot)
     if not (request.network_planned and ctx.run.preview):

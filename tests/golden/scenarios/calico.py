@@ -13,7 +13,7 @@ BLUE = "network create blue --cidr 10.20.0.0/24 --gateway 10.20.0.1"
 BIG = "network create big --cidr 10.133.0.0/16"
 TUNED = (
     "network create tuned --cidr 10.22.0.0/24 --range 10.22.0.10-10.22.0.250 --exclude 10.22.0.40-10.22.0.49 "
-    "--block-size 28 --encapsulation IPIP --no-nat-outgoing --cool-down 10m --max-addresses-per-namespace 1"
+    "--block-size 28 --encapsulation IPIP --no-nat-outgoing --cooldown 10m --max-addresses-per-namespace 1"
 )
 RUNS: dict[str, Any] = {"runStrategy": "Always"}
 
@@ -268,7 +268,7 @@ SCENARIOS = [
         "quota and cool-down",
         [
             *prepare(
-                "network create blue --cidr 10.20.0.0/29 --max-addresses-per-namespace 2 --cool-down 10m",
+                "network create blue --cidr 10.20.0.0/29 --max-addresses-per-namespace 2 --cooldown 10m",
             ),
             vms("web-1", "web-2", "web-3"),
             vms("guest", namespace="dev"),

@@ -12,11 +12,11 @@ from tests.golden.scenario import Run, Scenario, prepare
 from tests.golden.scenarios.addresses import lose_allocations
 from tests.golden.scenarios.calico import BLUE, RUNS
 
-OVS = "--plugin ovs --bridge br-ext --nic eth1"
+OVS = "--plugin ovs --bridge br-ext --uplink eth1"
 LAB = f"network create lab --cidr 10.30.0.0/24 {OVS} --vlan 20"
 TUNED = (
-    f"{LAB} --mtu 1500 --gateway 10.30.0.1 --lease 10m --range 10.30.0.10-10.30.0.250 "
-    "--dhcp-range 10.30.0.100-10.30.0.199 --dns 10.30.0.2 --dns 9.9.9.9 --node-selector zone=a"
+    f"{LAB} --mtu 1500 --gateway 10.30.0.1 --dhcp-lease-time 10m --range 10.30.0.10-10.30.0.250 "
+    "--dhcp-range 10.30.0.100-10.30.0.199 --dns-server 10.30.0.2 --dns-server 9.9.9.9 --node-selector zone=a"
 )
 WIDE = f"network create wide --cidr 10.40.0.0/20 {OVS} --vlan 30"
 QUIET = f"network create quiet --cidr 10.50.0.0/24 {OVS} --vlan 40 --no-dhcp --gateway 10.50.0.1"
@@ -80,7 +80,7 @@ SCENARIOS = [
             "diff vm attach db-1 --network lab",
             "vm attach db-1 --network lab",
             Run("vm attach db-1 --network lab", note="again"),
-            "vm attach web-1 --network lab --ip 10.30.0.50 --nic-name data --model virtio",
+            "vm attach web-1 --network lab --ip 10.30.0.50 --interface-name data --interface-model virtio",
             "vm list",
             "ips check",
             "ips reserve lab 10.30.0.60 --note 'the printer'",
@@ -110,7 +110,7 @@ SCENARIOS = [
             "vm detach web-1 --network wide",
             "network delete wide",
             f"network create other --cidr 10.60.0.0/24 {OVS} --vlan 20",
-            "network create other --plugin ovs --cidr 10.60.0.0/24 --bridge br-ext --nic eth2 --vlan 21",
+            "network create other --plugin ovs --cidr 10.60.0.0/24 --bridge br-ext --uplink eth2 --vlan 21",
         ],
     ),
     Scenario(
@@ -120,11 +120,11 @@ SCENARIOS = [
             *prepare(LAB),
             "vm attach web-1 --network lab",
             "vm attach web-2 --network lab --restart --wait",
-            "vm attach web-1 --network lab --live",
+            "vm attach web-1 --network lab --hotplug",
             hot_plug,
-            Run("vm attach web-1 --network lab --live", note="KubeVirt can do it"),
+            Run("vm attach web-1 --network lab --hotplug", note="KubeVirt can do it"),
             "vm detach web-2 --network lab --restart",
-            "vm detach web-1 --network lab --live",
+            "vm detach web-1 --network lab --hotplug",
         ],
     ),
     Scenario(
@@ -134,8 +134,8 @@ SCENARIOS = [
             *prepare(LAB),
             lease,
             "vm attach web-1 --network lab --ip 10.30.0.2",
-            "vm attach web-1 --network lab --nic-name default",
-            "vm attach web-1 --network lab --nic-name -x",
+            "vm attach web-1 --network lab --interface-name default",
+            "vm attach web-1 --network lab --interface-name -x",
             "vm attach web-1 --network lab --mac none",
             "vm attach web-1 --network lab --ip 10.30.0.1",
             "vm attach web-1 --network lab --cloud-init",
@@ -207,8 +207,8 @@ SCENARIOS = [
             "network create lab --plugin ovs --cidr 10.30.0.0/24",
             f"{LAB} --vlan 4095",
             f"{LAB} --mtu 10",
-            f"{LAB} --dns nobody",
-            f"{LAB} --lease soon",
+            f"{LAB} --dns-server nobody",
+            f"{LAB} --dhcp-lease-time soon",
             f"{LAB} --encapsulation IPIP",
         ],
     ),

@@ -59,7 +59,7 @@ SCENARIOS = [
             vms("web-1", "web-2", "web-3"),
             f"{LAN} --dry-run=client",
             f"diff {LAN}",
-            f"{LAN} --interface eth0 --node-selector zone=a",
+            f"{LAN} --announce-interface eth0 --node-selector zone=a",
             "vm attach web-1 --public-network internet --dry-run=client",
             "vm attach web-1 --public-network internet --dry-run=server",
             "diff vm attach web-1 --public-network internet",

@@ -58,7 +58,7 @@ SCENARIOS = [
             f"{RED} --block-size 8",
             f"{RED} --block-size big",
             f"{RED} --live-migration --encapsulation VXLAN",
-            f"{RED} --cool-down soon",
+            f"{RED} --cooldown soon",
             "network create Red --cidr 10.198.0.0/24",
             "network create a/b --cidr 10.198.0.0/24",
             f"network create {'n' * 181} --cidr 10.198.0.0/24",

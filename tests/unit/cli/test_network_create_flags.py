@@ -22,11 +22,11 @@ RED = "network create red --cidr 10.20.0.0/24"
             "Write FIRST-LAST; 10.20.0.100-10.20.0.100 where a single address is meant.",
         ),
         (
-            f"{RED} --plugin ovs --bridge br-ext --nic eth1 --dhcp-range 10.20.0.100",
+            f"{RED} --plugin ovs --bridge br-ext --uplink eth1 --dhcp-range 10.20.0.100",
             '--dhcp-range "10.20.0.100" has no end',
             "10.20.0.100-10.20.0.100",
         ),
-        (f"{RED} --plugin ovs --nic eth1", "a Layer 2 network needs a bridge", "Name it with --bridge"),
+        (f"{RED} --plugin ovs --uplink eth1", "a Layer 2 network needs a bridge", "Name it with --bridge"),
         (f"{RED} --live-migration --encapsulation VXLAN", "without overlay and NAT", "Leave --encapsulation and"),
         (f"{RED} --live-migration --nat-outgoing", "without overlay and NAT", "together with --live-migration"),
     ],

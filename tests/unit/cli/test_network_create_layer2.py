@@ -23,15 +23,15 @@ def spec(**flags: Any) -> Json:
     ("flags", "wanted"),
     [
         ({}, {}),
-        ({"bridge": "br-ext", "nic": "eth1"}, {"bridge": "br-ext", "nic": "eth1"}),
+        ({"bridge": "br-ext", "uplink": "eth1"}, {"bridge": "br-ext", "nic": "eth1"}),
         ({"vlan": 20, "mtu": 1500}, {"vlan": 20, "mtu": 1500}),
         ({"bond_mode": "balance-slb", "lacp": "active"}, {"bond": {"mode": "balance-slb", "lacp": "active"}}),
         ({"host_config": False}, {"hostConfig": False}),
         ({"dhcp": True}, {"dhcp": {"enabled": True}}),
         ({"dhcp": False}, {"dhcp": {"enabled": False}}),
-        ({"lease": "12h"}, {"dhcp": {"lease": "12h"}}),
-        ({"lease": "infinite"}, {"dhcp": {"lease": "infinite"}}),
-        ({"dns": ("9.9.9.9,1.1.1.1", "8.8.8.8")}, {"dhcp": {"dns": ["9.9.9.9", "1.1.1.1", "8.8.8.8"]}}),
+        ({"dhcp_lease_time": "12h"}, {"dhcp": {"lease": "12h"}}),
+        ({"dhcp_lease_time": "infinite"}, {"dhcp": {"lease": "infinite"}}),
+        ({"dns_server": ("9.9.9.9,1.1.1.1", "8.8.8.8")}, {"dhcp": {"dns": ["9.9.9.9", "1.1.1.1", "8.8.8.8"]}}),
         (
             {"dhcp_range": "10.20.0.100-10.20.0.199"},
             {"dhcp": {"rangeStart": "10.20.0.100", "rangeEnd": "10.20.0.199"}},
@@ -45,10 +45,10 @@ def test_flags_set_fields_and_missing_flags_set_none(flags: Json, wanted: Json) 
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
-        ({"dhcp": False, "lease": "10m"}, "cannot be combined with --no-dhcp"),
+        ({"dhcp": False, "dhcp_lease_time": "10m"}, "cannot be combined with --no-dhcp"),
         ({"dhcp": False, "dhcp_range": "10.20.0.1-10.20.0.9"}, "cannot be combined with --no-dhcp"),
-        ({"lease": "soon"}, '--lease "soon" is not a lease time'),
-        ({"dns": ("resolver",)}, "--dns"),
+        ({"dhcp_lease_time": "soon"}, '--dhcp-lease-time "soon" is not a lease time'),
+        ({"dns_server": ("resolver",)}, "--dns-server"),
         ({"dhcp_range": "low-high"}, "--dhcp-range"),
     ],
 )
