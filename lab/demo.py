@@ -108,7 +108,7 @@ def _run_private_demo(demo: _DemoRunner) -> None:
     demo.yoshi("network", "list")
     demo.yoshi("vm", "list")
     demo.yoshi("ips", "list")
-    demo.yoshi("ips", "who", "10.20.0.50")
+    demo.yoshi("ips", "show", "10.20.0.50")
     demo.print_comment("One VM is detached, another is deleted behind yoshi's back: gc releases its address.")
     demo.yoshi("vm", "detach", "web-2", "--network", "blue")
     demo.kubectl("delete", "virtualmachine", "db-1")

@@ -15,6 +15,17 @@ network = LazyGroup(
         "describe": CommandEntry("network.describe:describe", "Show the details of a network and its allocations"),
         "delete": CommandEntry("network.delete:delete", "Delete networks that have no allocations"),
     },
+    suggestions={
+        "network list": ("get", "ls", "status"),
+        "network describe": ("show",),
+        "network create, which changes one with -f FILE": ("add", "allocate", "apply", "edit", "update"),
+        "network delete": ("rm", "remove"),
+        "vm attach": ("assign", "associate"),
+        "vm detach": ("unassign",),
+        "ips check": ("doctor", "health"),
+        "ips gc": ("prune",),
+        "ips rebuild": ("restore", "recover"),
+    },
 )
 
 vm = LazyGroup(
@@ -25,6 +36,15 @@ vm = LazyGroup(
         "detach": CommandEntry("vm.detach:detach", "Detach VMs from a network and release their addresses"),
         "list": CommandEntry("vm.list:list_vms", "List VMs with their networks and addresses, and what is missing"),
     },
+    suggestions={
+        "vm list": ("get", "ls", "show", "describe", "status"),
+        "vm attach": ("add", "allocate", "assign", "associate", "apply"),
+        "vm attach --replace": ("edit",),
+        "vm detach": ("unassign", "rm", "remove"),
+        "ips check": ("doctor", "health"),
+        "ips gc": ("prune",),
+        "ips rebuild": ("restore", "recover"),
+    },
 )
 
 ips = LazyGroup(
@@ -32,7 +52,7 @@ ips = LazyGroup(
     "List, reserve, release and check addresses.",
     {
         "list": CommandEntry("ips.list:list_ips", "List allocated addresses with holder and state, or free addresses"),
-        "who": CommandEntry("ips.who:who", "Show the holder of an address, and its previous holders"),
+        "show": CommandEntry("ips.show:show", "Show the holder of an address, and its previous holders"),
         "reserve": CommandEntry("ips.reserve:reserve", "Reserve addresses, so that they are not assigned to VMs"),
         "release": CommandEntry(
             "ips.release:release", "Release reserved addresses, and addresses that their VMs do not use"
@@ -42,6 +62,19 @@ ips = LazyGroup(
         "gc": CommandEntry("ips.gc:gc", "Release addresses that nothing uses any more"),
         "import": CommandEntry("ips.import_:import_ips", "Import addresses that VMs already have"),
         "rebuild": CommandEntry("ips.rebuild:rebuild", "Rebuild allocations from VMs, Services and Calico IPAM"),
+    },
+    aliases={"who": "show"},
+    suggestions={
+        "ips list": ("get", "ls"),
+        "ips show": ("describe",),
+        "ips reserve, or vm attach for a VM": ("add", "allocate"),
+        "vm attach --ip": ("assign", "associate"),
+        "vm detach": ("unassign",),
+        "ips release": ("rm", "remove"),
+        "ips reserve and ips release": ("apply", "edit"),
+        "ips check": ("status", "doctor", "health"),
+        "ips gc": ("prune",),
+        "ips rebuild": ("restore", "recover"),
     },
 )
 
@@ -72,9 +105,22 @@ cli = LazyGroup(
         "completion": completion,
         "help": CommandEntry("help:show_help", "Show the help of a command"),
         "options": CommandEntry("help:options", "Show the flags of kubectl that every command takes"),
-        "version": CommandEntry("version:version", "Show the version of this program, or also of the API server"),
+        "version": CommandEntry("version:version", "Show the versions of this program, the CRDs and the API server"),
     },
-    aliases={"networks": "network", "nw": "network", "vms": "vm", "ip": "ips"},
+    aliases={"networks": "network", "net": "network", "nw": "network", "vms": "vm", "ip": "ips"},
+    suggestions={
+        "network list, vm list or ips list": ("get", "ls", "list"),
+        "network describe or ips show": ("show", "describe"),
+        "network create": ("add", "apply"),
+        "network create -f": ("edit",),
+        "vm attach for a VM, or ips reserve": ("allocate",),
+        "vm attach": ("assign", "associate", "attach"),
+        "vm detach": ("unassign", "detach"),
+        "network delete, vm detach or ips release": ("rm", "remove", "delete"),
+        "ips check": ("status", "doctor", "health", "check"),
+        "ips gc": ("prune",),
+        "ips rebuild": ("restore", "recover"),
+    },
 )
 
 

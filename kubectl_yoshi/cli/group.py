@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
@@ -16,6 +16,7 @@ import click
 from click.core import ParameterSource
 
 from kubectl_yoshi.cli.errors import INTERRUPTED
+from kubectl_yoshi.cli.help_format import MAX_WIDTH, HelpContext, write_help, write_options
 from kubectl_yoshi.cli.kubectl_flags import (
     HELP_NAMES,
     KUBECTL_FLAGS,
@@ -28,6 +29,9 @@ from kubectl_yoshi.cli.param_types import NameType
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
+
+
+CONTEXT_SETTINGS: dict[str, Any] = {"help_option_names": HELP_NAMES, "max_content_width": MAX_WIDTH}
 
 
 @dataclass(frozen=True)
@@ -52,8 +56,10 @@ class YoshiCommand(click.Command):
         examples: comments and commands ("# Purpose", "kubectl yoshi …"), printed unchanged.
     """
 
+    context_class = HelpContext
+
     def __init__(self, *args: Any, examples: str = "", **settings: Any) -> None:
-        settings.setdefault("context_settings", {}).setdefault("help_option_names", HELP_NAMES)
+        settings["context_settings"] = {**CONTEXT_SETTINGS, **settings.get("context_settings", {})}
         super().__init__(*args, **settings)
         self.examples = examples
         self.params = [*self.params, *KUBECTL_FLAGS]
@@ -95,8 +101,11 @@ class YoshiCommand(click.Command):
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         return complete_flags(ctx, incomplete)
 
-    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        write_epilog(ctx, formatter, self.examples)
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        write_help(self, self.examples, ctx, formatter)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        write_options(self, ctx, formatter)
 
 
 class LazyGroup(click.Group):
@@ -105,8 +114,11 @@ class LazyGroup(click.Group):
     Args:
         table: name -> the command's entry, or a nested group; in the order in which the help lists them.
         aliases: other names of commands, which the help does not list.
+        suggestions: command -> words that users try instead of it, and that are no commands here.
         examples: see YoshiCommand.
     """
+
+    context_class = HelpContext
 
     def __init__(
         self,
@@ -114,6 +126,7 @@ class LazyGroup(click.Group):
         help: str,
         table: Mapping[str, CommandEntry | LazyGroup],
         aliases: Mapping[str, str] | None = None,
+        suggestions: Mapping[str, Sequence[str]] | None = None,
         examples: str = "",
     ) -> None:
         super().__init__(
@@ -122,11 +135,12 @@ class LazyGroup(click.Group):
             invoke_without_command=True,
             callback=self.show_help_without_command,
             subcommand_metavar="COMMAND",
-            context_settings={"help_option_names": HELP_NAMES},
+            context_settings=CONTEXT_SETTINGS,
         )
         self.params = [*self.params, *KUBECTL_FLAGS]
         self.table = table
         self.aliases = aliases or {}
+        self.suggestions = suggestions or {}
         self.examples = examples
 
     @staticmethod
@@ -159,10 +173,13 @@ class LazyGroup(click.Group):
         return self.aliases.get(args[0], args[0]), command, args[1:]
 
     def unknown_command_message(self, ctx: click.Context, word: str) -> str:
-        """Return kubectl's message for an unknown command, with similar names."""
+        """Return kubectl's message for an unknown command, with what to use instead, or similar names."""
         from difflib import get_close_matches
 
         message = f'unknown command "{word}" for "{ctx.command_path}"'
+        for instead, words in self.suggestions.items():
+            if word in words:
+                return f"{message} (use {instead})"
         close = get_close_matches(word, [*self.table, *self.aliases])
         close = list(dict.fromkeys(self.aliases.get(name, name) for name in close))
         if not close:
@@ -185,8 +202,12 @@ class LazyGroup(click.Group):
             ctx, incomplete
         )
 
-    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        write_epilog(ctx, formatter, self.examples)
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        write_help(self, self.examples, ctx, formatter)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        self.format_commands(ctx, formatter)
+        write_options(self, ctx, formatter)
 
 
 @contextmanager
@@ -234,14 +255,3 @@ def _spellings(option: click.Option) -> Iterator[str]:
             yield from (f"{name}={choice}" for choice in option.type.choices)
         else:
             yield name
-
-
-def write_epilog(ctx: click.Context, formatter: click.HelpFormatter, examples: str) -> None:
-    """Write the examples, and one line that refers to kubectl's common flags instead of a list of them."""
-    if examples:
-        with formatter.section("Examples"):
-            for line in examples.strip().splitlines():
-                formatter.write(f"  {line.strip()}\n" if line.strip() else "\n")
-    program = ctx.find_root().command_path
-    formatter.write_paragraph()
-    formatter.write(f'Use "{program} options" for the flags of kubectl that every command takes.\n')

@@ -51,7 +51,7 @@ def resolve_command(root: click.Context, words: Sequence[str]) -> click.Context:
                 else f'"{current.command_path}" has no subcommands',
                 current,
             )
-        current = click.Context(found, info_name=found.name, parent=current)
+        current = found.context_class(found, info_name=found.name, parent=current)
     return current
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from kubectl_yoshi.cli.help_format import GroupedOption
 from kubectl_yoshi.cli.param_types import NameKind, NameType
 from kubectl_yoshi.model.durations import parse_duration
 from kubectl_yoshi.model.errors import UsageError
@@ -59,11 +60,11 @@ class KubectlFlag(click.Option):
         stored[self.field] = stored.get(self.field, ()) + value if self.multiple else value
 
 
-class OptionalValue(click.Option):
+class OptionalValue(GroupedOption):
     """An option with an optional value (default `bare_value`), which must follow "=", as in kubectl."""
 
-    def __init__(self, *args: Any, bare_value: str, **settings: Any) -> None:
-        super().__init__(*args, **settings)
+    def __init__(self, *args: Any, bare_value: str, group: str, **settings: Any) -> None:
+        super().__init__(*args, group=group, **settings)
         self.bare_value = bare_value
 
 

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import click
 
 from kubectl_yoshi.cli.group import YoshiCommand
+from kubectl_yoshi.cli.help_format import option_group
 from kubectl_yoshi.cli.kubectl_flags import OptionalValue, Seconds
 from kubectl_yoshi.cli.param_types import FILE
 from kubectl_yoshi.cli.session import Session
@@ -122,7 +123,7 @@ def output_option(*allowed: str) -> Decorator:
         allowed: the formats; LIST_FORMATS for lists, OBJECT_FORMATS for commands that change something.
     """
     words = "|".join(map(display_format, allowed))
-    return click.option(
+    return option_group("Output")(
         "-o",
         "--output",
         type=OutputType(tuple(allowed)),
@@ -133,7 +134,7 @@ def output_option(*allowed: str) -> Decorator:
     )
 
 
-no_headers_option = click.option("--no-headers", is_flag=True, help="Don't print headers.")
+no_headers_option = option_group("Output")("--no-headers", is_flag=True, help="Don't print headers.")
 
 all_namespaces_option = click.option(
     "-A", "--all-namespaces", is_flag=True, help="Use all namespaces; --namespace is ignored then."
@@ -157,7 +158,9 @@ filename_option = click.option(
     help='YAML or JSON file, directory of such files, or "-" for stdin; repeatable.',
 )
 
-watch_option = click.option("-w", "--watch", is_flag=True, help="After the list, watch for changes and print it again.")
+watch_option = option_group("Output")(
+    "-w", "--watch", is_flag=True, help="After the list, watch for changes and print it again."
+)
 
 yes_option = click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation.")
 
@@ -181,6 +184,7 @@ def timeout_option(default_text: str = "5m") -> Decorator:
 dry_run_option = click.option(
     "--dry-run",
     cls=OptionalValue,
+    group="Output",
     bare_value="client",
     type=click.Choice(DRY_RUNS),
     default="none",

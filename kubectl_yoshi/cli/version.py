@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import click
 
 from kubectl_yoshi import __version__
-from kubectl_yoshi.cli.errors import usage_error
 from kubectl_yoshi.cli.options import as_options, command, output_option
 from kubectl_yoshi.cli.session import Session
 from kubectl_yoshi.output.format_option import OutputFormat
@@ -25,41 +24,37 @@ class VersionOptions:
     """The flags of `version`."""
 
     client: bool
-    server: bool
     output: OutputFormat
-
-    def __post_init__(self) -> None:
-        if self.client and self.server:
-            raise usage_error("--client and --server-version exclude each other")
 
 
 @command(
     "version",
     examples="""
-    # The version of this program
+    # The versions of this program, of the installed CRDs and of the API server
     kubectl yoshi version
 
-    # And the version of the API server
-    kubectl yoshi version --server-version
+    # Of this program only, without a request
+    kubectl yoshi version --client
     """,
 )
-@click.option("--client", is_flag=True, help="Show only the version of this program (default).")
-@click.option("--server-version", "server", is_flag=True, help="Show the version of the API server too.")
+@click.option("--client", is_flag=True, help="Show only the version of this program; no request is sent.")
 @output_option("json", "yaml")
 @as_options(VersionOptions)
 def version(session: Session, options: VersionOptions) -> None:
-    """Show the version of this program, or also of the API server."""
+    """Show the versions of this program, the CRDs and the API server."""
     if options.output.is_human_readable:
         print(client_version(), file=session.out)
-        if options.server:
+        if not options.client:
             session.out.flush()
-            print(f"Server Version: {server_version(session).get('gitVersion', '<unknown>')}", file=session.out)
+            server = server_version(session).get("gitVersion", "<unknown>")
+            print(f"CRD Version: {crd_version(session)}\nServer Version: {server}", file=session.out)
         return
     result: Json = {
         "clientVersion": {"gitVersion": f"v{__version__}", "pythonVersion": PYTHON, "platform": sys.platform}
     }
-    if options.server:
-        result["serverVersion"] = server_version(session)
+    if not options.client:
+        server_info = server_version(session)
+        result |= {"crdVersion": {"gitVersion": crd_version(session)}, "serverVersion": server_info}
     from kubectl_yoshi.output.formats import object_text
 
     session.out.write(object_text(result, options.output))
@@ -73,3 +68,20 @@ def client_version() -> str:
 def server_version(session: Session) -> Json:
     """Return the API server's version information."""
     return session.api.raw("/version")
+
+
+def crd_version(session: Session) -> str:
+    """Return the version of this program that installed the CRDs; in angle brackets why it is unknown."""
+    from kubectl_yoshi.cli.installation import CRD, VERSION_ANNOTATION
+    from kubectl_yoshi.kube.errors import ForbiddenError, NotFoundError
+    from kubectl_yoshi.model.network import NETWORKWIZARD
+    from kubectl_yoshi.model.objects import annotations_of
+
+    try:
+        found = session.api.get(CRD.ref(NETWORKWIZARD.full_name))
+    except NotFoundError:
+        return "<not installed>"
+    except ForbiddenError as error:
+        return f"<unknown: {error.missing_permission}>"
+    installed = annotations_of(found).get(VERSION_ANNOTATION, "")
+    return f"v{installed}" if installed else "<not of kubectl yoshi>"

@@ -223,7 +223,7 @@ def plan_release(request: ReleaseRequest, ctx: PlanContext) -> Plan:
         wanted = [u for u in wanted if u.is_for_vm(record.namespace, record.name, record.uid)]
         release = build_release(allocations, int(address), record, (*wanted, *address_uses), backend, ctx)
         if release.notes:
-            hint = f"See `kubectl yoshi ips who {address}`."
+            hint = f"See `kubectl yoshi ips show {address}`."
             if wanted:
                 hint = (
                     f"Detach it with `kubectl yoshi vm detach {record.name} -n {record.namespace} "

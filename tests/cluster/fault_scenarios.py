@@ -277,9 +277,9 @@ SCENARIOS = {
     "list VMs": Scenario("vm list", LOOKED_AT, looks=True),
     "list addresses": Scenario("ips list", LOOKED_AT, looks=True),
     "list free addresses": Scenario("ips list --network big --free", LOOKED_AT, looks=True),
-    "who": Scenario("ips who {ip}.17.7", LOOKED_AT, looks=True),
+    "show": Scenario("ips show {ip}.17.7", LOOKED_AT, looks=True),
     "check": Scenario("ips check", LOOKED_AT, looks=True, code=1),
     "diff": Scenario("diff vm attach web-2 --network big --ip {ip}.18.5 --replace", LOOKED_AT, looks=True, code=1),
-    "version": Scenario("version --server-version", looks=True),
+    "version": Scenario("version", looks=True),
 }  # fmt: skip
 """By name; all but the last ones, which only look, change something."""

@@ -1,4 +1,4 @@
-"""`ips list`, `who`, `reserve`, `release`, `check` with its findings and exit codes, and `gc`."""
+"""`ips list`, `show`, `reserve`, `release`, `check` with its findings and exit codes, and `gc`."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def test_ips_reserve_release_and_list(yoshi: Yoshi, blue: str) -> None:
         *(host(blue, 2), "reserved", "on", "blue"),
     ]
     assert "is not free" in yoshi.refused("ips", "reserve", "blue", host(blue, 9), "--note", "another")
-    told = yoshi.done("ips", "who", host(blue, 9))
+    told = yoshi.done("ips", "show", host(blue, 9))
     assert {"State:", "reserved", "(printer)", f"{yoshi.namespace}/blue"} <= set(told.split())
-    assert "is free" in yoshi.done("ips", "who", host(blue, 3))
-    assert "never given out" in yoshi.done("ips", "who", host(blue, 255))
+    assert "is free" in yoshi.done("ips", "show", host(blue, 3))
+    assert "never given out" in yoshi.done("ips", "show", host(blue, 255))
     header, *rows = yoshi.done("ips", "list", "--network", "blue").splitlines()
     assert header.split() == ["ADDRESS", "NETWORK", "STATE", "HOLDER", "RUNNING", "AGE"]
     assert [row.split()[0] for row in rows] == [host(blue, 1), host(blue, 2), host(blue, 9)]

@@ -213,7 +213,7 @@ ROWS = (
     Row("ips list", "viewer", "viewer"),
     Row("ips list --network big --free", "viewer", "viewer"),
     Row("ips list -A", "nobody", "viewer", "may not list networkwizards", TO_SEE),
-    Row(f"ips who {BLUE}.10", "viewer", "viewer"),
+    Row(f"ips show {BLUE}.10", "viewer", "viewer"),
     Row("ips check", "viewer", "viewer"),
     Row("ips check -A", "nobody", "viewer", "may not list networkwizards", TO_SEE),
     Row(
@@ -413,7 +413,7 @@ def test_unreadable_namespace_is_reported_as_unknown_and_not_as_absent(scene: Sc
         ran = account.run("ips", "check")
         assert ran.code == 0, str(ran)
         assert "may not list virtualmachines.kubevirt.io" in ran.err
-        assert "unknown" in account.done("ips", "who", f"{BLUE}.40")
+        assert "unknown" in account.done("ips", "show", f"{BLUE}.40")
         ran = account.run("ips", "gc", "--network", "blue", "--grace", "0s", "--yes")
         assert ran.code == 0, str(ran)
         assert "nothing to collect" in ran.out

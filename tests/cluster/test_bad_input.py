@@ -153,10 +153,15 @@ TABLE = [
         ),
         (f"{ATTACH} blue --ip 10.97.0.5", 1, "it is outside the range 10.97.0.10-10.97.0.250", "ips list --free"),
         (f"{ATTACH} blue --ip 10.97.0.45", 1, "10.97.0.45 cannot be assigned", "ips list --free"),
-        (f"{ATTACH} blue --ip 10.97.0.10", 1, "10.97.0.10 is not free: {here}/web-1 holds it", "ips who 10.97.0.10"),
-        (f"{ATTACH} blue --ip 10.97.0.11", 1, "10.97.0.11 is not free: it is reserved (printer)", "ips who 10.97.0.11"),
+        (f"{ATTACH} blue --ip 10.97.0.10", 1, "10.97.0.10 is not free: {here}/web-1 holds it", "ips show 10.97.0.10"),
+        (
+            f"{ATTACH} blue --ip 10.97.0.11",
+            1,
+            "10.97.0.11 is not free: it is reserved (printer)",
+            "ips show 10.97.0.11",
+        ),
         ("vm attach web-1 --network blue --ip 10.97.0.20", 1, "already has 10.97.0.10", "Pass --replace"),
-        ("ips who 203.0.113.9", 1, "203.0.113.9 is in no network that you can access", "network list`"),
+        ("ips show 203.0.113.9", 1, "203.0.113.9 is in no network that you can access", "network list`"),
         ("ips reserve blue 10.97.0.10", 1, "10.97.0.10 is not free: {here}/web-1 holds it", "ips list --free"),
         (
             "ips reserve blue 10.97.0.1",

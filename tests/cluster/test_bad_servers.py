@@ -112,7 +112,7 @@ ROLE = "the ClusterRole yoshi-user"
         ("vm detach web-1 --network blue", 'network "blue" in namespace "{here}" cannot be read: may not get', ROLE),
         ("vm list", "may not list virtualmachines.kubevirt.io in namespace {here}", ROLE),
         ("ips list", "networks cannot be listed: may not list networkwizards", ROLE),
-        ("ips who 10.97.0.10", "networks cannot be listed: may not list networkwizards", ROLE),
+        ("ips show 10.97.0.10", "networks cannot be listed: may not list networkwizards", ROLE),
         ("ips check", "networks cannot be listed: may not list networkwizards", ROLE),
         ("ips reserve blue", "cannot be read: may not get networkwizards", ROLE),
         ("ips gc --yes", "networks cannot be listed: may not list networkwizards", "-n"),

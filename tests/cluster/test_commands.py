@@ -79,7 +79,7 @@ def test_every_command_is_idempotent(yoshi: Yoshi, installed: Cluster, cidr: Cid
     twice("vm", "detach", "db", "--network", "blue")
     for reading in (
         *(("network", "list"), ("network", "describe", "blue"), ("vm", "list"), ("ips", "list"), ("ips", "check")),
-        *(("ips", "who", host(blue, 7)), ("ips", "list", "--free")),
+        *(("ips", "show", host(blue, 7)), ("ips", "list", "--free")),
     ):
         twice(*reading, says="")
     check(installed, yoshi.namespace, settled=True)

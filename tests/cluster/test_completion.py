@@ -142,7 +142,7 @@ def shell(request: pytest.FixtureRequest, installed: Cluster, tmp_path: Path) ->
 
 def test_shells_complete_commands_flags_and_names(shell: Terminal, namespace: str, blue: str) -> None:
     assert shell.completed("kubectl yoshi vm att") == "kubectl yoshi vm attach"
-    assert shell.completed("kubectl yoshi version --server-v") == "kubectl yoshi version --server-version"
+    assert shell.completed("kubectl yoshi version --cli") == "kubectl yoshi version --client"
     here = f"kubectl yoshi -n {namespace} vm attach"
     assert shell.completed(f"{here} db") == f"{here} db-1"
     assert shell.completed(f"{here} --network bl") == f"{here} --network blue"

@@ -64,7 +64,7 @@ BEFORE = {
     "vm detach": ATTACHED,
     "vm list": ATTACHED,
     "ips list": ATTACHED,
-    "ips who": ATTACHED,
+    "ips show": ATTACHED,
     "ips reserve": BLUE,
     "ips release": f"{BLUE}; kubectl yoshi ips reserve blue 10.133.0.50",
     "ips move": f"{INTERNET}; kubectl yoshi vm attach web-1 --public-network internet --ip 203.0.113.5",

@@ -400,8 +400,8 @@ def test_address_outside_the_cidr_is_assigned_if_requested(
         assert sorted(pools) == [["1.2.3.4/32"], ["1.2.3.5/32"], [cidr]]
     free = 5 if cidr.endswith("/29") else 1021
     assert public.yoshi.done("network", "list").split()[-3:-1] == ["4", str(free)]
-    assert "web-1" in public.yoshi.done("ips", "who", "1.2.3.4")
-    assert "1.2.3.7 is in no network" in public.yoshi.refused("ips", "who", "1.2.3.7")
+    assert "web-1" in public.yoshi.done("ips", "show", "1.2.3.4")
+    assert "1.2.3.7 is in no network" in public.yoshi.refused("ips", "show", "1.2.3.7")
     assert "web-1 holds it" in public.yoshi.refused("vm", "attach", "web-3", "--public-ip", "1.2.3.4", "--replace")
     check(public.cluster, public.namespace)
     public.yoshi.done("vm", "detach", "web-1", "web-3", "--public-network", "pub")

@@ -103,7 +103,7 @@ def test_address_blocks_are_created_on_demand_and_kept_for_their_history(
     assert re.search(r"^Used: +2$", described, re.MULTILINE)
     free = yoshi.done("ips", "list", "--network", "big", "--free", "--no-headers")
     assert sum(int(line.split()[-1]) for line in free.splitlines()) == 4092
-    assert "big" in yoshi.done("ips", "who", ask[1])
+    assert "big" in yoshi.done("ips", "show", ask[1])
     for place, address in enumerate(ask):
         yoshi.done("ips", "release", "big", address)
         left = blocks(installed, yoshi.namespace).values()

@@ -78,7 +78,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 def works(folder: Path) -> None:
     """Both programs of a folder do what they do."""
-    said = run(folder / "kubectl-yoshi", "version", "-o", "json")
+    said = run(folder / "kubectl-yoshi", "version", "--client", "-o", "json")
     assert json.loads(said)["clientVersion"]["gitVersion"].startswith("v")
     path = f"{folder}:/usr/bin:/bin"
     assert run(folder / "kubectl_complete-yoshi", "network", "cre", PATH=path).startswith("create\tCreate a network")
@@ -99,7 +99,7 @@ def test_pip_installs_the_wheel(version: str, built: tuple[Path, Path], tmp_path
     run(PYTHONS[version], "-m", "venv", tmp_path / "venv")
     pip(tmp_path / "venv", built[0])
     works(tmp_path / "venv" / "bin")
-    assert f"Python Version: v{version}." in run(tmp_path / "venv" / "bin" / "kubectl-yoshi", "version")
+    assert f"Python Version: v{version}." in run(tmp_path / "venv" / "bin" / "kubectl-yoshi", "version", "--client")
 
 
 def test_pip_installs_the_sdist(built: tuple[Path, Path], tmp_path: Path) -> None:

@@ -150,7 +150,7 @@ def test_archive_with_a_wrong_checksum_is_refused(
 
 def test_installed_plugin_runs_by_the_krew_symlink(installed: HomeFolder, namespace: str) -> None:
     assert (installed.folder / ".krew" / "bin" / "kubectl-yoshi").is_symlink()
-    assert installed.run("kubectl", "yoshi", "version").startswith("Client Version: v")
+    assert installed.run("kubectl", "yoshi", "version", "--client").startswith("Client Version: v")
     assert "Usage: kubectl yoshi network create" in installed.run("kubectl", "yoshi", "network", "create", "--help")
     assert "No networks found in" in installed.run("kubectl", "yoshi", "network", "list", "-n", namespace)
     installed.run("kubectl", "yoshi", "network", "create", "blue", "--cidr", "10.99.0.0/24", "-n", namespace)

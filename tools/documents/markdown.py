@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import groupby
 
 from tools.documents.tree import Flag, Page, common_flags, pages
 
@@ -41,8 +42,9 @@ def _section(page: Page) -> str:
     if page.below:
         return "\n".join(parts)
     parts.append(f"```text\n{page.usage}\n```\n")
-    if page.flags:
-        parts.append(_flags(page.flags))
+    for group, flags in groupby(page.flags, lambda flag: flag.group):
+        parts += [f"{group}:\n"] if group != "Options" else []
+        parts.append(_flags(flags))
     if page.examples:
         parts.append("\n".join(["```sh", *page.examples, "```\n"]))
     return "\n".join(parts)

@@ -64,7 +64,7 @@ PICTURES = {
             "kubectl yoshi vm attach db-1 --network blue --ip 10.20.0.50",
             "kubectl yoshi ips list",
             "kubectl yoshi ips list --free",
-            "kubectl yoshi ips who 10.20.0.50",
+            "kubectl yoshi ips show 10.20.0.50",
         ),
         "halted web-1 web-2 db-1",
     ),
@@ -75,7 +75,7 @@ PICTURES = {
             "kubectl yoshi ips list",
             "kubectl yoshi ips gc --grace 0s --yes",
             "kubectl yoshi ips check",
-            "kubectl yoshi ips who 10.23.0.1",
+            "kubectl yoshi ips show 10.23.0.1",
         ),
         "halted web-1 web-2; kubectl yoshi network create red --cidr 10.23.0.0/24;"
         "kubectl yoshi vm attach web-1 web-2 --network red; kubectl yoshi ips reserve red 10.23.0.9 --note printer",

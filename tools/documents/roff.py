@@ -5,6 +5,8 @@ click-man cannot: it wants an entry point that is a click command, and knows nei
 
 from __future__ import annotations
 
+from itertools import groupby
+
 from kubectl_yoshi import __version__
 from tools.documents.tree import PROGRAM, Page, common_flags, pages
 
@@ -33,8 +35,10 @@ def _man_page(page: Page, every: list[Page]) -> str:
         for name, summary in page.below:
             lines += [".TP", f".B {_text(name)}", _text(summary + ".")]
     lines.append(".SH OPTIONS")
-    for flag in page.flags:
-        lines += [".TP", f".B {_text(flag.spelling)}", _text(flag.meaning)]
+    for group, flags in groupby(page.flags, lambda flag: flag.group):
+        lines += [] if group == "Options" else [f".SS {group}"]
+        for flag in flags:
+            lines += [".TP", f".B {_text(flag.spelling)}", _text(flag.meaning)]
     if page.words == (PROGRAM,):
         for flag in common_flags():
             lines += [".TP", f".B {_text(flag.spelling)}", _text(flag.meaning)]

@@ -12,6 +12,7 @@ import click
 from kubectl_yoshi.cli.app import cli
 from kubectl_yoshi.cli.diff import DiffGroup
 from kubectl_yoshi.cli.group import LazyGroup, YoshiCommand, get_summary
+from kubectl_yoshi.cli.help_format import GroupedOption, describe
 from kubectl_yoshi.cli.kubectl_flags import KUBECTL_FLAGS
 
 PROGRAM = "kubectl yoshi"
@@ -24,10 +25,12 @@ class Flag:
     Attributes:
         spelling: as --help shows it, "-o, --output FORMAT".
         meaning: its help.
+        group: the title under which --help lists it.
     """
 
     spelling: str
     meaning: str
+    group: str = "Options"
 
 
 @dataclass(frozen=True)
@@ -109,10 +112,13 @@ def _walk(
             yield from _walk(found, inner, (*words, name), others)
 
 
-def _flags(command: click.Command, ctx: click.Context) -> Iterator[Flag]:
+def _flags(command: click.Command, ctx: click.Context) -> list[Flag]:
+    found: dict[str, list[Flag]] = {"Options": []}
     for param in command.get_params(ctx):
         if isinstance(param, click.Option) and not param.hidden and "--help" not in param.opts:
-            yield Flag(_spelling(param), _meaning(param))
+            group = param.group if isinstance(param, GroupedOption) else "Options"
+            found.setdefault(group, []).append(Flag(_spelling(param), describe(param), group))
+    return [flag for flags in found.values() for flag in flags]
 
 
 def _spelling(option: click.Option) -> str:
@@ -124,11 +130,6 @@ def _spelling(option: click.Option) -> str:
         "|".join(map(str, option.type.choices)) if isinstance(option.type, click.Choice) else option.type.name.upper()
     )
     return f"{names} {option.metavar or words}"
-
-
-def _meaning(option: click.Option) -> str:
-    span = f" From {option.type.min} to {option.type.max}." if isinstance(option.type, click.IntRange) else ""
-    return (option.help or "") + span
 
 
 def _paragraphs(text: str) -> list[str]:

@@ -12,6 +12,7 @@ import click
 
 from kubectl_yoshi.cli.apply import ExecuteOptions, execute, print_result, raise_errors, run_each
 from kubectl_yoshi.cli.errors import usage_error
+from kubectl_yoshi.cli.help_format import option_group
 from kubectl_yoshi.cli.options import (
     OBJECT_FORMATS,
     as_options,
@@ -32,12 +33,19 @@ PEER_SYNTAX = "IP[,reachableBy=IP][,multihop][,passwordSecret=NAME]"
 """The syntax of --peer; for the meaning of each word see spec.bgpConfig.peers of the CRD."""
 
 ANNOUNCE_HELP = (
-    "Public: metallb-l2, metallb-bgp or calico-bgp (default metallb-l2 without --peer, else calico-bgp where Calico is "
+    "metallb-l2, metallb-bgp or calico-bgp (default metallb-l2 without --peer, else calico-bgp where Calico is "
     "installed, else metallb-bgp)."
 )
 
 MAX_NAME_LENGTH = 180
 """An IPPool is named <namespace>.<name>; a namespace has at most 63 characters, an object's name at most 253."""
+
+PLUGIN_OF_TYPE = {"private": "calico", "public": "public", "l2": "ovs"}
+
+address_option = option_group("Addresses")
+calico_option = option_group("Calico")
+public_option = option_group("Public")
+layer2_option = option_group("Layer 2")
 
 
 @dataclass(frozen=True)
@@ -46,6 +54,7 @@ class CreateOptions:
 
     name: str | None
     filenames: tuple[str, ...]
+    type_: str | None
     plugin: str | None
     cidr: str | None
     range_: str | None
@@ -81,16 +90,21 @@ class CreateOptions:
     def __post_init__(self) -> None:
         if bool(self.name) == bool(self.filenames):
             raise usage_error("give either the NAME of a network with --cidr, or -f FILE")
+        if self.type_ and self.plugin and self.plugin != PLUGIN_OF_TYPE[self.type_]:
+            raise usage_error(
+                f"--type {self.type_} and --plugin {self.plugin} contradict each other",
+                f"The plugin of a {self.type_} network is {PLUGIN_OF_TYPE[self.type_]}.",
+            )
         if self.filenames and any(value not in (None, (), False) for value in self._of_one_network()):
             raise usage_error("-f takes the whole network from the file; leave out the other flags")
 
     def _of_one_network(self) -> tuple[object, ...]:
         return (
-            self.plugin, self.cidr, self.range_, self.exclude, self.gateway, self.encapsulation, self.nat_outgoing,
-            self.block_size, self.live_migration, self.peer, self.my_asn, self.remote_asn, self.announce, self.via,
-            self.announce_interface, self.node_selector, self.bridge, self.uplink, self.vlan, self.mtu, self.bond_mode,
-            self.lacp, self.host_config, self.dhcp, self.dhcp_range, self.dhcp_lease_time, self.dns_server,
-            self.max_addresses_per_namespace, self.cooldown,
+            self.type_, self.plugin, self.cidr, self.range_, self.exclude, self.gateway, self.encapsulation,
+            self.nat_outgoing, self.block_size, self.live_migration, self.peer, self.my_asn, self.remote_asn,
+            self.announce, self.via, self.announce_interface, self.node_selector, self.bridge, self.uplink, self.vlan,
+            self.mtu, self.bond_mode, self.lacp, self.host_config, self.dhcp, self.dhcp_range, self.dhcp_lease_time,
+            self.dns_server, self.max_addresses_per_namespace, self.cooldown,
         )  # fmt: skip
 
 
@@ -104,14 +118,14 @@ class CreateOptions:
     kubectl yoshi network create blue --cidr 10.133.0.0/16 --range 10.133.0.10-10.133.0.250
 
     # Public addresses, announced on the nodes' LAN by MetalLB
-    kubectl yoshi network create internet --plugin public --cidr 203.0.113.0/28
+    kubectl yoshi network create internet --type public --cidr 203.0.113.0/28
 
     # Public addresses, announced by BGP to a router
-    kubectl yoshi network create internet --plugin public --cidr 203.0.113.0/28 \\
+    kubectl yoshi network create internet --type public --cidr 203.0.113.0/28 \\
       --peer 10.240.0.5 --my-asn 64514 --remote-asn 64512
 
     # A Layer 2 network on VLAN 20 of the nodes' eth1, whose VMs get their addresses by DHCP
-    kubectl yoshi network create lab --plugin ovs --cidr 10.20.0.0/24 --bridge br-ext --uplink eth1 --vlan 20
+    kubectl yoshi network create lab --type l2 --cidr 10.20.0.0/24 --bridge br-ext --uplink eth1 --vlan 20
 
     # From a manifest
     kubectl yoshi network create -f network.yaml
@@ -119,29 +133,32 @@ class CreateOptions:
 )
 @click.argument("name", required=False)
 @filename_option
-@click.option("--plugin", metavar="PLUGIN", help="calico (the default where Calico is installed), public or ovs.")
-@click.option("--cidr", metavar="CIDR", help="The addresses of the network, such as 10.133.0.0/16.")
-@click.option("--range", "range_", metavar="A-B", help="The first and last address to assign.")
-@click.option("--exclude", multiple=True, metavar="ADDRESSES", help="A CIDR, A-B or address that is never assigned.")
-@click.option("--gateway", metavar="IP", help="The gateway's address, which is never assigned.")
 @click.option(
+    "--type", "type_", type=click.Choice(list(PLUGIN_OF_TYPE)), help="The type of the network (default private)."
+)
+@click.option("--plugin", metavar="PLUGIN", help="The same, as spec.plugin has it: calico, public or ovs.")
+@address_option("--cidr", metavar="CIDR", help="The addresses of the network, such as 10.133.0.0/16.")
+@address_option("--range", "range_", metavar="A-B", help="The first and last address to assign.")
+@address_option("--exclude", multiple=True, metavar="ADDRESSES", help="A CIDR, A-B or address that is never assigned.")
+@address_option("--gateway", metavar="IP", help="The gateway's address, which is never assigned.")
+@address_option(
     "--max-addresses-per-namespace",
     type=click.IntRange(1, 2**31 - 1),
     metavar="N",
     help="The quota: the highest number of addresses for the VMs of one namespace.",
 )
-@click.option(
+@address_option(
     "--cooldown", metavar="DURATION", help="How long a released address is not assigned to another VM, such as 10m."
 )
-@click.option("--encapsulation", metavar="MODE", help="Calico: VXLAN (default), VXLANCrossSubnet, IPIP, …, None.")
-@click.option("--nat-outgoing/--no-nat-outgoing", default=None, help="Calico: NAT for outgoing traffic, or not.")
-@click.option("--block-size", type=int, metavar="LENGTH", help="Calico: the prefix length of IPAM blocks.")
-@click.option("--live-migration", is_flag=True, help="Calico: no overlay and no NAT, as live migration requires.")
-@click.option("--peer", multiple=True, metavar="IP[,…]", help=f"Public: a BGP peer, {PEER_SYNTAX}.")
-@click.option("--announce", metavar="HOW", help=ANNOUNCE_HELP)
-@click.option("--via", metavar="HOW", help="Public, calico-bgp: service (default) or external-ips.")
-@click.option(
-    "--announce-interface", multiple=True, metavar="NAME", help="Public, metallb-l2: announce only on this interface."
+@calico_option("--encapsulation", metavar="MODE", help="VXLAN (default), VXLANCrossSubnet, IPIP, …, None.")
+@calico_option("--nat-outgoing/--no-nat-outgoing", default=None, help="NAT for outgoing traffic, or not.")
+@calico_option("--block-size", type=int, metavar="LENGTH", help="The prefix length of IPAM blocks.")
+@calico_option("--live-migration", is_flag=True, help="No overlay and no NAT, as live migration requires.")
+@public_option("--peer", multiple=True, metavar="IP[,…]", help=f"A BGP peer, {PEER_SYNTAX}.")
+@public_option("--announce", metavar="HOW", help=ANNOUNCE_HELP)
+@public_option("--via", metavar="HOW", help="With calico-bgp: service (default) or external-ips.")
+@public_option(
+    "--announce-interface", multiple=True, metavar="NAME", help="With metallb-l2: announce only on this interface."
 )
 @click.option(
     "--node-selector",
@@ -149,23 +166,19 @@ class CreateOptions:
     metavar="KEY=VALUE,…",
     help="Public: the nodes that announce. OVS: the nodes with the bridge.",
 )
-@click.option("--my-asn", metavar="N", help="Public: the ASN of this cluster (default 64512).")
-@click.option("--remote-asn", metavar="N", help="Public: the ASN of the peers (default 64514).")
-@click.option("--bridge", metavar="NAME", help="OVS: the Open vSwitch bridge on the nodes, such as br-ext.")
-@click.option("--uplink", metavar="NAME[,NAME]", help="OVS: the nodes' interface in the bridge; two are bonded.")
-@click.option(
-    "--vlan", type=click.IntRange(0, 4094), metavar="N", help="OVS: the VLAN of the bridge (default untagged)."
-)
-@click.option("--mtu", type=click.IntRange(576, 65535), metavar="BYTES", help="OVS: the MTU.")
-@click.option("--bond-mode", metavar="MODE", help="OVS: the mode of the bond, such as balance-slb.")
-@click.option("--lacp", metavar="MODE", help="OVS: LACP of the bond: active, passive or off.")
-@click.option(
-    "--host-config/--no-host-config", default=None, help="OVS: create the bridge on the nodes (default), or not."
-)
-@click.option("--dhcp/--no-dhcp", default=None, help="OVS: run a DHCP server (default), or not.")
-@click.option("--dhcp-range", metavar="A-B", help="OVS: the range for DHCP clients without an allocation.")
-@click.option("--dhcp-lease-time", metavar="DURATION", help="OVS: the DHCP lease time (default 1h).")
-@click.option("--dns-server", multiple=True, metavar="IP", help="OVS: a DNS server for DHCP clients.")
+@public_option("--my-asn", metavar="N", help="The ASN of this cluster (default 64512).")
+@public_option("--remote-asn", metavar="N", help="The ASN of the peers (default 64514).")
+@layer2_option("--bridge", metavar="NAME", help="The Open vSwitch bridge on the nodes, such as br-ext.")
+@layer2_option("--uplink", metavar="NAME[,NAME]", help="The nodes' interface in the bridge; two are bonded.")
+@layer2_option("--vlan", type=click.IntRange(0, 4094), metavar="N", help="The VLAN of the bridge (default untagged).")
+@layer2_option("--mtu", type=click.IntRange(576, 65535), metavar="BYTES", help="The MTU.")
+@layer2_option("--bond-mode", metavar="MODE", help="The mode of the bond, such as balance-slb.")
+@layer2_option("--lacp", metavar="MODE", help="LACP of the bond: active, passive or off.")
+@layer2_option("--host-config/--no-host-config", default=None, help="Create the bridge on the nodes (default), or not.")
+@layer2_option("--dhcp/--no-dhcp", default=None, help="Run a DHCP server (default), or not.")
+@layer2_option("--dhcp-range", metavar="A-B", help="The range for DHCP clients without an allocation.")
+@layer2_option("--dhcp-lease-time", metavar="DURATION", help="The DHCP lease time (default 1h).")
+@layer2_option("--dns-server", multiple=True, metavar="IP", help="A DNS server for DHCP clients.")
 @dry_run_option
 @output_option(*OBJECT_FORMATS)
 @as_options(CreateOptions)
@@ -212,7 +225,8 @@ def build_network(session: Session, options: CreateOptions) -> Json:
     _check_name(str(options.name))
     if options.plugin is not None:
         _check_plugin(options.plugin, "--plugin")
-    spec: Json = {"plugin": options.plugin or default_plugin(BACKENDS, Snapshot(session.api.served))}
+    plugin = options.plugin or PLUGIN_OF_TYPE.get(options.type_ or "")
+    spec: Json = {"plugin": plugin or default_plugin(BACKENDS, Snapshot(session.api.served))}
     if options.cidr is not None:
         parse_cidr(options.cidr, "--cidr")
         spec["cidr"] = options.cidr
@@ -243,7 +257,7 @@ def build_network(session: Session, options: CreateOptions) -> Json:
     layer2 = build_layer2_spec(options)
     if layer2 and spec["plugin"] != "ovs":
         raise usage_error(
-            f"--bridge, --vlan, --dhcp, … are for Layer 2 networks, not for {spec['plugin']}", "Add --plugin ovs."
+            f"--bridge, --vlan, --dhcp, … are for Layer 2 networks, not for {spec['plugin']}", "Add --type l2."
         )
     if spec["plugin"] == "ovs":
         spec["ovs"] = {**layer2, **({"nodeSelector": nodes} if nodes else {})}
@@ -252,7 +266,7 @@ def build_network(session: Session, options: CreateOptions) -> Json:
     bgp = _bgp(options)
     if (public or bgp) and spec["plugin"] != "public":
         raise usage_error(
-            f"--peer, --announce, … are for public networks, not for {spec['plugin']}", "Add --plugin public."
+            f"--peer, --announce, … are for public networks, not for {spec['plugin']}", "Add --type public."
         )
     if public:
         spec["public"] = public

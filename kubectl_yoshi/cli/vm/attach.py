@@ -10,6 +10,7 @@ import click
 
 from kubectl_yoshi.cli.apply import raise_errors
 from kubectl_yoshi.cli.errors import usage_error
+from kubectl_yoshi.cli.help_format import option_group
 from kubectl_yoshi.cli.options import (
     OBJECT_FORMATS,
     all_namespaces_option,
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
 
 
 PUBLIC = "public"
+
+address_option = option_group("Addresses")
+layer2_option = option_group("Layer 2")
 
 
 @dataclass(frozen=True)
@@ -106,27 +110,29 @@ class AttachOptions:
 @selector_option
 @filename_option
 @all_namespaces_option
-@click.option("--network", type=NETWORK_NAME, metavar="NAME", help="The network: NAME, or NAMESPACE/NAME.")
-@click.option("--ip", type=FREE_ADDRESS, metavar="IP", help="The address (default a free one).")
-@click.option(
+@address_option("--network", type=NETWORK_NAME, metavar="NAME", help="The network: NAME, or NAMESPACE/NAME.")
+@address_option("--ip", type=FREE_ADDRESS, metavar="IP", help="The address (default a free one).")
+@address_option(
     "--public-network",
     type=NETWORK_NAME,
     metavar="NAME",
     help="The network of a public address, alone or together with --network.",
 )
-@click.option(
+@address_option(
     "--public-ip", type=FREE_ADDRESS, metavar="IP", help="The public address; --public-network is optional then."
 )
-@click.option("--port", multiple=True, metavar="PORTS", help="Ports of the public address (default 22,80,443/tcp).")
-@click.option("--mac", default="auto", metavar="auto|none|MAC", help="The MAC address of the interface (default auto).")
-@click.option(
-    "--interface-name", default="", metavar="NAME", help="Layer 2: the name of the interface (default the network's)."
+@address_option("--port", multiple=True, metavar="PORTS", help="Ports of the public address (default 22,80,443/tcp).")
+@address_option(
+    "--mac", default="auto", metavar="auto|none|MAC", help="The MAC address of the interface (default auto)."
 )
-@click.option(
-    "--interface-model", default="", metavar="MODEL", help="Layer 2: the interface's model, such as virtio or e1000e."
+@layer2_option(
+    "--interface-name", default="", metavar="NAME", help="The name of the interface (default the network's)."
 )
-@click.option("--cloud-init", is_flag=True, help="Layer 2: write the address into the VM's cloud-init network data.")
-@click.option("--hotplug", is_flag=True, help="Layer 2: hot-plug the interface into a running VM, if KubeVirt can.")
+@layer2_option(
+    "--interface-model", default="", metavar="MODEL", help="The interface's model, such as virtio or e1000e."
+)
+@layer2_option("--cloud-init", is_flag=True, help="Write the address into the VM's cloud-init network data.")
+@layer2_option("--hotplug", is_flag=True, help="Hot-plug the interface into a running VM, if KubeVirt can.")
 @click.option("--replace", is_flag=True, help="Change the address or network that the VM already has.")
 @click.option("--restart", is_flag=True, help="Restart a running VM, so that it uses the address.")
 @wait_option("VMs that run, or are started, run with their addresses, and public addresses are reachable")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from kubectl_yoshi.cli.errors import usage_error
+from kubectl_yoshi.cli.help_format import option_group
 from kubectl_yoshi.cli.options import (
     OBJECT_FORMATS,
     all_namespaces_option,
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 NETWORK_FLAGS = {True: "--network", False: "--public-network"}
 """The flag by Backend.pins_vm_template: the backends with the same value share an annotation."""
+
+layer2_option = option_group("Layer 2")
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ class DetachOptions:
     help="The network of the public address, alone or together with --network.",
 )
 @click.option("--restart", is_flag=True, help="Restart a VM that runs with the address, so that it is released.")
-@click.option("--hotplug", is_flag=True, help="Layer 2: unplug the interface from a running VM, if KubeVirt can.")
+@layer2_option("--hotplug", is_flag=True, help="Unplug the interface from a running VM, if KubeVirt can.")
 @timeout_option()
 @dry_run_option
 @output_option(*OBJECT_FORMATS)

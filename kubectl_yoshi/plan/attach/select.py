@@ -120,7 +120,7 @@ def _check_available(state: AttachState, vm: Vm, number: int, suffix: str = "") 
         holder_text = f"it is {record.holder}" if record.kind == RESERVATION else f"{record.holder} holds it"
         raise PreconditionFailed(
             f"{address}{suffix} is not free: {holder_text} on network {state.network.full_name}",
-            f"Choose another address, or release it first; see `kubectl yoshi ips who {address}`.",
+            f"Choose another address, or release it first; see `kubectl yoshi ips show {address}`.",
         )
     if record is None or record.uid != vm.uid:
         if reason := state.network.unusable_reason(address):

@@ -192,7 +192,7 @@ SCENARIOS = [
             "--request-timeout 5s -n dev network list",
             Run("network list", note="without a kubeconfig", environment={"KUBECONFIG": "/nowhere"}),
             Run("network list", note="broken kubeconfig", environment={"KUBECONFIG": "broken"}),
-            fails("version --server-version", "no answer", ("GET", faults.refuse_connection, 9)),
+            fails("version", "no answer", ("GET", faults.refuse_connection, 9)),
         ],
     ),
 ]

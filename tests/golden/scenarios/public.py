@@ -10,7 +10,7 @@ from tests.golden.scenarios.calico import BLUE, RUNS
 
 PEERS = "--peer 10.240.0.5 --my-asn 64514 --remote-asn 64512"
 LAN = "network create internet --plugin public --cidr 203.0.113.0/28"
-BGP = f"network create internet --plugin public --cidr 203.0.113.0/28 --announce metallb-bgp {PEERS}"
+BGP = f"network create internet --type public --cidr 203.0.113.0/28 --announce metallb-bgp {PEERS}"
 CALICO = f"network create edge --plugin public --cidr 198.51.100.64/28 --announce calico-bgp {PEERS}"
 ELASTIC = "network create given --plugin public"
 
@@ -70,7 +70,7 @@ SCENARIOS = [
             "network describe internet",
             "ips list",
             "ips list -o wide",
-            "ips who 203.0.113.5",
+            "ips show 203.0.113.5",
             "ips check",
             "ips move 203.0.113.5 --to web-3 --dry-run=client",
             "diff ips move 203.0.113.5 --to web-3",
@@ -133,7 +133,7 @@ SCENARIOS = [
             "ips reserve given 192.0.2.90 --note printer",
             "ips list given",
             "ips list given --free",
-            "ips who 192.0.2.77",
+            "ips show 192.0.2.77",
             "ips move 192.0.2.77 --to web-2",
             "ips release given 192.0.2.90",
             "vm detach web-1 --public-network given",

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -98,7 +99,8 @@ def test_options_lists_every_common_flag(yoshi: Yoshi) -> None:
 @pytest.mark.parametrize(
     "words",
     [
-        ["--help"], ["vm", "--help"], ["version"], ["options"], ["vm"], ["no-such-command"], ["ips", "list", "--help"],
+        ["--help"], ["vm", "--help"], ["version", "--client"], ["options"], ["vm"], ["no-such-command"],
+        ["ips", "list", "--help"],
         ["vm", "attach", "--help"], ["network", "create", "--help"], ["sync", "--help"], ["install", "--help"],
     ],
     ids=" ".join,
@@ -230,13 +232,15 @@ def test_flags_have_the_kubectl_syntax(yoshi: Yoshi, probe: dict[str, Any], word
             'unknown command "atach" for "kubectl yoshi vm" (did you mean attach or detach?)\nSee',
         ),
         (["vers"], 'unknown command "vers" for "kubectl yoshi" (did you mean version?)\nSee'),
+        (["get"], 'unknown command "get" for "kubectl yoshi" (use network list, vm list or ips list)\nSee'),
+        (["ip", "assign"], 'unknown command "assign" for "kubectl yoshi ips" (use vm attach --ip)\nSee'),
+        (["net", "prune"], 'unknown command "prune" for "kubectl yoshi network" (use ips gc)\nSee'),
         (["version", "--clent"], "unknown flag: --clent (did you mean --client"),
         (["-n"], "option '-n' requires an argument\nSee 'kubectl yoshi --help' for usage."),
         (["version", "-o", "xml"], 'unable to match a printer suitable for the output format "xml"'),
         (["version", "-v", "much"], "invalid value for '-v' / '--v': 'much' is not a valid integer range"),
         (["install", "--dry-run=maybe"], "invalid value for '--dry-run'"),
         (["completion", "tcsh"], 'unknown command "tcsh" for "kubectl yoshi completion"'),
-        (["version", "--client", "--server-version"], "--client and --server-version exclude each other"),
     ],
 )
 def test_usage_error_names_the_help_command(yoshi: Yoshi, words: list[str], message: str) -> None:
@@ -260,7 +264,7 @@ def test_completion_prints_a_shell_script(yoshi: Yoshi, shell: str) -> None:
         (["help", "vm", "attach"], ["vm", "attach", "--help"]),
         (["help", "nw", "list"], ["network", "list", "--help"]),
         (["--version"], ["version", "--client"]),
-        (["-n", "prod", "--version"], ["version"]),
+        (["-n", "prod", "--version"], ["version", "--client"]),
     ],
 )
 def test_help_and_version_accept_the_kubectl_forms(yoshi: Yoshi, words: list[str], same: list[str]) -> None:
@@ -279,3 +283,23 @@ def test_help_for_an_unknown_command_is_a_usage_error(yoshi: Yoshi, words: list[
     result = yoshi(*words)
     assert result.err.startswith(f"error: {says}")
     assert (result.code, result.out) == (2, "")
+
+
+TRIED = (
+    "get", "ls", "show", "describe", "add", "allocate", "assign", "associate", "unassign", "rm", "remove", "apply",
+    "edit", "status", "doctor", "health", "prune", "restore", "recover",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("word", TRIED)
+def test_suggested_commands_exist_and_their_words_do_not(word: str) -> None:
+    """Of words that users of other tools try, in every group: they are commands, or name the one to use."""
+    for group in (cli, *(cli.table[name] for name in ("network", "vm", "ips"))):
+        assert isinstance(group, LazyGroup)
+        instead = [text for text, words in group.suggestions.items() if word in words]
+        is_command = word in {*group.table, *group.aliases}
+        assert len(instead) + is_command == 1, f"{word} in {group.name}"
+        for where, name in re.findall(r"(network|vm|ips) ([a-z]+)", " ".join(instead)):
+            found = cli.table[where]
+            assert isinstance(found, LazyGroup)
+            assert name in found.table

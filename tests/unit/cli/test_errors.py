@@ -89,7 +89,7 @@ def test_ctrl_c_without_possible_changes_prints_nothing(cluster: FakeCluster, li
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is full")
-@pytest.mark.parametrize("words", [["options"], ["--help"], ["version", "-o", "json"]])
+@pytest.mark.parametrize("words", [["options"], ["--help"], ["version", "--client", "-o", "json"]])
 def test_unwritable_output_is_reported(words: list[str]) -> None:
     code = f"import sys; sys.argv = ['kubectl-yoshi', *{words}]; from kubectl_yoshi.__main__ import main; main()"
     with Path("/dev/full").open("w") as full:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,12 @@ RED = "network create red --cidr 10.20.0.0/24"
 @pytest.mark.parametrize(
     ("line", "says", "way_out"),
     [
+        (
+            f"{RED} --type l2 --plugin public",
+            "--type l2 and --plugin public contradict each other",
+            "l2 network is ovs",
+        ),
+        (f"{RED} --type vpn", "'vpn' is not one of 'private', 'public', 'l2'", "network create --help"),
         (f"{RED} --plugin calcio", '--plugin "calcio" is unknown', "Choose one of calico, ovs, public."),
         (
             f"{RED} --range 10.20.0.100",
@@ -54,3 +61,19 @@ def test_unknown_plugin_in_a_file_is_refused(cluster: FakeCluster, tmp_path: Pat
     said = run(cluster, "network", "create", "-f", str(file))
     assert 'network "red": plugin "calcio" is unknown' in said.err
     assert said.code == 2
+
+
+@pytest.mark.parametrize(
+    ("flags", "plugin"),
+    [
+        ("", "calico"),
+        ("--type private", "calico"),
+        ("--type private --plugin calico", "calico"),
+        ("--type l2 --bridge br-ext --no-dhcp --no-host-config", "ovs"),
+    ],
+)
+def test_type_of_a_network_is_its_plugin(cluster: FakeCluster, flags: str, plugin: str) -> None:
+    said = run(cluster, *RED.split(), *flags.split(), "--dry-run", "-o", "json")
+    assert (said.code, said.err) == (0, "")
+    [network] = [obj for obj in json.loads(said.out)["items"] if obj["kind"] == "NetworkWizard"]
+    assert network["spec"]["plugin"] == plugin

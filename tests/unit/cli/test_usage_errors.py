@@ -78,7 +78,7 @@ TABLE = [
         (f"{ATTACH} blue --mac garbage", 2, '--mac "garbage" is not a MAC address', "02:00:00:ab:cd:ef"),
         (f"{ATTACH} blue --mac 01:00:5e:00:00:01", 2, "is a multicast address", "The first octet must be even."),
         (f"{ATTACH} blue --mac 00:00:00:00:00:00", 2, "is all zero", "02:00:00:ab:cd:ef"),
-        ("ips who garbage", 2, '"garbage" is not an IP address', AN_ADDRESS),
+        ("ips show garbage", 2, '"garbage" is not an IP address', AN_ADDRESS),
         ("ips reserve blue --count 0", 2, "--count must be from 1 to 256", "ips reserve --help"),
         (
             f"ips reserve blue 10.97.0.20 --note {257 * 'n'}",

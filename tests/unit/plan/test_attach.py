@@ -219,7 +219,7 @@ def test_address_of_another_vm_is_refused_with_its_name(cluster: FakeCluster) ->
     cluster.attach("web-1", ip="10.133.0.9")
     refused = refusal(cluster.attach("web-2", ip="10.133.0.9"), "prod/web-2")
     assert "10.133.0.9 is not free: prod/web-1 holds it" in refused.message
-    assert "ips who 10.133.0.9" in refused.hint
+    assert "ips show 10.133.0.9" in refused.hint
     assert cluster.holders() == {"10.133.0.9": "prod/web-1"}
     assert cluster.pin("web-2") == ""
 

@@ -1,4 +1,4 @@
-"""`kubectl yoshi ips who`: the allocation of an address, its use in the cluster, and its previous holders."""
+"""`kubectl yoshi ips show`: the allocation of an address, its use in the cluster, and its previous holders."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class WhoOptions:
-    """The flags of `ips who`."""
+class ShowOptions:
+    """The flags of `ips show`."""
 
     address: str
     output: OutputFormat
 
 
-@command("who", examples="kubectl yoshi ips who 10.133.0.10")
+@command("show", examples="kubectl yoshi ips show 10.133.0.10")
 @click.argument("address", type=HELD_ADDRESS, metavar="IP")
 @output_option("json", "yaml", "name", "wide")
-@as_options(WhoOptions)
-def who(session: Session, options: WhoOptions) -> None:
+@as_options(ShowOptions)
+def show(session: Session, options: ShowOptions) -> None:
     """Show the holder of an address, and its previous holders."""
     from kubectl_yoshi.engine.read import new_snapshot
     from kubectl_yoshi.model.addresses import parse_address
@@ -115,8 +115,19 @@ def _fields(info: _AddressInfo, now: datetime, wide: bool) -> list[tuple[str, ob
         ("Holder", row.holder),
     ]
     if record is not None:
-        fields += [("UID", record.uid), ("MAC", record.mac), ("Since", record.since), ("Note", record.note)]
+        fields += [
+            ("UID", record.uid),
+            ("MAC", record.mac),
+            ("Since", _with_age(record.since, now)),
+            ("Note", record.note),
+        ]
     return [*fields, ("Seen", [f"{use.kind.value}: {use.ref}" for use in row.address_uses]), ("Before", previous)]
+
+
+def _with_age(since: str, now: datetime) -> str:
+    from kubectl_yoshi.output.tables import age
+
+    return f"{since} ({age(since, now)} ago)" if since else ""
 
 
 def _format_past_allocation(past: PastAllocation, now: datetime, wide: bool) -> str:
