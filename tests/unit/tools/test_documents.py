@@ -50,4 +50,4 @@ def test_groff_accepts_every_man_page() -> None:
     assert not told.stderr
 
 
-REQUESTS = {".TH", ".SH", ".PP", ".TP", ".B", ".BR", ".nf", ".fi"}
+REQUESTS = {".TH", ".SH", ".SS", ".PP", ".TP", ".B", ".BR", ".nf", ".fi"}
