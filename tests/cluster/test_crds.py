@@ -328,7 +328,7 @@ def test_explain_describes_fields_without_a_type(server: Server) -> None:
     peers = server.lab.kubectl("explain", "networkwizard.spec.bgpConfig.peers")
     assert all(field in peers for field in ("peerIP", "reachableBy", "multihop", "passwordSecret"))
     record = server.lab.kubectl("explain", "nw.status.allocations.uid")
-    assert "one recreated under the same name is another machine" in " ".join(record.split())
+    assert "a recreated VM of the same name is another VM" in " ".join(record.split())
 
 
 def test_printer_columns_of_networks(server: Server) -> None:

@@ -338,7 +338,7 @@ def test_overlaps_with_networks_and_calico_pools_are_refused(public: PublicScene
 
 def test_plugin_public_must_be_given_explicitly(public: PublicScene) -> None:
     said = public.yoshi.refused("network", "create", "pub", "--cidr", "203.0.113.0/28", *BGP, code=2)
-    assert "--plugin public" in said
+    assert "--type public" in said
 
 
 # -- permissions, unknown fields, both at once -----------------------------------------------------------------------
