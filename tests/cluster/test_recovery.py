@@ -19,6 +19,7 @@ import re
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
 
 import pytest
 
@@ -286,6 +287,9 @@ def test_rebuild_after_everything_was_recreated(scene: Scene) -> None:
 
 def test_duplicate_address_of_a_restored_vm_is_reported_and_its_hint_resolves_it(scene: Scene) -> None:
     (address,) = (address for address, (name, *_) in scene.before.items() if name == "l-1")
+    original = get(scene.cluster, "virtualmachine", "l-1", namespace=scene.namespace)
+    created = datetime.fromisoformat(original["metadata"]["creationTimestamp"].replace("Z", "+00:00"))
+    wait_for(lambda: datetime.now(timezone.utc) >= created + timedelta(seconds=1), "the other VM is younger")
     twin = vm(scene.namespace, "twin", template_annotations={PIN: json.dumps([address])})
     make(scene.cluster, twin)
     scene.lose_status()
