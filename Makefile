@@ -16,7 +16,7 @@ SOAKED = faults faults_installing permissions kill_matrix calico_kill_matrix two
 
 PACKAGES = $(patsubst %,tests/e2e/test_%.py,archive installing krew workflows)
 
-# Interpreters that tests start, hundreds of them, must not compile the program again each.
+# Tests start hundreds of interpreters; without cached bytecode each would compile the program again.
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help test setup lint unit labs cluster e2e packages busy soak demo bench documents traces pictures man dist clean

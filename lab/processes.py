@@ -66,7 +66,7 @@ class ProgramRecord:
 
 
 GO_ENVIRONMENT = {"GOGC": "300"}
-"""Programs collect garbage less often: it takes an API server a sixth of its CPU time, and a lab does not live long."""
+"""Programs collect garbage less often: this saves a sixth of an API server's CPU time, and a lab does not live long."""
 
 
 def spawn(launch: Launch, folder: Path) -> ProgramRecord:

@@ -14,6 +14,8 @@ MAX_WIDTH = 120
 """Longer lines are hard to read, however wide the terminal."""
 MAX_NAME_WIDTH = 34
 """Flags with longer names have their text on the next line."""
+MAX_SHOWN = 2**31 - 1
+"""The limit of the API's integers, which no help text needs to name."""
 
 
 class HelpFormatter(click.HelpFormatter):
@@ -87,17 +89,23 @@ def write_help(command: click.Command, examples: str, ctx: click.Context, format
 
 
 def write_options(command: click.Command, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-    """Write the flags by group, in the order in which the groups are first used; those without a group come first."""
-    groups: dict[str, list[tuple[str, str]]] = {"Options": []}
+    """Write the flags by group."""
+    for title, options in group_options(command, ctx).items():
+        rows = [(record[0], describe(option)) for option in options if (record := option.get_help_record(ctx))]
+        with formatter.section(title):
+            formatter.write_dl(rows)
+
+
+def group_options(command: click.Command, ctx: click.Context) -> dict[str, list[click.Option]]:
+    """Return title -> flags that --help lists, in the order in which the groups are first used.
+
+    Flags without a group, --help among them, come first, as "Options".
+    """
+    groups: dict[str, list[click.Option]] = {"Options": []}
     for param in command.get_params(ctx):
-        record = param.get_help_record(ctx)
-        if record is not None and isinstance(param, click.Option):
-            title = param.group if isinstance(param, GroupedOption) else "Options"
-            groups.setdefault(title, []).append((record[0], describe(param)))
-    for title, rows in groups.items():
-        if rows:
-            with formatter.section(title):
-                formatter.write_dl(rows)
+        if isinstance(param, click.Option) and not param.hidden:
+            groups.setdefault(param.group if isinstance(param, GroupedOption) else "Options", []).append(param)
+    return groups
 
 
 def describe(option: click.Option) -> str:
@@ -106,7 +114,3 @@ def describe(option: click.Option) -> str:
     if isinstance(option.type, click.IntRange) and option.type.max is not None and option.type.max < MAX_SHOWN:
         text += f" From {option.type.min} to {option.type.max}."
     return text + (" (required)" if option.required else "")
-
-
-MAX_SHOWN = 2**31 - 1
-"""A limit of the API's integers, which nobody needs to be told."""

@@ -84,4 +84,4 @@ def crd_version(session: Session) -> str:
     except ForbiddenError as error:
         return f"<unknown: {error.missing_permission}>"
     installed = annotations_of(found).get(VERSION_ANNOTATION, "")
-    return f"v{installed}" if installed else "<not of kubectl yoshi>"
+    return f"v{installed}" if installed else "<not installed by kubectl yoshi>"

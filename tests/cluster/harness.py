@@ -352,10 +352,15 @@ def make_vms(cluster: Cluster, namespace: str, *names: str, **changes: Any) -> l
 
 
 def resource_versions(cluster: Cluster, namespace: str, *kinds: str) -> dict[str, str]:
-    """Return "kind/name" -> resourceVersion of every object of these kinds in a namespace ("" for all)."""
+    """Return "kind/name" -> resourceVersion of every object of these kinds in a namespace ("" for all).
+
+    Without the ConfigMap that Kubernetes itself creates in every namespace, a moment after it.
+    """
     found = get(cluster, ",".join(kinds), namespace=namespace)
     return {
-        f"{item['kind']}/{item['metadata']['name']}": item["metadata"]["resourceVersion"] for item in found["items"]
+        f"{item['kind']}/{item['metadata']['name']}": item["metadata"]["resourceVersion"]
+        for item in found["items"]
+        if item["metadata"]["name"] != "kube-root-ca.crt"
     }
 
 

@@ -1,5 +1,6 @@
 """The whole way of a network on each set-up of Calico's two API groups, in labs whose set-up grows.
 
+none                          refused, naming what was looked for
 crd v1                        written to crd.projectcalico.org/v1
 v3 as CRDs                    written to projectcalico.org/v3
 both as CRDs                  v1, which is what Calico itself uses then
@@ -7,8 +8,6 @@ both, DatastoreMigration      refused until it is Complete, then v3
 v1 behind Calico's API server written to projectcalico.org/v3 through the aggregator, IPAM read from v1
 its API server is down        refused to write; what can be read is shown
 the datastore is locked       refused
-
-Without Calico: test_missing_crds.py.
 """
 
 from __future__ import annotations
@@ -71,13 +70,13 @@ def labs() -> Iterator[list[Growing]]:
 
 @pytest.fixture
 def bare(request: pytest.FixtureRequest, labs: list[Growing], forks: ForkServer) -> lab.Lab:
-    """A lab with the sets that the test is parametrised with, and no others.
+    """A lab with the sets that the test is parametrised with, and no others; without Calico where it is not.
 
     One that has the most of them already gets the others; where each has others, a new one is started.
     """
     if request.config.getoption("cluster") != "lab":
         pytest.skip("chooses what CRDs of Calico there are, and another cluster than a lab was chosen")
-    wanted: tuple[str, ...] = request.param
+    wanted: tuple[str, ...] = getattr(request, "param", ())
     fitting = [one for one in labs if one.sets <= {*wanted}]
     if not fitting:
         running = lab.start(calico="none")
@@ -148,6 +147,16 @@ def whole_way(yoshi: Yoshi, cluster: Cluster, group: str) -> None:
     assert f"delete ippool {name}" in yoshi.done("ips", "gc", "--yes")
     assert name not in pools(cluster, group)
     cluster.kubectl("delete", "virtualmachine", "web", "-n", yoshi.namespace)
+
+
+def test_network_create_without_calico_names_the_missing_apis(bare: lab.Lab, yoshi: Yoshi) -> None:
+    said = yoshi.refused("network", "create", "blue", "--cidr", "10.33.0.0/24")
+    for group in (V1, V3):
+        assert f"ippools.{group}" in said
+    said = yoshi.refused("network", "create", "blue", "--cidr", "10.33.0.0/24", "--plugin", "calico")
+    assert f"ippools.{V1}" in said
+    assert yoshi.done("network", "list") == ""
+    assert yoshi.done("vm", "list") == ""
 
 
 @with_v1

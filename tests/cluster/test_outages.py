@@ -129,7 +129,7 @@ def is_spare(sentence: str) -> bool:
 
 def test_sync_watch_survives_an_api_server_outage(fixture: OutageFixture, tmp_path: Path) -> None:
     cluster = fixture.cluster
-    with cluster.namespace() as namespace, watching(cluster.kubeconfig, tmp_path, "-n", namespace) as watcher:
+    with cluster.namespace() as namespace, watching(cluster.kubeconfig, tmp_path, "-A") as watcher:
         make(cluster, wizard(namespace, "blue", plugin="calico", cidr="10.134.0.0/24"))
         wait_for(lambda: watcher.said("is ready"), "the network is made")
         fixture.lab.kill_api_server()

@@ -26,18 +26,9 @@ def test_attach_adds_an_interface_with_the_allocated_mac_and_detach_removes_it(l
     make_vms(layer2.cluster, layer2.namespace, "web", **theirs)
     before = layer2.vm()
     said = layer2.yoshi.done(
-        "vm",
-        "attach",
-        "web",
-        "--network",
-        "red",
-        "--ip",
-        at(red, 50),
-        "--interface-name",
-        "data",
-        "--interface-model",
-        "e1000e",
-    )
+        "vm", "attach", "web", "--network", "red", "--ip", at(red, 50),
+        "--interface-name", "data", "--interface-model", "e1000e",
+    )  # fmt: skip
     assert f"attached to red: {at(red, 50)}" in said
     record = layer2.records("red")[at(red, 50)]
     mac = record["mac"]

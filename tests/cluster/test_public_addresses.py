@@ -237,15 +237,9 @@ def outside_of(public_scene: PublicScene, network: str) -> list[Json]:
 
 def test_network_without_bgp_is_announced_by_metallb_l2(public: PublicScene) -> None:
     args = (
-        "--plugin",
-        "public",
-        "--cidr",
-        "203.0.113.0/28",
-        "--announce-interface",
-        "eth1",
-        "--node-selector",
-        "edge=yes",
-    )
+        "--plugin", "public", "--cidr", "203.0.113.0/28",
+        "--announce-interface", "eth1", "--node-selector", "edge=yes",
+    )  # fmt: skip
     public.yoshi.done("network", "create", "lan", *args)
     name = f"{public.namespace}.lan"
     assert metallb(public) == {

@@ -12,7 +12,7 @@ import click
 from kubectl_yoshi.cli.app import cli
 from kubectl_yoshi.cli.diff import DiffGroup
 from kubectl_yoshi.cli.group import LazyGroup, YoshiCommand, get_summary
-from kubectl_yoshi.cli.help_format import GroupedOption, describe
+from kubectl_yoshi.cli.help_format import describe, group_options
 from kubectl_yoshi.cli.kubectl_flags import KUBECTL_FLAGS
 
 PROGRAM = "kubectl yoshi"
@@ -113,12 +113,12 @@ def _walk(
 
 
 def _flags(command: click.Command, ctx: click.Context) -> list[Flag]:
-    found: dict[str, list[Flag]] = {"Options": []}
-    for param in command.get_params(ctx):
-        if isinstance(param, click.Option) and not param.hidden and "--help" not in param.opts:
-            group = param.group if isinstance(param, GroupedOption) else "Options"
-            found.setdefault(group, []).append(Flag(_spelling(param), describe(param), group))
-    return [flag for flags in found.values() for flag in flags]
+    return [
+        Flag(_spelling(option), describe(option), group)
+        for group, options in group_options(command, ctx).items()
+        for option in options
+        if "--help" not in option.opts
+    ]
 
 
 def _spelling(option: click.Option) -> str:

@@ -130,8 +130,8 @@ def _abort_deletion(network: Network, ctx: PlanContext) -> Plan:
         health = "" if plan else backend.health(network, ctx.snapshot)
     except PlanningError as error:
         created, health = network.is_created, error.message
-    for reason in ctx.snapshot.unreadable_reasons():  # what cannot be read is not absent, so it is not created
-        plan, health = Plan(), reason
+    if unreadable := ctx.snapshot.unreadable_reasons():  # what cannot be read is not absent, so it is not created
+        plan, health = Plan(), unreadable[0]
     return plan + plan_status(network, NetworkStatus(created, health), ctx.run, "")
 
 
@@ -231,13 +231,11 @@ def _check_all_read(network: Network, snapshot: Snapshot) -> None:
     Raises:
         UnreadableError: something could not.
     """
-    for reason in snapshot.unreadable_reasons():
-        raise UnreadableError(
-            f"network {network.full_name} cannot be deleted: {reason}",
-            "Ask an administrator for this permission, or to delete the network."
-            if reason.startswith("may not ")
-            else "Run the same command again when this can be read.",
-        )
+    if unreadable := snapshot.unreadable_reasons():
+        hint = "Run the same command again when this can be read."
+        if unreadable[0].startswith("may not "):
+            hint = "Ask an administrator for this permission, or to delete the network."
+        raise UnreadableError(f"network {network.full_name} cannot be deleted: {unreadable[0]}", hint)
 
 
 def _installed_backend(network: Network, ctx: PlanContext) -> Backend | None:

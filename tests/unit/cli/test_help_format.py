@@ -36,7 +36,8 @@ def test_help_fits_the_terminal_and_breaks_no_word(columns: int, monkeypatch: py
     for command, ctx in EVERY:
         text = command.get_help(ctx)
         options = text.partition("\nOptions:\n")[2].rpartition("\n\n")[0]
-        too_long = [line for line in options.splitlines() if len(line) > min(columns, 120) and " " in line.strip()]
+        too_long = [line for line in options.splitlines() if len(line) > min(columns, 120)]
+        # A single word, such as the syntax of --peer, may be longer than its column.
         assert [line for line in too_long if len(line.split()[-1]) < 20] == [], command.name
         words = set(re.split(r"\s+", text))
         for param in command.get_params(ctx):
