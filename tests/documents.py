@@ -14,7 +14,7 @@ from tools.documents.blocks import read_document
 from tools.documents.running import clean, constant, run
 
 ROOT = Path(__file__).parent.parent
-PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def pages_that_need(kind: str) -> list[Path]:

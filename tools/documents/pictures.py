@@ -18,16 +18,15 @@ from rich.console import Console
 from rich.text import Text
 
 import lab
-from lab.paths import cache_home
 from lab.running import kubectl_command
 from tools.documents.running import PRELUDE, clean, environment
 
 ROOT = Path(__file__).parent.parent.parent
 FOLDER = ROOT / "docs" / "pictures"
-COLUMNS = 100
+COLUMNS = 80
 
 SECONDS_BETWEEN = 3.0
-"""As somebody takes them who types; a router learns of an address meanwhile."""
+"""As somebody takes them who types; MetalLB reports meanwhile from where it announces an address."""
 FINDS = "kubectl yoshi ips check"
 """What ends with 1 where it found something."""
 
@@ -37,7 +36,7 @@ class Picture:
     """A session at a terminal.
 
     Attributes:
-        commands: that are typed. $LAB is the lab's name, $ROUTER the address of its router.
+        commands: that are typed, each of kubectl, and no line longer than COLUMNS with its prompt.
         before: commands that prepare it, and are not shown; as in a document's `given`.
         needs: "core" or "full", the lab.
     """
@@ -83,14 +82,13 @@ PICTURES = {
     "public-address": Picture(
         (
             (
-                "kubectl yoshi network create internet --plugin public --cidr 203.0.113.0/28 "
-                "--announce metallb-bgp --peer $ROUTER --my-asn 64512 --remote-asn 64513"
+                "kubectl yoshi network create internet --type public --cidr 203.0.113.0/28 \\\n"
+                "  --announce metallb-bgp --peer 10.240.0.5 --my-asn 64512 --remote-asn 64513"
             ),
-            "kubectl yoshi vm attach web-1 --public-network internet --port 22/tcp,443/tcp --wait",
+            "kubectl yoshi vm attach web-1 --public-network internet --port 22,443 --wait",
             "kubectl yoshi ips list",
-            "python -m lab route --name $LAB",
-            "kubectl yoshi ips move 203.0.113.1 --to web-2",
-            "python -m lab route --name $LAB",
+            "kubectl yoshi ips move 203.0.113.1 --to web-2 --wait",
+            "kubectl yoshi ips show 203.0.113.1",
         ),
         ON_TWO_NODES,
         "full",
@@ -107,9 +105,6 @@ def main() -> int:
             variables = {
                 **environment(running.kubeconfig, Path(kubectl_command()), Path(home)),
                 "PYTHONPATH": str(ROOT),
-                "XDG_CACHE_HOME": str(cache_home()),  # where `python -m lab` finds it
-                "LAB": running.name,
-                "ROUTER": running.router_address,
             }
             for name, picture in PICTURES.items():
                 if picture.needs == needs:

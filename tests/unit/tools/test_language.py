@@ -15,7 +15,7 @@ import kubectl_yoshi
 
 PACKAGE = Path(kubectl_yoshi.__file__).parent
 ROOT = PACKAGE.parent
-DOCUMENTS = ("*.md", "docs/*.md", "tests/*.md", "Makefile", "pyproject.toml")
+DOCUMENTS = ("*.md", "docs/**/*.md", "tests/*.md", "Makefile", "pyproject.toml")
 MANIFESTS = ("kubectl_yoshi/manifests/*.yaml", "*.yaml", ".krew.yaml")
 OTHER_CODE = ("lab", "release", "tests", "tools")
 """Folders with code besides the package's."""

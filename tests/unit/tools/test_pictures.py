@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 import pytest
 
 from tests.documents import PAGES, commands_of_program, parse
-from tools.documents.pictures import FOLDER, PICTURES, drawn
+from tools.documents.pictures import COLUMNS, FOLDER, PICTURES, drawn
 
 
 def text_of(svg: str) -> str:
@@ -39,6 +39,15 @@ def test_commands_of_pictures_can_be_parsed(name: str) -> None:
     assert len(commands) >= 3
     for words in commands:
         parse(words)
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_pictures_show_commands_of_users_at_80_columns(name: str) -> None:
+    assert COLUMNS == 80
+    for command in PICTURES[name].commands:
+        assert command.startswith("kubectl ")
+        assert "$" not in command
+        assert all(len(line) <= COLUMNS for line in f"$ {command}".splitlines())
 
 
 def test_pictures_are_exactly_those_in_the_pages() -> None:
