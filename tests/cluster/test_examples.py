@@ -1,4 +1,4 @@
-"""Every example of --help, the man pages and docs/commands.md does what it should, in a scene that it fits into."""
+"""Every example of --help and docs/reference/commands.md does what it should, in a scene that it fits into."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""python -m tools.documents: makes docs/commands.md from the program; with flags, more of what is made.
+"""python -m tools.documents: makes docs/reference/commands.md from the program; with flags, more of what is made.
 
---check          only tells whether docs/commands.md is current
+--check          only tells whether docs/reference/commands.md is current
 --man FOLDER     the man pages
 --outputs PAGE…  runs the command blocks of pages on a lab, and writes down what they print
 """
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def stale() -> dict[Path, str]:
     """The files whose text is not what the program makes of them, with the text that they should have."""
-    made = {ROOT / "docs" / "commands.md": commands_page()}
+    made = {ROOT / "docs" / "reference" / "commands.md": commands_page()}
     return {path: text for path, text in made.items() if not path.exists() or path.read_text(encoding="utf-8") != text}
 
 

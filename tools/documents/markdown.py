@@ -1,4 +1,4 @@
-"""docs/commands.md: every command with its usage, flags and examples."""
+"""docs/reference/commands.md: every command with its usage, flags and examples."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HEAD = """\
 
 
 def commands_page() -> str:
-    """The text of docs/commands.md."""
+    """The text of docs/reference/commands.md."""
     found = pages()
     parts = [HEAD, _contents(found)]
     parts += [_section(page) for page in found[1:]]

@@ -343,7 +343,7 @@ class Calico(PrivateDefaults):
         return tuple(found)
 
     def migration_blockers(self, vm: Vm, network: Network, snapshot: Snapshot) -> tuple[str, ...]:
-        """Check the requirements listed in docs/calico.md."""
+        """Check the requirements listed in docs/guides/private-networks.md."""
         interface = vm.pod_interface
         requests_migration = (
             network.options.get("liveMigration") or ALLOW_MIGRATION_ANNOTATION in vm.template_annotations

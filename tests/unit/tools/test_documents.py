@@ -20,7 +20,7 @@ def test_command_reference_is_current() -> None:
 def test_outdated_file_is_found(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr("tools.documents.__main__.commands_page", lambda: "other")
     assert main(["--check"]) == 1
-    assert "docs/commands.md is not current" in capsys.readouterr().err
+    assert "docs/reference/commands.md is not current" in capsys.readouterr().err
 
 
 def test_reference_has_every_command_and_flag() -> None:
