@@ -31,11 +31,12 @@ $(STAMP): pyproject.toml
 test: setup lint unit labs $(if $(CI),packages) ## All checks and tests, against a real control plane; with CI=true the packages' too
 setup: ## Install what the tests need besides Python packages, on Debian and Ubuntu
 	@PYTHON=$(PYTHON) tools/setup.sh
-lint: $(STAMP) ## ruff, mypy --strict, the import contract
+lint: $(STAMP) ## ruff, mypy --strict, the import contract, links and anchors of the documentation site
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 unit: $(STAMP) ## Unit tests, without a cluster
 	$(PYTEST) -n auto $(BY_WORKERS) tests/unit tests/golden
 labs: $(STAMP) ## cluster, by WORKERS=2 at a time, and beside it e2e, which mostly waits
