@@ -162,6 +162,24 @@ watch_option = option_group("Output")(
     "-w", "--watch", is_flag=True, help="After the list, watch for changes and print it again."
 )
 
+take_reservation_option = option_group("Addresses")(
+    "--take-reservation",
+    is_flag=True,
+    help="Assign the address although it is reserved for others; requires the permission to change the network.",
+)
+
+
+def reserve_for_option(flag: str) -> Decorator:
+    """Return the flag that names for whom addresses are reserved, whose value is passed as `reserve_for`."""
+    return option_group("Addresses")(
+        flag,
+        "reserve_for",
+        default="",
+        metavar="vm/NAME|namespace/NAME",
+        help="The VM (vm/NAME, vm/NAMESPACE/NAME) or namespace that may be assigned the reserved address.",
+    )
+
+
 yes_option = click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation.")
 
 

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from kubectl_yoshi.engine.loop import RunResult
 
 
+VM_KINDS = ("vm", "vms", "virtualmachine", "virtualmachines", "virtualmachine.kubevirt.io")
+NAME_PATTERN = r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?"
+
+
 def resolve_vms(
     session: Session, names: Iterable[str], selector: str, filenames: tuple[str, ...], all_namespaces: bool
 ) -> tuple[tuple[str, str], ...]:
@@ -54,13 +58,37 @@ def resolve_vms(
 
 def _parse_vm_name(text: str, session: Session) -> tuple[str, str]:
     kind, slash, rest = text.partition("/")
-    if slash and kind.lower() in ("vm", "vms", "virtualmachine", "virtualmachines", "virtualmachine.kubevirt.io"):
+    if slash and kind.lower() in VM_KINDS:
         text = rest
     namespace, slash, name = text.partition("/")
     pair = (namespace, name) if slash else (session.namespace, text)
-    if not all(re.fullmatch(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?", part) for part in pair):
+    if not all(re.fullmatch(NAME_PATTERN, part) for part in pair):
         raise usage_error(f'"{text}" is not the name of a VM', "Write NAME, or NAMESPACE/NAME.")
     return pair
+
+
+def parse_reserve_for(text: str, namespace: str) -> str:
+    """Parse for whom an address is reserved into the form of Allocation.reserved_for.
+
+    Args:
+        text: "vm/NAME", "vm/NAMESPACE/NAME" or "namespace/NAME".
+        namespace: that of a VM for which none is given.
+
+    Raises:
+        UsageError: it has none of these forms.
+    """
+    from kubectl_yoshi.model.allocations import reserved_for_vm
+
+    kind, _, rest = text.partition("/")
+    names = rest.split("/")
+    if all(re.fullmatch(NAME_PATTERN, name) for name in names):
+        if kind in VM_KINDS and len(names) <= 2:
+            return reserved_for_vm(*names) if len(names) == 2 else reserved_for_vm(namespace, names[0])
+        if kind in ("ns", "namespace", "namespaces") and len(names) == 1:
+            return f"namespace/{names[0]}"
+    raise usage_error(
+        f'"{text}" is neither a VM nor a namespace', "Write vm/NAME, vm/NAMESPACE/NAME or namespace/NAME."
+    )
 
 
 def parse_mac(text: str, what: str = "--mac") -> str | None:

@@ -17,6 +17,7 @@ or deletes it with its network. A block with fields that this version does not k
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -26,7 +27,16 @@ from kubectl_yoshi.model.addresses import Address, Intervals, Span, address_of, 
 from kubectl_yoshi.model.errors import UsageError
 from kubectl_yoshi.model.history import VM_KIND, PastAllocation, parse_history
 from kubectl_yoshi.model.network import ADDRESSBLOCK, GROUP, Network
-from kubectl_yoshi.model.objects import MAX_NAME_LENGTH, Json, ObjectRef, dig, new_object, owner_reference, short_hash
+from kubectl_yoshi.model.objects import (
+    MAX_NAME_LENGTH,
+    Json,
+    NamespacedName,
+    ObjectRef,
+    dig,
+    new_object,
+    owner_reference,
+    short_hash,
+)
 from kubectl_yoshi.model.printable import to_single_line
 
 SHARD_SIZE = 256
@@ -43,7 +53,25 @@ It is deleted with the network.
 KINDS = (VIRTUALMACHINE, RESERVATION, NETWORK)
 UNKNOWN_KIND_REASON = "only a newer version of kubectl yoshi supports this kind of allocation"
 UPGRADE_HINT = "Use a newer version of kubectl yoshi for this."
-FIELDS = ("kind", "namespace", "name", "uid", "mac", "since", "note")
+FIELDS = {
+    "kind": "kind",
+    "namespace": "namespace",
+    "name": "name",
+    "uid": "uid",
+    "mac": "mac",
+    "since": "since",
+    "note": "note",
+    "for": "reserved_for",
+}
+"""The key in the object of each attribute of an Allocation."""
+
+
+RESERVED_FOR = re.compile(r"vm/[^/]+/[^/]+|namespace/[^/]+")
+
+
+def reserved_for_vm(namespace: str, name: str) -> str:
+    """Return the value of Allocation.reserved_for for a VM."""
+    return f"vm/{namespace}/{name}"
 
 
 @dataclass(frozen=True)
@@ -58,6 +86,9 @@ class Allocation:
         mac: the MAC address written to the VM along with the address; "" for none.
         since: when it was allocated, RFC 3339 in UTC.
         note: free text from a user.
+        reserved_for: for whom the address is reserved: "vm/NAMESPACE/NAME" or "namespace/NAMESPACE"; "" for nobody in
+            particular. An allocation of a VM keeps it from the reservation that it replaced, which is restored unless
+            a user releases the address.
         as_written: the value in the object, for `test` operations (RFC 6902).
         is_legacy: whether Platform9 yoshi's allocation of the address is still there, alone or beside a current one,
             and must be converted.
@@ -70,14 +101,17 @@ class Allocation:
     mac: str = ""
     since: str = ""
     note: str = ""
+    reserved_for: str = ""
     as_written: Any = None
     is_legacy: bool = False
 
     @property
     def holder(self) -> str:
-        """Return the holder as printed: "prod/web-1", "reserved (for the printer)"."""
+        """Return the holder as printed: "prod/web-1", "reserved for VM prod/web-1 (printer)"."""
         if self.kind == RESERVATION:
-            return f"reserved ({to_single_line(self.note)})" if self.note else "reserved"
+            kind, _, name = self.reserved_for.partition("/")
+            text = f"reserved for {'VM' if kind == 'vm' else kind} {to_single_line(name)}" if kind else "reserved"
+            return f"{text} ({to_single_line(self.note)})" if self.note else text
         if self.kind == NETWORK:
             return f"the network itself ({to_single_line(self.note)})"
         name = to_single_line(f"{self.namespace}/{self.name}")
@@ -93,6 +127,32 @@ class Allocation:
         """Return whether this version knows the kind of holder, and therefore when its address may be released."""
         return self.kind in KINDS
 
+    @property
+    def reserved_namespace(self) -> str:
+        """Return the namespace that the address is reserved for, or that of the VM; "" for none."""
+        return self.reserved_for.split("/")[1] if self.kind == RESERVATION and self.reserved_for else ""
+
+    @property
+    def reserved_vm(self) -> NamespacedName | None:
+        """Return the VM that the address is reserved for; None if it is not reserved, or not for one VM."""
+        kind, *names = self.reserved_for.split("/")
+        return (names[0], names[1]) if self.kind == RESERVATION and kind == "vm" else None
+
+    def is_reserved_for(self, namespace: str, name: str) -> bool:
+        """Return whether the address is reserved for a VM, or for its namespace."""
+        wanted = (reserved_for_vm(namespace, name), f"namespace/{namespace}")
+        return self.kind == RESERVATION and self.reserved_for in wanted
+
+    def to_reservation(self, network: Network, reserved_for: str, since: str) -> Allocation:
+        """Return the reservation that this allocation becomes.
+
+        Args:
+            network: that of the address.
+            reserved_for: see the attribute.
+            since: the time of the reservation (RFC 3339).
+        """
+        return Allocation(RESERVATION, network.namespace, "", since=since, note=self.note, reserved_for=reserved_for)
+
     def to_json(self, existing: Allocation | None = None) -> Json:
         """Return the value to write, without empty fields.
 
@@ -100,7 +160,7 @@ class Allocation:
             existing: the allocation that is replaced. If it has the same holder, its unknown fields stay: a newer
                 version wrote them.
         """
-        value = {key: getattr(self, key) for key in FIELDS if getattr(self, key)}
+        value = {key: text for key, attribute in FIELDS.items() if (text := getattr(self, attribute))}
         if (
             existing is None
             or not isinstance(existing.as_written, Mapping)
@@ -118,8 +178,11 @@ def parse_allocation(value: Any, namespace: str) -> Allocation:
         namespace: the network's namespace.
     """
     if isinstance(value, Mapping):
-        fields: dict[str, Any] = {key: str(value.get(key) or "") for key in FIELDS[1:]}
-        return Allocation(str(value.get("kind") or VIRTUALMACHINE), **fields, as_written=value)
+        fields: dict[str, Any] = {attribute: str(value.get(key) or "") for key, attribute in FIELDS.items()}
+        fields["kind"] = fields["kind"] or VIRTUALMACHINE
+        if not RESERVED_FOR.fullmatch(fields["reserved_for"]):
+            fields["reserved_for"] = ""
+        return Allocation(**fields, as_written=value)
     return Allocation(VIRTUALMACHINE, namespace, str(value), as_written=value, is_legacy=True)
 
 

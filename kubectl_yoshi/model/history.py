@@ -6,8 +6,8 @@ both, so no two writers meet in it. The time is the clock of the client that rel
 KB of allocations and, once all were released twice, 80 KB of history; with the longest names that Kubernetes allows,
 less than half a MiB together.
 
-What a run rolls back that it had written itself is not recorded. A VM recreated under its name ends the allocation of
-the earlier VM; a rebuild after a restore, which only corrects uids, does not.
+What a run rolls back that it had written itself is not recorded, unless a reservation is restored. A VM recreated under
+its name ends the allocation of the earlier VM; a rebuild after a restore, which only corrects uids, does not.
 """
 
 from __future__ import annotations

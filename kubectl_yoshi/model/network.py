@@ -23,7 +23,17 @@ from kubectl_yoshi.model.addresses import (
 from kubectl_yoshi.model.durations import parse_duration
 from kubectl_yoshi.model.errors import UsageError
 from kubectl_yoshi.model.history import RETENTION_SECONDS
-from kubectl_yoshi.model.objects import Json, ObjectRef, Resource, annotations_of, dig, name_of, namespace_of, uid_of
+from kubectl_yoshi.model.objects import (
+    Json,
+    NamespacedName,
+    ObjectRef,
+    Resource,
+    annotations_of,
+    dig,
+    name_of,
+    namespace_of,
+    uid_of,
+)
 
 GROUP = "plumber.k8s.pf9.io"
 NETWORKWIZARD = Resource(GROUP, "v1", "networkwizards", "NetworkWizard")
@@ -34,6 +44,7 @@ REQUIRES_ANNOTATION = f"{GROUP}/requires"
 """Annotation: the earliest version of this program that understands the allocations recorded for the network."""
 STATUS_SEARCH_FROM = ("status", "searchFrom")
 STATUS_CONTENDED = ("status", "contendedAt")
+STATUS_RESERVED_FOR_VMS = ("status", "reservedForVMs")
 DEFAULT_MY_ASN = 64512  # both defaults are constants of Platform9 yoshi, whose code never used them
 DEFAULT_REMOTE_ASN = 64514
 HOST_ROUTE_PLUGIN = "public"
@@ -155,6 +166,21 @@ class Network:
         except UsageError:
             return 0
         return int(address) if address in self else 0
+
+    @cached_property
+    def reserved_for_vms(self) -> Mapping[int, NamespacedName]:
+        """Return address -> namespace and name of the VM for which a large network may have reserved it.
+
+        This is a hint: the reservation itself is in the address's block, and may have been released.
+        """
+        found: dict[int, NamespacedName] = {}
+        for text, vm in (dig(self.raw, *STATUS_RESERVED_FOR_VMS) or {}).items():
+            namespace, _, name = str(vm).partition("/")
+            try:
+                found[int(parse_address(text))] = (namespace, name)
+            except UsageError:
+                continue
+        return found
 
     @property
     def contended_at(self) -> str:

@@ -1,5 +1,8 @@
 """Plan the detachment of VMs: first the template, then the record, and the record only when nothing uses the address.
 
+With `keep`, the record becomes a reservation in the patch that would remove it. The allocation says for whom before
+anything else changes (`Allocation.reserved_for`).
+
 What the backend holds for the VM is released before the template changes if the VM would otherwise get the address
 again (Backend.keeps_addresses).
 """
@@ -11,18 +14,27 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from kubectl_yoshi.model.addresses import Intervals
-from kubectl_yoshi.model.allocations import Allocation, Allocations, is_large, shard_of, status_shard
+from kubectl_yoshi.model.allocations import Allocation, Allocations, is_large, reserved_for_vm, shard_of, status_shard
 from kubectl_yoshi.model.backend import AddressUse, AddressUses, UsageKind
 from kubectl_yoshi.model.errors import ASK_ADMIN_HINT, LIST_VMS_HINT, PreconditionFailed, YoshiError
 from kubectl_yoshi.model.network import Network
+from kubectl_yoshi.model.objects import NamespacedName
 from kubectl_yoshi.model.plan import Plan, parallel_plans
 from kubectl_yoshi.model.snapshot import Query, Snapshot
 from kubectl_yoshi.model.vm import VM, Vm, find_instance
 from kubectl_yoshi.plan import restart as restarts
 from kubectl_yoshi.plan.context import PlanContext, PlanState
-from kubectl_yoshi.plan.network_lookup import get_backend, load_network, network_query
+from kubectl_yoshi.plan.network_lookup import being_deleted_error, get_backend, load_network, network_query
 from kubectl_yoshi.plan.orphaned_vms import is_network_missing, plan_detach_from_missing
-from kubectl_yoshi.plan.records import load_allocations, load_shards, remove_records
+from kubectl_yoshi.plan.records import (
+    check_room_for_reservations,
+    load_allocations,
+    load_shards,
+    original_records,
+    records_written_by_run,
+    remove_records,
+    write_records,
+)
 from kubectl_yoshi.plan.release import Release, are_all_patched, build_release, require_unchanged
 
 
@@ -35,12 +47,20 @@ class DetachRequest:
         vms: namespace and name of each VM; a VM that no longer exists is detached too.
         restart: restart a VM that still runs with the address, so that it can be released.
         live: unplug the interface of a running VM if possible.
+        keep: keep each address reserved for its VM.
+        reserve_for: for whom `keep` reserves it (Allocation.reserved_for); "" for the VM that had it.
     """
 
     network: tuple[str, str]
     vms: tuple[tuple[str, str], ...]
     restart: bool = False
     live: bool = False
+    keep: bool = False
+    reserve_for: str = ""
+
+    def reservation(self, namespace: str, name: str) -> str:
+        """Return for whom the addresses of a VM are reserved (Allocation.reserved_for); "" if they are released."""
+        return (self.reserve_for or reserved_for_vm(namespace, name)) if self.keep else ""
 
 
 def plan_detach(request: DetachRequest, ctx: PlanContext) -> Plan:
@@ -70,12 +90,17 @@ def plan_detach(request: DetachRequest, ctx: PlanContext) -> Plan:
     present = [Vm(obj) for obj in ctx.snapshot.lookup(*queries)]
     missing = sorted({*request.vms} - {(vm.namespace, vm.name) for vm in present})
     state = _load_state(request, network, present, ctx, load_all=bool(missing))
+    if request.keep and network.is_deleting:
+        raise being_deleted_error(network)
+    marks = _mark_reservations(state, [name for name in request.vms if "/".join(name) not in errors])
+    if marks and not ctx.run.preview:
+        return replace(marks, errors=errors)
     active = [vm for vm in present if vm.full_name not in errors]
     parts = [partial(_detach_vm, state, vm) for vm in active]
     parts += [partial(_detach_missing_vm, state, *vm) for vm in missing if "/".join(vm) not in errors]
     plan = parallel_plans(ctx.snapshot.parallel(parts))
     failed_vms = [vm for vm in present if vm.full_name in errors]
-    plan = plan + restarts.resume_stopped_vms(failed_vms, ctx)
+    plan = plan + restarts.resume_stopped_vms(failed_vms, ctx) + _unmark_addresses(state, errors)
     errors = {**plan.errors, **errors}
     answers_suffice = not errors and not missing and state.backend.pins_vm_template and are_all_patched(present, plan)
     return replace(plan, errors=errors, answers_suffice=answers_suffice)
@@ -103,6 +128,45 @@ def _load_state(
     # Again, as only its record shows with which address a hot-plugged interface runs.
     address_uses = AddressUses(backend.address_uses(network, vms, Intervals(), ctx.snapshot))
     return _DetachState(network, backend, ctx, allocations, request, address_uses)
+
+
+def _mark_reservations(state: _DetachState, vms: Iterable[NamespacedName]) -> Plan:
+    """Plan to write into the allocations of VMs for whom their addresses stay reserved; empty if that is so.
+
+    It precedes all other changes: if the run is killed, or an address cannot be released yet, what releases it later
+    (`ips gc`, `sync`) keeps it reserved or does not, as the allocation says.
+
+    Raises:
+        PreconditionFailed: a large network has too many reservations for VMs.
+    """
+    records, owners, results = dict[int, Allocation](), dict[int, str](), dict[str, str]()
+    for namespace, name in vms:
+        reserved_for = state.request.reservation(namespace, name)
+        held = state.allocations.held_by(namespace, name)
+        for number, record in held.items():
+            if record.reserved_for != reserved_for:
+                records[number] = replace(record, reserved_for=reserved_for)
+                owners[number] = record.owner
+        if held:
+            results[f"{namespace}/{name}"] = ", ".join(str(state.network.address(number)) for number in sorted(held))
+    if not records:
+        return Plan()
+    if state.request.keep:
+        check_room_for_reservations(state.network, records.keys())
+    return replace(write_records(state.allocations, records, owners), requeue=True, results=results)
+
+
+def _unmark_addresses(state: _DetachState, errors: Mapping[str, YoshiError]) -> Plan:
+    """Plan to restore the allocations of VMs that are not detached, as they were before this run marked them."""
+    written, before = records_written_by_run(state.network, state.run), original_records(state.network, state.run)
+    marked = {
+        number: before[number]
+        for number, record in state.allocations.records().items()
+        if record.owner in errors and record.as_written in written.get(number, ())
+        if number in before and before[number].reserved_for != record.reserved_for
+    }
+    owners = {number: record.owner for number, record in marked.items()}
+    return write_records(state.allocations, marked, owners) if marked else Plan()
 
 
 def _stop_in_vain_error(state: _DetachState, vm: Vm, records: Mapping[int, Allocation]) -> PreconditionFailed | None:
@@ -183,7 +247,14 @@ def _release_records(
     release = Release()
     for number, record in vm_records.items():
         release = release + build_release(
-            state.allocations, number, record, address_uses, state.backend, state.ctx, fenced=fenced
+            state.allocations,
+            number,
+            record,
+            address_uses,
+            state.backend,
+            state.ctx,
+            fenced=fenced,
+            reserve_for=state.request.reservation(record.namespace, record.name),
         )
     return release
 

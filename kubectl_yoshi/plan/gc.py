@@ -21,7 +21,7 @@ from kubectl_yoshi.model.vm import VM
 from kubectl_yoshi.plan.block_maintenance import delete_empty_block
 from kubectl_yoshi.plan.context import PlanContext, age_in_seconds
 from kubectl_yoshi.plan.network_lookup import load_network, parse_networks, unsupported_reason
-from kubectl_yoshi.plan.records import load_allocations, reload_allocations
+from kubectl_yoshi.plan.records import load_allocations, reload_allocations, unlist_outdated_reservations
 from kubectl_yoshi.plan.release import build_release
 
 
@@ -58,6 +58,7 @@ def plan_gc(request: GcRequest, ctx: PlanContext) -> Plan:
             plan = plan + Plan(notes=(f"{reason}: it is skipped",))
             continue
         part = _release_unused(request, network, backend, ctx).parallel(_delete_empty_blocks(network, ctx))
+        part = part.parallel(unlist_outdated_reservations(load_allocations(network, ctx.snapshot)))
         # The backend also keeps what is still recorded for a VM that no longer exists.
         if not part and not ctx.run.failed:
             part = part + backend.orphaned_allocations(
@@ -114,7 +115,7 @@ def _release_unused(request: GcRequest, network: Network, backend: Backend, ctx:
         if reason := ctx.snapshot.unreadable_reason(Query(VM, record.namespace if namespaces else None)):
             return Plan(notes=(f"{allocations.address(number)} stays recorded for {record.holder}: {reason}",))
         remaining = [use for use in address_uses.by_number(number) if use.kind is not UsageKind.REQUESTED]
-        release = build_release(allocations, number, record, remaining, backend, ctx)
+        release = build_release(allocations, number, record, remaining, backend, ctx, reserve_for=record.reserved_for)
         return replace(release.plan, notes=release.notes)
 
     remaining = sorted(number for number in candidates if number not in wanted)

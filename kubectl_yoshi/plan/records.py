@@ -13,8 +13,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 
-from kubectl_yoshi.model.addresses import parse_address
+from kubectl_yoshi.model.addresses import Address, parse_address
 from kubectl_yoshi.model.allocations import (
+    RESERVATION,
     SHARD_SIZE,
     Allocation,
     Allocations,
@@ -25,6 +26,7 @@ from kubectl_yoshi.model.allocations import (
     count_addresses,
     is_large,
     iter_shards,
+    parse_allocation,
     shard_of,
     status_shard,
 )
@@ -35,12 +37,14 @@ from kubectl_yoshi.model.network import (
     ADDRESSBLOCK,
     REQUIRES_ANNOTATION,
     STATUS_CONTENDED,
+    STATUS_RESERVED_FOR_VMS,
     STATUS_SEARCH_FROM,
     Network,
 )
 from kubectl_yoshi.model.objects import (
     ANNOTATIONS,
     Json,
+    ObjectRef,
     annotations_of,
     dig,
     name_of,
@@ -55,8 +59,14 @@ from kubectl_yoshi.plan.network_lookup import check_version_supported, network_q
 STATUS_ALLOCATIONS = ("status", "allocations")
 STATUS_HISTORY = ("status", "history")
 STATUS_DELETING = ("status", "deleting")
+MAX_RESERVED_FOR_VMS = 1024
+"""Addresses of a large network that are reserved for single VMs: they are listed in its status, up to 70 KB."""
 COUNTER_PATHS = ("/status/used", "/status/free")
 """Counters that every writer recomputes: what one patch writes there, another soon replaces."""
+
+
+NOT_RECORDS = (json_pointer(STATUS_HISTORY), json_pointer(STATUS_RESERVED_FOR_VMS))
+"""Maps in the status whose keys are addresses too."""
 
 
 def shard_query(shard: Shard) -> Query:
@@ -172,7 +182,7 @@ def records_written_by_run(network: Network, run: RunContext) -> dict[int, list[
     for change in run.sent:
         if change.subresource == "status" and isinstance(change.body, list):
             for op in change.body:
-                if op["op"] != "add" or op["path"].startswith(json_pointer(STATUS_HISTORY)):
+                if op["op"] != "add" or op["path"].startswith(NOT_RECORDS):
                     continue
                 values = {op["path"].rsplit("/", 1)[1]: op["value"]}
                 if op["path"].endswith("/allocations"):
@@ -187,6 +197,37 @@ def records_written_by_run(network: Network, run: RunContext) -> dict[int, list[
                     if address in network or (change.ref == network.ref and network.can_hold(address)):
                         numbers.setdefault(int(address), []).append(value)
     return numbers
+
+
+def original_records(network: Network, run: RunContext) -> dict[int, Allocation]:
+    """Return the records before this run first wrote to the objects that hold them; only of objects it wrote to."""
+    first: dict[ObjectRef, Json] = {}
+    for change in run.sent:
+        if change.subresource == "status" and change.before is not None:
+            first.setdefault(change.ref, change.before)
+    return {
+        int(parse_address(key)): parse_allocation(value, network.namespace)
+        for obj in first.values()
+        for key, value in dig(obj, *STATUS_ALLOCATIONS, default={}).items()
+    }
+
+
+def check_room_for_reservations(network: Network, numbers: Collection[int]) -> None:
+    """Check that a large network can reserve more addresses for single VMs.
+
+    Args:
+        network: as read.
+        numbers: the addresses to be reserved.
+
+    Raises:
+        PreconditionFailed: it would have more than MAX_RESERVED_FOR_VMS of them.
+    """
+    total = len({*network.reserved_for_vms, *numbers})
+    if is_large(network) and total > MAX_RESERVED_FOR_VMS:
+        raise PreconditionFailed(
+            f"network {network.full_name} can reserve {MAX_RESERVED_FOR_VMS} addresses for single VMs, not {total}",
+            "Reserve them for a namespace, or release reservations that are not needed: `kubectl yoshi ips release`.",
+        )
 
 
 def check_room_outside_cidr(allocations: Allocations, numbers: Iterable[int]) -> None:
@@ -233,6 +274,9 @@ def write_records(
     network is patched after its blocks, since a record in it initializes the network. Records that Platform9 yoshi
     wrote there for these addresses are removed last, so that the addresses are never without a record.
 
+    Where a large network lists the addresses reserved for VMs, they are added before the reservations are written and
+    removed after these are replaced: none is missing if a run is killed in between.
+
     Args:
         if_unchanged: also test that no shard has changed since it was read, so that counts taken from it still hold.
         hint: where the next search for a free address starts.
@@ -275,7 +319,7 @@ def write_records(
                 patch, allocations, obj, find_replaced(allocations, {number: records[number] for number in numbers})
             )
         _update_counters(patch, shard, allocations.network, {**(existing or {}), **values})
-        summary = "; ".join(f"record {allocations.address(n)} for {records[n].holder}" for n in numbers[:3])
+        summary = "; ".join(_record_summary(allocations.address(n), records[n]) for n in numbers[:3])
         if len(numbers) > 3:
             summary = f"record {len(numbers)} addresses, starting with {allocations.address(numbers[0])}"
         change = Change(Verb.PATCH, shard.ref, summary, patch.ops, "status", before=obj, owner=owner)
@@ -283,14 +327,63 @@ def write_records(
     if hint is not None and patches:
         patches[0] = replace(patches[0], follow_up=_search_hint_change(allocations.network, hint))
     legacy_removals = _remove_legacy_records(allocations, records, "its address block has the record now", owners)
-    deletion_test = _deletion_test(allocations.network, _single_value(owners[n] for n in records) if owners else "")
-    return Plan(
-        tuple(
-            stage
-            for stage in (tuple(creates), tuple(patches), tuple(status_patches), deletion_test, legacy_removals)
-            if stage
-        )
+    owner = _single_value(owners[n] for n in records) if owners else ""
+    deletion_test = _deletion_test(allocations.network, owner)
+    added, removed = _reserved_for_vms_changes(allocations.network, records, owner)
+    stages = (added, tuple(creates), tuple(patches), tuple(status_patches), deletion_test, removed, legacy_removals)
+    return Plan(tuple(stage for stage in stages if stage))
+
+
+def _record_summary(address: Address, record: Allocation) -> str:
+    if record.kind == RESERVATION:  # its holder is "reserved for …"
+        return f"reserve {address}{record.holder.removeprefix('reserved')}"
+    return f"record {address} for {record.holder}"
+
+
+def _reserved_for_vms_changes(
+    network: Network, records: Mapping[int, Allocation | None], owner: str
+) -> tuple[tuple[Change, ...], tuple[Change, ...]]:
+    """Return the changes of a large network's list of the addresses reserved for VMs.
+
+    Args:
+        network: as read.
+        records: address -> its new record; None if it is released.
+        owner: see Change.owner.
+
+    Returns:
+        The changes before and after the records are written.
+    """
+    if not is_large(network):
+        return (), ()
+    listed = network.reserved_for_vms
+    current = {number: record.reserved_vm if record else None for number, record in records.items()}
+    added = {number: "/".join(vm) for number, vm in current.items() if vm is not None and listed.get(number) != vm}
+    removed = dict.fromkeys(number for number, vm in current.items() if vm is None and number in listed)
+
+    def change(entries: Mapping[int, str | None], summary: str) -> tuple[Change, ...]:
+        if not entries:
+            return ()
+        values = {str(network.address(number)): vm for number, vm in entries.items()}
+        patch = PatchBuilder.for_uid(network.uid).set_keys(network.raw, STATUS_RESERVED_FOR_VMS, values)
+        return (Change(Verb.PATCH, network.ref, summary, patch.ops, "status", before=network.raw, owner=owner),)
+
+    return (
+        change(added, f"list addresses of network {network.full_name} as reserved for VMs"),
+        change(removed, f"list addresses of network {network.full_name} as no longer reserved for VMs"),
     )
+
+
+def unlist_outdated_reservations(allocations: Allocations) -> Plan:
+    """Plan to remove addresses that a killed run left in a large network's list of those reserved for VMs.
+
+    Args:
+        allocations: all of the network.
+    """
+    # An allocation of a VM that replaced a reservation may become one again.
+    reserved = {number for number, record in allocations.records().items() if record.reserved_for}
+    outdated = dict.fromkeys(number for number in allocations.network.reserved_for_vms if number not in reserved)
+    _, unlisted = _reserved_for_vms_changes(allocations.network, outdated, "")
+    return Plan((unlisted,) if unlisted else ())
 
 
 def _deletion_test(network: Network, owner: str) -> tuple[Change, ...]:
@@ -380,7 +473,9 @@ def remove_records(
     if patches:
         patches[0] = replace(patches[0], follow_up=_lower_search_hint_change(allocations.network, min(records)))
     legacy_removals = _remove_legacy_records(allocations, records, "it is released", owners)
-    return Plan(tuple(stage for stage in (legacy_removals, tuple(patches)) if stage))
+    owner = _single_value(owners[n] for n in records) if owners else ""
+    _, unlisted = _reserved_for_vms_changes(allocations.network, dict.fromkeys(records), owner)
+    return Plan(tuple(stage for stage in (legacy_removals, tuple(patches), unlisted) if stage))
 
 
 def _search_hint_change(network: Network, hint: SearchHint) -> Change | None:

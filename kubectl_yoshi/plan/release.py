@@ -16,7 +16,7 @@ tests/unit/plan/test_late_writes.py has the cases.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from kubectl_yoshi.model.allocations import (
@@ -30,11 +30,11 @@ from kubectl_yoshi.model.allocations import (
 from kubectl_yoshi.model.backend import AddressUse, Backend, UsageKind
 from kubectl_yoshi.model.jsonpatch import PatchBuilder, json_pointer
 from kubectl_yoshi.model.network import GROUP
-from kubectl_yoshi.model.objects import ANNOTATIONS, resource_version_of
+from kubectl_yoshi.model.objects import ANNOTATIONS, Json, dig, resource_version_of
 from kubectl_yoshi.model.plan import Change, Plan, Verb, sequential
 from kubectl_yoshi.model.vm import VM, Vm, instances_unreadable_reason
 from kubectl_yoshi.plan.context import PlanContext, RunContext
-from kubectl_yoshi.plan.records import STATUS_ALLOCATIONS, remove_records
+from kubectl_yoshi.plan.records import STATUS_ALLOCATIONS, remove_records, write_records
 
 RELEASED_AT_ANNOTATION = f"{GROUP}/releasedAt"
 """Annotation of a VM: when the record of an address that it did not carry was last released (RFC 3339).
@@ -49,7 +49,7 @@ class Release:
 
     Attributes:
         before: the changes that end attachments in progress, and those to the backend's state.
-        removal: the removal of the record.
+        removal: the removal of the record, or its replacement by a reservation.
         notes: why the address stays, a line each; it is not released then, and both plans are empty.
     """
 
@@ -69,7 +69,7 @@ class Release:
 
 
 def find_released_records(changes: Iterable[Change], namespace: str) -> dict[str, Allocation]:
-    """Return address -> the record that these changes removed, in order.
+    """Return address -> the record that these changes removed or replaced by a reservation, in order.
 
     Args:
         namespace: the namespace of the network, in which records of Platform9 yoshi name VMs.
@@ -81,9 +81,15 @@ def find_released_records(changes: Iterable[Change], namespace: str) -> dict[str
         for op in change.body if isinstance(change.body, list) else ():
             if op["op"] == "test":
                 tested[op["path"]] = op["value"]
-            elif op["op"] == "remove" and op["path"].startswith(prefix):
+            elif op["path"].startswith(prefix) and (op["op"] == "remove" or _replaces_by_reservation(op, tested)):
                 found[op["path"].removeprefix(prefix)] = parse_allocation(tested.get(op["path"]), namespace)
     return found
+
+
+def _replaces_by_reservation(op: Json, tested: Mapping[str, object]) -> bool:
+    """Return whether an operation writes a reservation in place of an allocation that the patch tests."""
+    is_reservation = op["op"] == "add" and dig(op, "value", "kind") == RESERVATION
+    return is_reservation and tested.get(op["path"]) is not None
 
 
 def drop_outdated_notes(notes: Iterable[str], changes: Iterable[Change]) -> tuple[str, ...]:
@@ -108,6 +114,7 @@ def build_release(
     hold_released: bool = False,
     fenced: bool = False,
     keep_history: bool = True,
+    reserve_for: str = "",
 ) -> Release:
     """Return the changes that release one address, or the reason why it stays recorded.
 
@@ -121,6 +128,7 @@ def build_release(
         fenced: earlier changes of the plan patch the VM with `require_unchanged`, so that no attachment to this address
             in progress can be completed.
         keep_history: write the record to the history.
+        reserve_for: replace the record of a VM by a reservation, for whom it says (Allocation.reserved_for).
     """
     snapshot, until = ctx.snapshot, ctx.run.micro_time if keep_history else ""
     address = allocations.address(number)
@@ -143,14 +151,20 @@ def build_release(
             return Release(notes=(f"{address} stays recorded for {owner}: {use.ref} still requests it",))
     if reason := instances_unreadable_reason(record.namespace, snapshot):
         return Release(notes=(f"{address} stays recorded for {owner}: cannot check whether it runs: {reason}",))
+    reservation_plan = Plan()
     removal = remove_records(allocations, {number: record}, {number: owner}, until)
+    if reserve_for:
+        reservation = record.to_reservation(allocations.network, reserve_for, ctx.run.micro_time)
+        reservation_plan = backend.reserve(allocations.network, {number: reservation}, snapshot)
+        removal = write_records(allocations, {number: reservation}, {number: owner})
     fence = Plan() if fenced else write_fence(record, ctx, owner)
     if hold_released:
-        return Release(fence, removal)
+        return Release(fence + reservation_plan, removal)
     hold_release = backend.release_hold(allocations.network, number, record, snapshot)
     if hold_release.blocker:
         return Release(notes=(f"{address} stays recorded for {owner}: {hold_release.blocker}",))
-    return Release(fence + hold_release.plan, removal)
+    # A backend that keeps reserved addresses too (DHCP) has one entry for each address, which the reservation replaces.
+    return Release(fence + (reservation_plan or hold_release.plan), removal)
 
 
 def require_unchanged(vm: Vm, changes: tuple[Change, ...]) -> tuple[Change, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from kubectl_yoshi.model.addresses import Address, Intervals
@@ -13,6 +13,7 @@ from kubectl_yoshi.model.allocations import (
     Allocations,
     SearchHint,
     Shard,
+    is_large,
     shard_of,
 )
 from kubectl_yoshi.model.backend import Backend, UsageKind
@@ -22,6 +23,7 @@ from kubectl_yoshi.model.plan import Plan
 from kubectl_yoshi.model.snapshot import Query, Snapshot
 from kubectl_yoshi.model.vm import VM, Vm
 from kubectl_yoshi.plan.attach.allocate import find_unused_addresses
+from kubectl_yoshi.plan.attach.quota import count_by_namespace, quota_error
 from kubectl_yoshi.plan.conflicts import OtherNetworks
 from kubectl_yoshi.plan.context import PlanContext
 from kubectl_yoshi.plan.network_lookup import (
@@ -32,7 +34,9 @@ from kubectl_yoshi.plan.network_lookup import (
     load_network,
 )
 from kubectl_yoshi.plan.records import (
+    check_room_for_reservations,
     check_room_outside_cidr,
+    load_allocations,
     load_shards,
     records_written_by_run,
     remove_records,
@@ -52,85 +56,156 @@ class ReserveRequest:
         addresses: the addresses to reserve; empty for any.
         count: the number of addresses to reserve if none is named.
         note: the purpose, as free text.
+        reserved_for: see Allocation.reserved_for.
     """
 
     network: tuple[str, str]
     addresses: tuple[Address, ...] = ()
     count: int = 1
     note: str = ""
+    reserved_for: str = ""
 
 
 def plan_reserve(request: ReserveRequest, ctx: PlanContext) -> Plan:
     """Plan the changes that reserve addresses, all or none; `results` has them as keys.
 
     Raises:
-        PreconditionFailed: an address is held or never assigned, or the network is full.
+        PreconditionFailed: an address is held or never assigned, the network is full, or the quota of the namespace
+            that they are for is used up.
     """
     network = load_network(*request.network, ctx.snapshot)
     backend = get_backend(network, ctx.backends)
     if "" in ctx.run.failed:
         raise ctx.run.failed[""]
     check_initialized(network)
-    record = Allocation(RESERVATION, network.namespace, "", since=ctx.run.micro_time, note=request.note)
+    record = Allocation(
+        RESERVATION, network.namespace, "", since=ctx.run.micro_time, note=request.note,
+        reserved_for=request.reserved_for,
+    )  # fmt: skip
     allocations, reserved_by_run = _reserved_by_run(network, ctx)
-    if network.is_deleting:
-        return _roll_back(allocations, reserved_by_run, being_deleted_error(network), backend, ctx.snapshot)
-    selected: list[int] = []
+    try:
+        if network.is_deleting:
+            raise being_deleted_error(network)
+        if request.addresses:
+            selection = _select_requested(request, allocations, backend, ctx)
+        else:
+            selection = _select_free(request.count - len(reserved_by_run), allocations, backend, ctx)
+        is_counted = _check_quota(network, record, selection.numbers, reserved_by_run, ctx)
+        if record.reserved_vm:
+            check_room_for_reservations(network, selection.numbers)
+    except PreconditionFailed as error:
+        return _roll_back(allocations, reserved_by_run, error, backend, ctx.snapshot)
+    allocations, numbers = selection.allocations, selection.numbers
+    reserved = [*map(int, request.addresses)] or sorted({*reserved_by_run, *numbers})
+    results = {str(network.address(number)): request.note for number in reserved}
+    plan = Plan()
+    if numbers:
+        uses_blocks = is_large(network)
+        new_records = dict.fromkeys(numbers, record)
+        plan = write_records(allocations, new_records, if_unchanged=is_counted and not uses_blocks, hint=selection.hint)
+        if is_counted and uses_blocks and not ctx.run.preview:  # they are counted again before anything else
+            return replace(plan, requeue=True, results=results)
+    current = allocations.records()
+    held = {number: current.get(number, record) for number in reserved}
+    return replace(plan + backend.reserve(network, held, ctx.snapshot), results=results)
+
+
+@dataclass(frozen=True)
+class _Selection:
+    """The addresses to reserve.
+
+    Attributes:
+        allocations: those of all shards that were read.
+        numbers: the addresses that are not reserved yet.
+        hint: where the next search for a free address starts.
+    """
+
+    allocations: Allocations
+    numbers: list[int]
     hint: SearchHint | None = None
+
+
+def _select_requested(
+    request: ReserveRequest, allocations: Allocations, backend: Backend, ctx: PlanContext
+) -> _Selection:
+    """Select those of the requested addresses that are not reserved yet.
+
+    Raises:
+        PreconditionFailed: one of them cannot be reserved.
+    """
+    network = allocations.network
     other_networks = OtherNetworks(network, ctx.snapshot)
     for address in request.addresses:
-        try:
-            other_networks.check_not_theirs(address)
-        except PreconditionFailed as error:
-            return _roll_back(allocations, reserved_by_run, error, backend, ctx.snapshot)
+        other_networks.check_not_theirs(address)
         if reason := network.unusable_reason(address):
             raise PreconditionFailed(
                 f"{address} cannot be reserved on network {network.full_name}: {reason}", FREE_ADDRESSES_HINT
             )
-        allocations = allocations.with_objects(
-            load_shards(network, [shard_of(network, int(address))], ctx.snapshot).objects
-        )
-        held = allocations.records().get(int(address))
-        if held is not None and not (held.kind == RESERVATION and held.note == request.note):
+    shards = {shard_of(network, int(address)) for address in request.addresses}
+    allocations = allocations.with_objects(load_shards(network, shards, ctx.snapshot).objects)
+    records = allocations.records()
+    numbers = [int(address) for address in request.addresses if int(address) not in records]
+    for address in request.addresses:
+        held = records.get(int(address))
+        wanted = (RESERVATION, request.note, request.reserved_for)
+        if held is not None and (held.kind, held.note, held.reserved_for) != wanted:
             holder_text = f"it is {held.holder}" if held.kind == RESERVATION else f"{held.holder} holds it"
             raise PreconditionFailed(
                 f"{address} is not free: {holder_text} on network {network.full_name}", FREE_ADDRESSES_HINT
             )
-        if held is None:
-            selected.append(int(address))
-    other_uses = [
-        u
-        for u in backend.address_uses(network, (), Intervals.from_numbers(selected), ctx.snapshot)
-        if u.number in selected
-    ]
-    if other_uses and request.addresses:
-        raise PreconditionFailed(
-            f"{network.address(other_uses[0].number)} is not free: {other_uses[0].summary}", FREE_ADDRESSES_HINT
-        )
-    if request.addresses:
-        try:
-            check_room_outside_cidr(allocations, selected)
-        except PreconditionFailed as error:
-            return _roll_back(allocations, reserved_by_run, error, backend, ctx.snapshot)
-    missing_count = request.count - len(reserved_by_run)
-    if not request.addresses and missing_count > 0:
+    for use in backend.address_uses(network, (), Intervals.from_numbers(numbers), ctx.snapshot):
+        if use.number in numbers:
+            raise PreconditionFailed(f"{network.address(use.number)} is not free: {use.summary}", FREE_ADDRESSES_HINT)
+    check_room_outside_cidr(allocations, numbers)
+    return _Selection(allocations, numbers)
 
-        def load_more(shards: Iterable[Shard]) -> Allocations:
-            nonlocal allocations
-            loaded = load_shards(network, shards, ctx.snapshot)
-            allocations = allocations.with_objects(loaded.objects)
-            return loaded
 
-        found = find_unused_addresses(network, backend, missing_count, load_more, ctx)
-        if isinstance(found, PreconditionFailed):
-            return _roll_back(allocations, reserved_by_run, found, backend, ctx.snapshot)
-        selected, hint = found.numbers, found.hint
-    results = {str(a): request.note for a in request.addresses}
-    results |= {str(network.address(number)): request.note for number in sorted({*reserved_by_run, *selected})}
-    plan = write_records(allocations, dict.fromkeys(selected, record), hint=hint) if selected else Plan()
-    current, numbers = allocations.records(), [*map(int, request.addresses), *reserved_by_run, *selected]
-    plan = plan + backend.reserve(network, {number: current.get(number, record) for number in numbers}, ctx.snapshot)
-    return replace(plan, results=results)
+def _select_free(count: int, allocations: Allocations, backend: Backend, ctx: PlanContext) -> _Selection:
+    """Select free addresses.
+
+    Raises:
+        PreconditionFailed: there are fewer.
+    """
+    if count <= 0:
+        return _Selection(allocations, [])
+
+    def load_more(shards: Iterable[Shard]) -> Allocations:
+        nonlocal allocations
+        loaded = load_shards(allocations.network, shards, ctx.snapshot)
+        allocations = allocations.with_objects(loaded.objects)
+        return loaded
+
+    found = find_unused_addresses(allocations.network, backend, count, load_more, ctx)
+    if isinstance(found, PreconditionFailed):
+        raise found
+    return _Selection(allocations, found.numbers, found.hint)
+
+
+def _check_quota(
+    network: Network, record: Allocation, numbers: Sequence[int], reserved_by_run: Collection[int], ctx: PlanContext
+) -> bool:
+    """Check that the quota of the namespace for which addresses are reserved leaves room for them (attach/quota.py).
+
+    Args:
+        network: the network.
+        record: the record of each.
+        numbers: those to be reserved.
+        reserved_by_run: those that this run has reserved.
+        ctx: the context of the planner.
+
+    Returns:
+        Whether they count.
+
+    Raises:
+        PreconditionFailed: they exceed the quota.
+    """
+    limit, namespace = network.max_per_namespace, record.reserved_namespace
+    if limit is None or not namespace or not (numbers or reserved_by_run):
+        return False
+    count = count_by_namespace(load_allocations(network, ctx.snapshot).records().values())[namespace]
+    if count + len(numbers) > limit:
+        raise quota_error(network, namespace, count - len(reserved_by_run))
+    return True
 
 
 def _reserved_by_run(network: Network, ctx: PlanContext) -> tuple[Allocations, dict[int, Allocation]]:

@@ -242,6 +242,22 @@ SCENARIOS = {
     "attach what Calico keeps, running": Scenario(
         "vm attach web-1 --network wide --ip {ip}.24.5 --restart", (WIDE, hold_in_calico, start_vms), ("{ip}.24.5",)
     ),
+    "attach reserved": Scenario(
+        "vm attach web-1 --network blue", (BLUE, "ips reserve blue {ip}.0.5 --for vm/web-1"), ("{ip}.0.5",)
+    ),
+    "attach reserved, large": Scenario(
+        "vm attach web-1 --network big", (BIG, "ips reserve big {ip}.17.5 --for vm/web-1"), ("{ip}.17.5",)
+    ),
+    "take a reservation": Scenario(
+        "vm attach web-1 --network blue --ip {ip}.0.5 --take-reservation",
+        (BLUE, "ips reserve blue {ip}.0.5 --for vm/web-2"), ("{ip}.0.5",),
+    ),
+    "detach and keep": Scenario(
+        "vm detach web-1 --network blue --keep", (BLUE, "vm attach web-1 --network blue --ip {ip}.0.5"), ("{ip}.0.5",)
+    ),
+    "detach and keep, large": Scenario(
+        "vm detach web-1 --network big --keep", (BIG, "vm attach web-1 --network big --ip {ip}.17.5"), ("{ip}.17.5",)
+    ),
     "detach several": Scenario(f"vm detach {ALL} --network big", ATTACHED_BIG),
     "detach one": Scenario("vm detach web-2 --network blue", ATTACHED_BLUE),
     "detach running ones": Scenario("vm detach web-1 web-2 --network blue --restart", (*ATTACHED_BLUE, start_vms)),
@@ -261,6 +277,10 @@ SCENARIOS = {
     "move announced by Calico": Scenario(
         "ips move {ip}.8.5 --to web-2",
         (BGP, "vm attach web-1 --public-network bgp --public-ip {ip}.8.5"), ("{ip}.8.5",),
+    ),
+    "move to a reservation": Scenario(
+        "ips move {ip}.9.5 --reserve-for vm/web-2",
+        (PUB, "vm attach web-1 --public-network pub --public-ip {ip}.9.5"), ("{ip}.9.5",),
     ),
     "gc": Scenario("ips gc --grace 0s --yes", (*ATTACHED_BLUE, delete_vm)),
     "gc beside what still runs": Scenario("ips gc --grace 0s --yes", (*ATTACHED_BLUE, orphan_running_vm)),

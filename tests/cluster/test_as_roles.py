@@ -203,6 +203,12 @@ ROWS = (
         before=DETACHED, after=DETACHED,
     ),
     Row(
+        f"vm attach db --network blue --ip {BLUE}.79 --take-reservation", "admin", "admin",
+        "may not patch networkwizards.plumber.k8s.pf9.io",
+        before=(*DETACHED, f"ips reserve blue {BLUE}.79 --for namespace/elsewhere"),
+        after=(*DETACHED, f"ips release blue {BLUE}.79"),
+    ),
+    Row(
         "vm attach db --network big", "user", "user", "may not create addressblocks",
         before=(*DETACHED, DELETE_BLOCKS), after=DETACHED,
     ),

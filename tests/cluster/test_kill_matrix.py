@@ -41,6 +41,7 @@ from tests.cluster.fault_scenarios import (
     ATTACHED_PUB,
     BGP,
     BIG,
+    BLUE,
     ELASTIC_BGP,
     LAN,
     PUB,
@@ -48,6 +49,7 @@ from tests.cluster.fault_scenarios import (
     Scenario,
     delete_allocations,
     delete_vm,
+    start_vms,
     turns_of,
 )
 from tests.cluster.harness import CommandResult, Yoshi, fork_server
@@ -90,6 +92,36 @@ MORE = {
     "release of one announced by Calico": Scenario("ips release bgp {ip}.8.7", (BGP, "ips reserve bgp {ip}.8.7")),
     "release of Layer 2": Scenario("ips release lan {ip}.20.7", (LAN, "ips reserve lan {ip}.20.7")),
     "move without a CIDR": Scenario(f"ips move {ELASTIC_IP} --to web-2", ATTACHED_ELASTIC, (ELASTIC_IP,)),
+    "attach reserved public": Scenario(
+        "vm attach web-1 --public-network pub", (PUB, "ips reserve pub {ip}.9.7 --for vm/web-1"), ("{ip}.9.7",)
+    ),
+    "attach reserved Layer 2": Scenario(
+        "vm attach web-1 --network lan", (LAN, "ips reserve lan {ip}.20.77 --for vm/web-1"), ("{ip}.20.77",)
+    ),
+    "detach and keep, running": Scenario(
+        "vm detach web-1 --network blue --keep --restart",
+        (BLUE, "vm attach web-1 --network blue --ip {ip}.0.5", start_vms), ("{ip}.0.5",),
+    ),
+    "detach and keep, public": Scenario(
+        "vm detach web-1 --public-network pub --keep",
+        (PUB, "vm attach web-1 --public-network pub --public-ip {ip}.9.5"), ("{ip}.9.5",),
+    ),
+    "detach and keep, Layer 2": Scenario(
+        "vm detach web-1 --network lan --keep", (LAN, "vm attach web-1 --network lan --ip {ip}.20.77"), ("{ip}.20.77",)
+    ),
+    "reserve for a VM in a large one": Scenario("ips reserve big {ip}.17.7 --for vm/web-1", (BIG,)),
+    "release of a VM's reservation": Scenario(
+        "ips release big {ip}.17.7", (BIG, "ips reserve big {ip}.17.7 --for vm/web-1")
+    ),
+    "move from a reservation": Scenario(
+        "ips move {ip}.9.7 --to web-1", (PUB, "ips reserve pub {ip}.9.7 --for namespace/{ns}"), ("{ip}.9.7",)
+    ),
+    "reserve for another": Scenario(
+        "ips move {ip}.9.7 --reserve-for vm/web-2", (PUB, "ips reserve pub {ip}.9.7 --for vm/web-1"), ("{ip}.9.7",)
+    ),
+    "gc of a killed one's reservation": Scenario(
+        GC, (BIG, "ips reserve big {ip}.17.7 --for vm/web-1", "vm attach web-1 --network big", delete_vm)
+    ),
     "gc of a large one": Scenario(GC, (*ATTACHED_BIG, delete_vm)),
     "gc of a public one": Scenario(GC, (*ATTACHED_PUB, delete_vm)),
     "gc of one announced by Calico": Scenario(GC, (*ATTACHED_BGP, delete_vm)),

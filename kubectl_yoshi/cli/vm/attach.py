@@ -20,6 +20,7 @@ from kubectl_yoshi.cli.options import (
     filename_option,
     output_option,
     selector_option,
+    take_reservation_option,
     timeout_option,
     wait_option,
 )
@@ -60,6 +61,7 @@ class AttachOptions:
     cloud_init: bool
     hotplug: bool
     replace: bool
+    take_reservation: bool
     restart: bool
     wait: bool
     timeout: float | None
@@ -75,6 +77,8 @@ class AttachOptions:
             )
         if self.hotplug and self.restart:
             raise usage_error("--hotplug and --restart exclude each other", "Choose one.")
+        if self.take_reservation and not (self.ip or self.public_ip):
+            raise usage_error("--take-reservation is for one address", "Name it with --ip or --public-ip.")
         if self.ip and self.public_ip and self.network is None:
             raise usage_error("--ip and --public-ip both name the public address", "Give one of them.")
 
@@ -111,7 +115,9 @@ class AttachOptions:
 @filename_option
 @all_namespaces_option
 @address_option("--network", type=NETWORK_NAME, metavar="NAME", help="The network: NAME, or NAMESPACE/NAME.")
-@address_option("--ip", type=FREE_ADDRESS, metavar="IP", help="The address (default a free one).")
+@address_option(
+    "--ip", type=FREE_ADDRESS, metavar="IP", help="The address (default the one reserved for the VM, or a free one)."
+)
 @address_option(
     "--public-network",
     type=NETWORK_NAME,
@@ -125,6 +131,7 @@ class AttachOptions:
 @address_option(
     "--mac", default="auto", metavar="auto|none|MAC", help="The MAC address of the interface (default auto)."
 )
+@take_reservation_option
 @layer2_option(
     "--interface-name", default="", metavar="NAME", help="The name of the interface (default the network's)."
 )
@@ -181,6 +188,7 @@ def _requests(session: Session, options: AttachOptions, vms: tuple[NamespacedNam
             AttachRequest(
                 private, vms, ip, mac, options.replace, options.restart, ports=private_ports, wait=options.wait,
                 nic=Nic(options.interface_name, options.interface_model, options.cloud_init, options.hotplug),
+                take_reservation=options.take_reservation,
             )
         )  # fmt: skip
     if options.is_public:
@@ -194,7 +202,8 @@ def _requests(session: Session, options: AttachOptions, vms: tuple[NamespacedNam
             public = (network.namespace, network.name)
         requests.append(
             AttachRequest(
-                public, vms, address, replace=options.replace, plugin=PUBLIC, ports=ports, wait=options.wait
+                public, vms, address, replace=options.replace, plugin=PUBLIC, ports=ports, wait=options.wait,
+                take_reservation=options.take_reservation,
             )
         )  # fmt: skip
     return requests

@@ -48,6 +48,7 @@ class DetachOptions:
     all_namespaces: bool
     network: str | None
     public_network: str | None
+    keep: bool
     restart: bool
     hotplug: bool
     timeout: float | None
@@ -55,7 +56,15 @@ class DetachOptions:
     output: OutputFormat
 
 
-@command("detach", examples="kubectl yoshi vm detach web-1 --network blue")
+@command(
+    "detach",
+    examples="""
+    kubectl yoshi vm detach web-1 --network blue
+
+    # Keep the address reserved for the VM: `vm attach` assigns it again
+    kubectl yoshi vm detach web-1 --network blue --keep
+    """,
+)
 @click.argument("names", nargs=-1, type=VM_NAME, metavar="[VM]…")
 @selector_option
 @filename_option
@@ -67,6 +76,7 @@ class DetachOptions:
     metavar="NAME",
     help="The network of the public address, alone or together with --network.",
 )
+@click.option("--keep", is_flag=True, help="Keep the address reserved for the VM.")
 @click.option("--restart", is_flag=True, help="Restart a VM that runs with the address, so that it is released.")
 @layer2_option("--hotplug", is_flag=True, help="Unplug the interface from a running VM, if KubeVirt can.")
 @timeout_option()
@@ -74,7 +84,7 @@ class DetachOptions:
 @output_option(*OBJECT_FORMATS)
 @as_options(DetachOptions)
 def detach(session: Session, options: DetachOptions) -> None:
-    """Detach VMs from a network and release their addresses."""
+    """Detach VMs from a network and release their addresses, or keep these reserved for them."""
     from kubectl_yoshi.cli.vm.execute import execute_parts, network_label
     from kubectl_yoshi.cli.vm_args import resolve_vms
     from kubectl_yoshi.model.network import parse_network_name
@@ -95,7 +105,7 @@ def detach(session: Session, options: DetachOptions) -> None:
 def _detach_planner(options: DetachOptions, network: NamespacedName, vms: tuple[NamespacedName, ...]) -> Planner:
     from kubectl_yoshi.plan.detach import DetachRequest, plan_detach
 
-    return partial(plan_detach, DetachRequest(network, vms, options.restart, options.hotplug))
+    return partial(plan_detach, DetachRequest(network, vms, options.restart, options.hotplug, options.keep))
 
 
 def _attached_networks_hint(session: Session, vms: tuple[NamespacedName, ...]) -> str:

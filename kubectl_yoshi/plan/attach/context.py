@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from kubectl_yoshi.model.addresses import Address, Intervals
-from kubectl_yoshi.model.allocations import Allocation, SearchHint, Shard
+from kubectl_yoshi.model.allocations import RESERVATION, Allocation, SearchHint, Shard
 from kubectl_yoshi.model.backend import AddressUse, AddressUses, UsageKind
 from kubectl_yoshi.model.errors import YoshiError
 from kubectl_yoshi.model.objects import Json, NamespacedName
@@ -44,6 +44,8 @@ class AttachRequest:
         address: the requested address, for a single VM only; None for any.
         mac: "" for none, None for the backend's default (a random one that is kept), else the address itself.
         replace: move a VM that already has another address or network.
+        take_reservation: assign the requested address although it is reserved for others; the user must be permitted
+            to change the network.
         restart: restart a VM that runs without the address.
         plugin: the plugin that the network must have; "" for any.
         ports: the open ports of a public address; () for its current ports, or the default ones.
@@ -68,6 +70,7 @@ class AttachRequest:
     existing: tuple[ExistingAddress, ...] = ()
     skip_repeated_notes: bool = False
     network_planned: bool = False
+    take_reservation: bool = False
 
     @cached_property
     def existing_by_vm(self) -> Mapping[NamespacedName, ExistingAddress]:
@@ -141,9 +144,11 @@ class AttachState(PlanState):
         return sorted(self._by_mac.get(mac.lower(), set()) - {(vm.namespace, vm.name)})
 
     def note(self, vm: Vm, record: Allocation | None) -> str:
-        """Return the note for the VM's record: the one of the request, or the current one."""
+        """Return the note for the VM's record: the one of the request, or the current one, also of a reservation."""
         existing = self.request.existing_by_vm.get((vm.namespace, vm.name))
-        return existing.note if existing else record.note if record is not None and record.uid == vm.uid else ""
+        if existing:
+            return existing.note
+        return record.note if record is not None and (record.uid == vm.uid or record.kind == RESERVATION) else ""
 
     def on_vm(self, vm: Vm) -> list[int]:
         """Return the addresses of the network that are set on the VM."""
@@ -173,6 +178,15 @@ class AttachState(PlanState):
         requested = self.requested(vm)
         return self.backend.pins_vm_template and (bool(complete) if requested is None else requested in complete)
 
+    def reserved_for(self, vm: Vm) -> list[int]:
+        """Return the addresses that are reserved for this VM, according to the loaded shards."""
+        return self._reserved_by_vm.get((vm.namespace, vm.name), [])
+
+    def may_take(self, record: Allocation, vm: Vm) -> bool:
+        """Return whether a record is a reservation that the VM may replace."""
+        is_reservation = record.kind == RESERVATION
+        return is_reservation and (self.request.take_reservation or record.is_reserved_for(vm.namespace, vm.name))
+
     def last_held(self, vm: Vm) -> list[int]:
         """Return the addresses that a VM of this name was the last to have in the loaded shards, the latest first."""
         return self._last_held.get((vm.namespace, vm.name), [])
@@ -187,6 +201,14 @@ class AttachState(PlanState):
         found: dict[str, list[int]] = {}
         for number in sorted(self.records):
             found.setdefault(self.records[number].uid, []).append(number)
+        return found
+
+    @cached_property
+    def _reserved_by_vm(self) -> dict[NamespacedName, list[int]]:
+        found: dict[NamespacedName, list[int]] = {}
+        for number in sorted(self.records):
+            if (vm := self.records[number].reserved_vm) is not None:
+                found.setdefault(vm, []).append(number)
         return found
 
     @cached_property

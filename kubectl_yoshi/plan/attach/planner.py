@@ -16,18 +16,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Set
 from dataclasses import replace
 
-from kubectl_yoshi.model.allocations import Allocations, Shard, shard_of, status_shard
+from kubectl_yoshi.model.allocations import RESERVATION, Allocations, Shard, is_large, shard_of, status_shard
 from kubectl_yoshi.model.backend import Backend
 from kubectl_yoshi.model.errors import ASK_ADMIN_HINT, LIST_VMS_HINT, PreconditionFailed, YoshiError
 from kubectl_yoshi.model.network import Network
-from kubectl_yoshi.model.plan import Plan
+from kubectl_yoshi.model.plan import Plan, sequential
 from kubectl_yoshi.model.snapshot import Query, Snapshot
 from kubectl_yoshi.model.vm import DEFAULT_NIC, Vm
 from kubectl_yoshi.plan import restart as restarts
 from kubectl_yoshi.plan.attach.context import AttachRequest, AttachState, Selection
 from kubectl_yoshi.plan.attach.quota import check_quota
 from kubectl_yoshi.plan.attach.rollback import plan_rollback
-from kubectl_yoshi.plan.attach.select import allocate_addresses, check_usable, select_existing_addresses
+from kubectl_yoshi.plan.attach.select import (
+    allocate_addresses,
+    check_usable,
+    select_existing_addresses,
+    take_reservation_test,
+)
 from kubectl_yoshi.plan.attach.vm_changes import plan_vm_changes
 from kubectl_yoshi.plan.context import PlanContext
 from kubectl_yoshi.plan.network_lookup import (
@@ -62,13 +67,15 @@ def plan_attach(request: AttachRequest, ctx: PlanContext) -> Plan:
     active = [vm for vm in state.vms if vm.full_name not in refused]
     selection = select_existing_addresses(state, active)
     state, selection = allocate_addresses(state, active, selection)
-    quota = check_quota(state, [vm for vm in active if vm.full_name in selection.addresses])
+    quota = check_quota(state, [vm for vm in active if vm.full_name in selection.addresses], selection)
     admitted = [vm for vm in active if vm.full_name in selection.addresses and vm.full_name not in quota.errors]
     recheck = _must_recheck_networks(state, admitted, selection)
     plan = plan_vm_changes(state, admitted, selection, is_counted=quota.has_new_vms, recheck=recheck)
     # The record of an address that a VM runs with is not rolled back, so all changes must be permitted first.
     if request.existing:
         plan = replace(plan, future_changes=(*plan.future_changes, *plan))
+    if request.take_reservation and _takes_reservation_of_others(state, selection):
+        plan = sequential(take_reservation_test(network)) + plan
     errors = {**missing, **selection.errors, **quota.errors, **plan.errors}
     errors |= {vm.full_name: refused[vm.full_name] for vm in state.vms if vm.full_name in refused}
     failed_vms = [vm for vm in state.vms if vm.full_name in errors]
@@ -122,7 +129,8 @@ def _load_state(
     )
     state = state.with_shards(_relevant_shards(state, requested))
     # Again, as only its record shows with which address a hot-plugged interface runs.
-    return state.with_uses(requested | {number for vm in vms for number in state.unverified(vm)}), missing
+    more = {number for vm in vms for number in (*state.unverified(vm), *state.reserved_for(vm))}
+    return state.with_uses(requested | more), missing
 
 
 def _relevant_shards(state: AttachState, requested: Set[int]) -> set[Shard]:
@@ -135,8 +143,9 @@ def _relevant_shards(state: AttachState, requested: Set[int]) -> set[Shard]:
     # An address used by a VM of that name, though perhaps an earlier one: its record or its history is in that shard.
     used_numbers = {use.number for vm in state.vms for use in state.address_uses.by_vm(vm.namespace, vm.name)}
     numbers |= {number for number in used_numbers if number in network.cidr_addresses}
+    numbers |= {number for number, vm in network.reserved_for_vms.items() if vm in state.request.vms}
     shards = {shard_of(network, number) for number in numbers}
-    if network.accepts_outside_cidr:  # addresses outside the CIDR are in the status, which is already read
+    if network.accepts_outside_cidr or not is_large(network):  # these are in the status, which is already read
         shards.add(status_shard(network))
     return shards
 
@@ -156,6 +165,15 @@ def _must_recheck_networks(state: AttachState, vms: Iterable[Vm], selection: Sel
     numbers = {selection.addresses[vm.full_name] for vm in vms}
     outside_cidr = {number for number in numbers if number not in state.network.cidr_addresses}
     return not state.written_by_run.keys() >= outside_cidr
+
+
+def _takes_reservation_of_others(state: AttachState, selection: Selection) -> bool:
+    """Return whether a selected address is reserved, but not for the VM or its namespace."""
+    records = ((vm, state.records.get(selection.addresses.get(vm.full_name, -1))) for vm in state.vms)
+    return any(
+        record is not None and record.kind == RESERVATION and not record.is_reserved_for(vm.namespace, vm.name)
+        for vm, record in records
+    )
 
 
 def _vm_unavailable_error(query: Query, is_deleting: bool, snapshot: Snapshot) -> PreconditionFailed:

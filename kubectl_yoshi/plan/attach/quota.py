@@ -1,8 +1,9 @@
 """How many addresses of a network the VMs of one namespace may hold: `spec.maxAddressesPerNamespace`.
 
 VMs with an allocation are counted, by their names: a VM that gets another address holds two for a moment and counts
-once; a recreated VM takes its allocation over; reservations do not count. Nothing but the allocations is counted, so
-nothing can get out of step with them, with an older program or after a kill.
+once; a recreated VM takes its allocation over. Each address that is reserved for a VM or a namespace counts for that
+namespace; other reservations do not count. Nothing but the allocations is counted, so nothing can get out of step with
+them, with an older program or after a kill.
 
 Where all allocations are in one object, one patch writes after the count and tests the object's resourceVersion: the
 allocations never exceed the quota. Where they are in several, an allocation is written first, then all are counted, and
@@ -10,9 +11,9 @@ a run that finds too many rolls its own back before any VM has the address. Of s
 last counts last and sees all others: so no more VMs get addresses than may. It costs one list of the network's blocks
 for each command; a network without a quota costs nothing.
 
-The quota holds for `vm attach`, `sync`, `ips import` and `ips move`. `ips rebuild` and the conversion of Platform9
-yoshi's allocations record what is so; rebuild names a namespace that exceeds its quota. Lowering a quota releases
-nothing.
+The quota holds for `vm attach`, `ips reserve --for`, `sync`, `ips import` and `ips move`. `ips rebuild` and the
+conversion of Platform9 yoshi's allocations record what is so; rebuild names a namespace that exceeds its quota.
+Lowering a quota releases nothing.
 
 `ips move` counts once, before it changes anything: each of several moves into a namespace at the same time may see the
 same room, and the namespace may then exceed its quota, by one address with two moves.
@@ -28,9 +29,8 @@ from kubectl_yoshi.model.allocations import VIRTUALMACHINE, Allocation
 from kubectl_yoshi.model.errors import PreconditionFailed, YoshiError
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.vm import Vm
-from kubectl_yoshi.plan.attach.context import AttachState
-from kubectl_yoshi.plan.attach.rollback import original_records
-from kubectl_yoshi.plan.records import load_allocations
+from kubectl_yoshi.plan.attach.context import AttachState, Selection
+from kubectl_yoshi.plan.records import load_allocations, original_records
 
 
 @dataclass(frozen=True)
@@ -46,21 +46,24 @@ class QuotaCheck:
     has_new_vms: bool = False
 
 
-def check_quota(state: AttachState, vms: Iterable[Vm]) -> QuotaCheck:
-    """Return for which of these VMs, in their order, the network's quota leaves an address."""
+def check_quota(state: AttachState, vms: Iterable[Vm], selection: Selection) -> QuotaCheck:
+    """Return for which of these VMs, in their order, the network's quota leaves the selected address."""
     limit = state.network.max_per_namespace
     if limit is None:
         return QuotaCheck()
-    names = _vm_names(load_allocations(state.network, state.snapshot).records().values())
-    count = Counter(namespace for namespace, _ in names)
+    records = load_allocations(state.network, state.snapshot).records()
+    names = _vm_names(records.values())
+    count = count_by_namespace(records.values())
     errors: dict[str, YoshiError] = {}
     has_new_vms = False
     for vm in vms:
         if (vm.namespace, vm.name) in names:
             if count[vm.namespace] > limit and (not state.on_vm(vm) or _has_only_recorded(state, vm)):
-                errors[vm.full_name] = _quota_error(state.network, vm.namespace, count[vm.namespace])
+                errors[vm.full_name] = quota_error(state.network, vm.namespace, count[vm.namespace])
+        elif _reserved_namespace(records, selection.addresses[vm.full_name]) == vm.namespace:
+            continue  # it counts already
         elif count[vm.namespace] >= limit:
-            errors[vm.full_name] = _quota_error(state.network, vm.namespace, count[vm.namespace])
+            errors[vm.full_name] = quota_error(state.network, vm.namespace, count[vm.namespace])
         else:
             count[vm.namespace] += 1
             has_new_vms = True
@@ -77,7 +80,7 @@ def _has_only_recorded(state: AttachState, vm: Vm) -> bool:
     written = any(
         state.records[number].as_written in state.written_by_run.get(number, ()) for number in state.allocated(vm)
     )
-    return written and (vm.namespace, vm.name) not in _vm_names(original_records(state).values())
+    return written and (vm.namespace, vm.name) not in _vm_names(original_records(state.network, state.run).values())
 
 
 def check_quota_room(network: Network, records: Iterable[Allocation], vm: Vm) -> None:
@@ -90,31 +93,43 @@ def check_quota_room(network: Network, records: Iterable[Allocation], vm: Vm) ->
     Raises:
         PreconditionFailed: the quota is used up.
     """
-    names = _vm_names(records)
-    count = sum(1 for namespace, _ in names if namespace == vm.namespace)
-    limit = network.max_per_namespace
-    if limit is not None and count >= limit and (vm.namespace, vm.name) not in names:
-        raise _quota_error(network, vm.namespace, count)
+    limit, others = network.max_per_namespace, list(records)
+    count = count_by_namespace(others)[vm.namespace]
+    if limit is not None and count >= limit and (vm.namespace, vm.name) not in _vm_names(others):
+        raise quota_error(network, vm.namespace, count)
 
 
 def list_quota_violations(network: Network, records: Iterable[Allocation]) -> Iterator[str]:
     """Yield a sentence for each namespace whose VMs hold more addresses than the quota allows."""
     limit = network.max_per_namespace
     if limit is not None:
-        count = Counter(namespace for namespace, _ in _vm_names(records))
+        count = count_by_namespace(records)
         for namespace in sorted(count):
             if count[namespace] > limit:
-                yield _quota_error(network, namespace, count[namespace]).message
+                yield quota_error(network, namespace, count[namespace]).message
+
+
+def count_by_namespace(records: Iterable[Allocation]) -> Counter[str]:
+    """Return how many addresses of a network count for each namespace."""
+    counted = list(records)
+    reserved = (record.reserved_namespace for record in counted if record.reserved_namespace)
+    return Counter(namespace for namespace, _ in _vm_names(counted)) + Counter(reserved)
+
+
+def _reserved_namespace(records: Mapping[int, Allocation], number: int) -> str:
+    """Return the namespace for which an address is reserved; "" for none."""
+    return records[number].reserved_namespace if number in records else ""
 
 
 def _vm_names(records: Iterable[Allocation]) -> set[tuple[str, str]]:
     return {(record.namespace, record.name) for record in records if record.kind == VIRTUALMACHINE}
 
 
-def _quota_error(network: Network, namespace: str, count: int) -> PreconditionFailed:
+def quota_error(network: Network, namespace: str, count: int) -> PreconditionFailed:
+    """Return why a namespace that holds `count` addresses of a network gets no more."""
     return PreconditionFailed(
         f"namespace {namespace} holds {count} addresses of network {network.full_name}, which allows "
         f"{network.max_per_namespace} per namespace",
-        f"Detach a VM of it, or raise the quota (spec.maxAddressesPerNamespace): "
+        f"Detach a VM of it, release a reservation for it, or raise the quota (spec.maxAddressesPerNamespace): "
         f"kubectl edit networkwizard {network.name} -n {network.namespace}",
     )

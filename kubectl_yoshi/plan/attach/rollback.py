@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from kubectl_yoshi.model.addresses import Intervals, parse_address
-from kubectl_yoshi.model.allocations import VIRTUALMACHINE, Allocation, parse_allocation, shard_of
+from kubectl_yoshi.model.addresses import Intervals
+from kubectl_yoshi.model.allocations import RESERVATION, VIRTUALMACHINE, Allocation, parse_allocation, shard_of
 from kubectl_yoshi.model.backend import Attachment, UsageKind
-from kubectl_yoshi.model.objects import Json, ObjectRef, dig
+from kubectl_yoshi.model.objects import Json
 from kubectl_yoshi.model.plan import Plan, Verb, parallel_plans, sequential
 from kubectl_yoshi.model.vm import Vm
 from kubectl_yoshi.plan.attach.context import AttachState, Selection
-from kubectl_yoshi.plan.records import remove_records
+from kubectl_yoshi.plan.records import original_records, remove_records, write_records
 from kubectl_yoshi.plan.release import build_release, fence_vm
-
-
-def original_records(state: AttachState) -> dict[int, Allocation]:
-    """Return the records before this run first wrote to the objects that hold them; only of objects it wrote to."""
-    first: dict[ObjectRef, Json] = {}
-    for change in state.run.sent:
-        if change.subresource == "status" and change.before is not None:
-            first.setdefault(change.ref, change.before)
-    return {
-        int(parse_address(key)): parse_allocation(value, state.network.namespace)
-        for obj in first.values()
-        for key, value in dig(obj, "status", "allocations", default={}).items()
-    }
 
 
 def plan_rollback(state: AttachState, vms: Sequence[Vm], selection: Selection, *, over_quota: Collection[str]) -> Plan:
@@ -75,15 +62,31 @@ def plan_rollback(state: AttachState, vms: Sequence[Vm], selection: Selection, *
     )
     if not to_unreserve:
         return parallel_plans(plans) + released
+    replaced = _replaced_reservations(state, numbers)
+    to_unreserve = {number: record for number, record in to_unreserve.items() if number not in replaced}
     plans.append(state.backend.unreserve(state.network, to_unreserve, state.snapshot).plan)
     # Removals that follow a cleanup are planned one by one, as the cleanup may be refused for one and not for another.
     parts = [{number} for number in sorted(with_cleanup)] + [numbers.keys() - with_cleanup]
-    removals = [_remove_records(state, {number: numbers[number] for number in sorted(part)}) for part in parts]
+    removals = [_restore_records(state, {number: numbers[number] for number in sorted(part)}) for part in parts]
     return parallel_plans(plans) + parallel_plans(removals) + released
 
 
-def _remove_records(state: AttachState, numbers: Mapping[int, Allocation]) -> Plan:
-    return remove_records(state.allocations, numbers, {number: record.owner for number, record in numbers.items()})
+def _restore_records(state: AttachState, numbers: Mapping[int, Allocation]) -> Plan:
+    """Plan to remove records of this run; those that replaced a reservation become that reservation again."""
+    owners = {number: record.owner for number, record in numbers.items()}
+    reservations = _replaced_reservations(state, numbers)
+    free = {number: record for number, record in numbers.items() if number not in reservations}
+    restoration = Plan()
+    if reservations:
+        restoration = state.backend.reserve(state.network, reservations, state.snapshot)
+        restoration = restoration + write_records(state.allocations, reservations, owners)
+    return restoration + remove_records(state.allocations, free, owners) if free else restoration
+
+
+def _replaced_reservations(state: AttachState, numbers: Iterable[int]) -> dict[int, Allocation]:
+    """Return the reservations that records of this run have replaced."""
+    before = original_records(state.network, state.run)
+    return {number: before[number] for number in numbers if number in before and before[number].kind == RESERVATION}
 
 
 def _remove_unneeded_objects(state: AttachState, vm: Vm) -> Plan:
@@ -128,7 +131,14 @@ def _release_deleted_vms(
     address_uses = state.backend.all_address_uses(state.network, namespaces, state.snapshot)
     releases = {
         number: build_release(
-            state.allocations, number, record, address_uses, state.backend, state.ctx, keep_history=False
+            state.allocations,
+            number,
+            record,
+            address_uses,
+            state.backend,
+            state.ctx,
+            keep_history=False,
+            reserve_for=record.reserved_for,
         )
         for number, record in orphaned.items()
     }
@@ -162,7 +172,7 @@ def _held_before_run(state: AttachState, vm: Vm, written_by_run: Mapping[int, li
     others = [n for n in state.allocated(vm) if state.records[n].as_written not in written_by_run.get(n, ())]
     allocated_numbers = {
         *others,
-        *(number for number, record in original_records(state).items() if record.uid == vm.uid),
+        *(number for number, record in original_records(state.network, state.run).items() if record.uid == vm.uid),
     }
     current = [number for number in state.on_vm(vm) if number in others]
     return [*dict.fromkeys([*current, *(number for number in wanted if number in allocated_numbers)])]

@@ -7,7 +7,9 @@ from collections.abc import Collection, Iterable, Sequence, Set
 from kubectl_yoshi.model.addresses import Address, Intervals
 from kubectl_yoshi.model.allocations import RESERVATION, Allocations, Shard
 from kubectl_yoshi.model.errors import PlanningError, PreconditionFailed, YoshiError
+from kubectl_yoshi.model.jsonpatch import PatchBuilder
 from kubectl_yoshi.model.network import Network
+from kubectl_yoshi.model.plan import Change, Verb
 from kubectl_yoshi.model.vm import Vm
 from kubectl_yoshi.plan.attach.allocate import Allocator, BlockCounts, ShardReader
 from kubectl_yoshi.plan.attach.context import AttachState, Selection
@@ -94,11 +96,32 @@ def _select_existing_address(state: AttachState, vm: Vm) -> int | None:
     for number in state.held_by_predecessor(vm):
         if not state.other_users(number, vm) and not network.unusable_reason(network.address(number)):
             return number
+    if (reserved := _reserved_address(state, vm)) is not None:
+        return reserved
     if network.cidr is None:
         raise PreconditionFailed(
             f"network {network.full_name} has no cidr to choose an address from", "Name the address with --ip."
         )
     return None
+
+
+def _reserved_address(state: AttachState, vm: Vm) -> int | None:
+    """Return the address that is reserved for the VM and may be assigned; None if there is none.
+
+    Raises:
+        PreconditionFailed: there are several, or something uses it.
+    """
+    reserved = [n for n in state.reserved_for(vm) if not state.network.unusable_reason(state.network.address(n))]
+    if len(reserved) > 1:
+        listed = ", ".join(str(state.network.address(number)) for number in reserved)
+        raise PreconditionFailed(
+            f"{len(reserved)} addresses of network {state.network.full_name} are reserved for VM {vm.full_name}: "
+            f"{listed}",
+            "Name one with --ip.",
+        )
+    for number in reserved:
+        _check_available(state, vm, number, f", which is reserved for VM {vm.full_name},")
+    return reserved[0] if reserved else None
 
 
 def _other_address_error(state: AttachState, vm: Vm, existing: Address, other: Address) -> PreconditionFailed:
@@ -116,10 +139,15 @@ def _other_address_error(state: AttachState, vm: Vm, existing: Address, other: A
 def _check_available(state: AttachState, vm: Vm, number: int, suffix: str = "") -> None:
     address = state.allocations.address(number)
     record = state.records.get(number)
-    if record is not None and record.uid != vm.uid and number not in state.held_by_predecessor(vm):
-        holder_text = f"it is {record.holder}" if record.kind == RESERVATION else f"{record.holder} holds it"
+    if record is not None and record.kind == RESERVATION:
+        if not state.may_take(record, vm):
+            raise PreconditionFailed(
+                f"{address}{suffix} is not free: it is {record.holder} on network {state.network.full_name}",
+                "Choose another address; who may change the network can assign it with --take-reservation.",
+            )
+    elif record is not None and record.uid != vm.uid and number not in state.held_by_predecessor(vm):
         raise PreconditionFailed(
-            f"{address}{suffix} is not free: {holder_text} on network {state.network.full_name}",
+            f"{address}{suffix} is not free: {record.holder} holds it on network {state.network.full_name}",
             f"Choose another address, or release it first; see `kubectl yoshi ips show {address}`.",
         )
     if record is None or record.uid != vm.uid:
@@ -134,6 +162,12 @@ def _check_available(state: AttachState, vm: Vm, number: int, suffix: str = "") 
                 f"{address} is not free: {other_users[0].summary}",
                 "Choose another address, or wait until it is released.",
             )
+
+
+def take_reservation_test(network: Network) -> Change:
+    """Return a patch that only tests: the API server refuses it to users who may not change the network."""
+    summary = f"check the permission to take reservations of network {network.full_name}"
+    return Change(Verb.PATCH, network.ref, summary, PatchBuilder.for_uid(network.uid).ops, before=network.raw)
 
 
 def allocate_addresses(state: AttachState, vms: Iterable[Vm], selection: Selection) -> tuple[AttachState, Selection]:

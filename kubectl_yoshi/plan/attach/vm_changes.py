@@ -135,7 +135,10 @@ def _build_vm_changes(state: AttachState, vm: Vm, number: int) -> _VmChanges:
     attach_patches = require_unchanged(vm, backend.attach_patch(attachment, snapshot))
     service_plan = backend.ensure_service(attachment, snapshot)
     note = state.note(vm, record)
-    wanted = Allocation(VIRTUALMACHINE, vm.namespace, vm.name, vm.uid, mac, state.run.micro_time, note)
+    reserved_for = record.reserved_for if record is not None else ""
+    wanted = Allocation(
+        VIRTUALMACHINE, vm.namespace, vm.name, vm.uid, mac, state.run.micro_time, note, reserved_for=reserved_for
+    )
     is_current = record is not None and record.uid == vm.uid and not record.is_legacy and not attach_patches
     current = replace(record, mac=mac) if record is not None and is_current else wanted
     reserve_plan = backend.reserve(network, {number: current}, snapshot)
@@ -230,10 +233,16 @@ def _release_other_addresses(state: AttachState, vm: Vm, number: int, hold_relea
                 state.ctx,
                 hold_released=hold_released,
                 fenced=fenced,
+                reserve_for=record.reserved_for if _is_written_by_run(state, other, record) else "",
             )
     for address in _addresses_on_other_networks(state, vm):
         result = result + _release_on_other_network(state, vm, address, hold_released, fenced)
     return result
+
+
+def _is_written_by_run(state: AttachState, number: int, record: Allocation) -> bool:
+    """Return whether this run has written a record; then the VM has had the address of a faster run ever since."""
+    return record.as_written in state.written_by_run.get(number, ())
 
 
 def _addresses_on_other_networks(state: AttachState, vm: Vm) -> Iterable[Address]:

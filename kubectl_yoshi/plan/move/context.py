@@ -16,6 +16,7 @@ class MoveRequest:
 
     Attributes:
         to: namespace and name of the VM that is to have the address.
+        take_reservation: see AttachRequest.
         network: its namespace and name; None for the network that has the address.
         ports: the ports to open; () for those that the VM requests, else those that are open now.
         wait: wait until the address is reachable.
@@ -26,6 +27,25 @@ class MoveRequest:
     network: tuple[str, str] | None = None
     ports: tuple[Port, ...] = ()
     wait: bool = False
+    take_reservation: bool = False
+
+
+@dataclass(frozen=True)
+class MoveToReservationRequest:
+    """Request to reserve an address that a VM has, or that is reserved for others.
+
+    Attributes:
+        reserve_for: see Allocation.reserved_for.
+        namespace: that of the user, to find the network.
+        network: its namespace and name; None for the network that has the address.
+        take_reservation: see AttachRequest.
+    """
+
+    address: Address
+    reserve_for: str
+    namespace: str
+    network: tuple[str, str] | None = None
+    take_reservation: bool = False
 
 
 @dataclass(frozen=True)

@@ -24,19 +24,21 @@ from kubectl_yoshi.model.backend import AddressUse, Attachment, UsageKind
 from kubectl_yoshi.model.errors import ASK_ADMIN_HINT, PreconditionFailed, YoshiError
 from kubectl_yoshi.model.jsonpatch import PatchBuilder
 from kubectl_yoshi.model.network import Network
-from kubectl_yoshi.model.plan import Change, Plan, Verb
+from kubectl_yoshi.model.plan import Change, Plan, Verb, sequential
 from kubectl_yoshi.model.snapshot import Query, Snapshot
 from kubectl_yoshi.model.vm import VM, Vm
 from kubectl_yoshi.plan.attach.planner import AttachRequest, plan_attach
-from kubectl_yoshi.plan.attach.quota import check_quota_room
+from kubectl_yoshi.plan.attach.quota import check_quota_room, count_by_namespace, quota_error
+from kubectl_yoshi.plan.attach.select import take_reservation_test
 from kubectl_yoshi.plan.context import PlanContext
-from kubectl_yoshi.plan.move.context import MoveRequest, MoveState
+from kubectl_yoshi.plan.detach import DetachRequest, plan_detach
+from kubectl_yoshi.plan.move.context import MoveRequest, MoveState, MoveToReservationRequest
 from kubectl_yoshi.plan.move.rollback import roll_back_move, stage_detach_changes
 from kubectl_yoshi.plan.network_lookup import check_initialized, find_network_of, get_backend, load_network
 from kubectl_yoshi.plan.records import load_allocations, load_shards, write_records
 from kubectl_yoshi.plan.release import write_fence
 
-__all__ = ["MoveRequest", "plan_move"]
+__all__ = ["MoveRequest", "MoveToReservationRequest", "plan_move", "plan_move_to_reservation"]
 
 
 def plan_move(request: MoveRequest, ctx: PlanContext) -> Plan:
@@ -75,8 +77,11 @@ def _plan_forward(state: MoveState) -> Plan:
     request, network, target, number = state.request, state.network, state.target, state.number
     record = state.allocations.records().get(number)
     attach_request = AttachRequest(
-        (network.namespace, network.name), (request.to,), request.address, ports=request.ports, wait=request.wait
-    )
+        (network.namespace, network.name), (request.to,), request.address, ports=request.ports, wait=request.wait,
+        take_reservation=request.take_reservation,
+    )  # fmt: skip
+    if record is not None and record.kind == RESERVATION:
+        return plan_attach(attach_request, state.ctx)
     _check_movable(state, record)
     assert record is not None
     if record.uid == target.uid and record.namespace == target.namespace:
@@ -89,8 +94,7 @@ def _plan_forward(state: MoveState) -> Plan:
         check_quota_room(network, (other for n, other in records.items() if n != number), target)
     plan = _detach_holder(state, record)
     if plan is None:
-        new_record = Allocation(VIRTUALMACHINE, target.namespace, target.name, target.uid, since=state.run.micro_time)
-        handover = write_records(state.allocations, {number: new_record}, {number: target.full_name})
+        handover = write_records(state.allocations, {number: _record_of_target(state)}, {number: target.full_name})
         handover = write_fence(record, state.ctx, target.full_name) + handover
         return replace(handover, results={target.full_name: str(request.address)})
     later_changes = _plan_after_detach(state)
@@ -100,6 +104,79 @@ def _plan_forward(state: MoveState) -> Plan:
         else replace(plan, future_changes=(*plan.future_changes, *later_changes))
     )
     return replace(plan, results={target.full_name: str(request.address)})
+
+
+def _record_of_target(state: MoveState) -> Allocation:
+    target = state.target
+    return Allocation(VIRTUALMACHINE, target.namespace, target.name, target.uid, since=state.run.micro_time)
+
+
+def plan_move_to_reservation(request: MoveToReservationRequest, ctx: PlanContext) -> Plan:
+    """Plan the changes that detach an address from its VM and keep it reserved, or reserve it for somebody else.
+
+    The plan's `results` has the address.
+
+    Raises:
+        PreconditionFailed: the address is not allocated, may not be moved, or the quota leaves no room for it.
+    """
+    if request.network is not None:
+        network = load_network(*request.network, ctx.snapshot)
+    else:
+        network = find_network_of(request.address, request.namespace, ctx.snapshot)
+    check_initialized(network)
+    backend, number = get_backend(network, ctx.backends), int(request.address)
+    allocations = load_shards(network, [shard_of(network, number)], ctx.snapshot)
+    record = allocations.records().get(number)
+    if record is None or record.kind not in (RESERVATION, VIRTUALMACHINE):
+        held = f"it is {record.holder}" if record else "nothing has it"
+        raise PreconditionFailed(
+            f"{request.address} on network {network.full_name} cannot become a reservation: {held}",
+            f"Reserve a free address with `kubectl yoshi ips reserve {network.full_name} {request.address}`.",
+        )
+    reservation = record.to_reservation(network, request.reserve_for, ctx.run.micro_time)
+    results = {str(request.address): reservation.holder}
+    if record.kind == RESERVATION and record.reserved_for == request.reserve_for:
+        return Plan(results=results, errors=ctx.run.failed)
+    _check_reservation_quota(network, number, reservation, ctx)
+    if record.kind == VIRTUALMACHINE:
+        if backend.pins_vm_template:
+            raise PreconditionFailed(
+                f"{request.address} belongs to network {network.full_name}, whose addresses cannot be moved: only "
+                "public addresses can",
+                f"`kubectl yoshi vm detach {record.name} -n {record.namespace} --network "
+                f"{network.relative_name(record.namespace)} --keep` reserves it for its VM.",
+            )
+        detach_request = DetachRequest(
+            (network.namespace, network.name), ((record.namespace, record.name),),
+            keep=True, reserve_for=request.reserve_for,
+        )  # fmt: skip
+        return plan_detach(detach_request, ctx)
+    is_same_tenant = record.reserved_namespace == reservation.reserved_namespace
+    if not is_same_tenant and not request.take_reservation:
+        raise PreconditionFailed(
+            f"{request.address} is {record.holder} on network {network.full_name}",
+            "Who may change the network can pass --take-reservation.",
+        )
+    if "" in ctx.run.failed:
+        raise ctx.run.failed[""]
+    plan = Plan() if is_same_tenant else sequential(take_reservation_test(network))
+    plan = plan + write_records(allocations, {number: reservation})
+    return replace(plan + backend.reserve(network, {number: reservation}, ctx.snapshot), results=results)
+
+
+def _check_reservation_quota(network: Network, number: int, reservation: Allocation, ctx: PlanContext) -> None:
+    """Check that the quota of the namespace for which an address is to be reserved leaves room for it.
+
+    Raises:
+        PreconditionFailed: the quota is used up.
+    """
+    limit, namespace = network.max_per_namespace, reservation.reserved_namespace
+    if limit is None or ctx.run.sent:
+        return
+    records = load_allocations(network, ctx.snapshot).records()
+    count = count_by_namespace(record for other, record in records.items() if other != number)[namespace]
+    if count >= limit:
+        raise quota_error(network, namespace, count)
 
 
 def _load_vm(name: tuple[str, str], snapshot: Snapshot) -> Vm:
@@ -133,11 +210,6 @@ def _check_movable(state: MoveState, record: Allocation | None) -> None:
         raise PreconditionFailed(
             f"{address} is assigned to {record.holder} on network {network.full_name}: {UNKNOWN_KIND_REASON}",
             UPGRADE_HINT,
-        )
-    if record.kind == RESERVATION:
-        raise PreconditionFailed(
-            f"{address} is {record.holder} on network {network.full_name}",
-            f"Release it first with `kubectl yoshi ips release {network.full_name} {address}`.",
         )
 
 
@@ -271,7 +343,7 @@ def _uses_of_deleted_vm(state: MoveState, record: Allocation) -> tuple[AddressUs
 def _plan_after_detach(state: MoveState) -> Plan:
     """Plan the changes that follow once the previous VM is detached."""
     network, target, number = state.network, state.target, state.number
-    new_record = Allocation(VIRTUALMACHINE, target.namespace, target.name, target.uid, since=state.run.micro_time)
+    new_record = _record_of_target(state)
     plan = write_records(state.allocations, {number: new_record})
     attachment = Attachment(target, network, number, ports=state.request.ports)
     return plan + state.backend.ensure_service(attachment, state.snapshot)

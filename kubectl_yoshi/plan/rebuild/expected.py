@@ -230,13 +230,16 @@ class _Auditor:
         return replace(entry, expected=expected, reason=f"{use.ref} has it", needs_update=needs_update)
 
     def _expected_record(self, winner: Claim, record: Allocation | None) -> Allocation:
-        """Return the record that the winner should have; its current MAC address and time stay."""
+        """Return the record that the winner should have; what its current one has besides the holder stays."""
         vm = winner.vm
         interface_mac, template_mac = self.backend.macs_of(vm, self.network)
-        mac, since, note = interface_mac or template_mac, "", ""
-        if record is not None and (winner.is_recorded or winner.is_recorded_by_name):
-            mac, since, note = mac or record.mac, record.since, record.note
-        return Allocation(VIRTUALMACHINE, vm.namespace, vm.name, vm.uid, mac, since, note)
+        mac = interface_mac or template_mac
+        expected = Allocation(VIRTUALMACHINE, vm.namespace, vm.name, vm.uid, mac)
+        if record is None or not (winner.is_recorded or winner.is_recorded_by_name):
+            return expected
+        return replace(
+            expected, mac=mac or record.mac, since=record.since, note=record.note, reserved_for=record.reserved_for
+        )
 
     def _contradiction_text(self, place: str, claim: Claim, winner: Claim, reason: str) -> str:
         name, network = claim.vm.name, self.network.relative_name(claim.vm.namespace)

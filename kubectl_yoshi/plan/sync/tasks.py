@@ -179,9 +179,12 @@ class ResumeTask:
             return Plan()
         for network in list_networks(vm.namespace, ctx.snapshot):
             backend = ctx.backends.get(network.plugin)
-            held = any(record.uid == vm.uid for record in load_allocations(network, ctx.snapshot).records().values())
+            records = load_allocations(network, ctx.snapshot).records().values()
+            held = [record for record in records if record.uid == vm.uid]
             if backend is not None and held and not backend.detach_patch(vm, network, ctx.snapshot):
-                request = DetachRequest((network.namespace, network.name), (self.vm,))
+                reserve_for = held[0].reserved_for
+                name = (network.namespace, network.name)
+                request = DetachRequest(name, (self.vm,), keep=bool(reserve_for), reserve_for=reserve_for)
                 return plan_detach(request, ctx)
         ctx.snapshot.lookup(*instance_queries([vm]))
         return plan_restart(vm, None, (), ctx, must_stop=False).plan

@@ -83,6 +83,11 @@ def draw(rng: random.Random) -> Step:
         ),
         Step(f"detach {some} {network}", lambda w: w.detach(*some, network=where, restart=options["restart"]), some),
         Step(f"reserve {network} {address}", lambda w: w.reserve(address, network=network)),
+        Step(f"detach {some} --keep {network}", lambda w: w.detach(*some, network=where, keep=True), some),
+        Step(
+            f"reserve {network} {address} for {some[0]}",
+            lambda w: w.reserve(address, network=network, reserved_for=f"vm/prod/{some[0]}"),
+        ),
         Step(f"reserve {network} 2", lambda w: w.reserve(network=network, count=2)),
         Step(f"release {network} {address}", lambda w: w.release(address, network=network)),
         Step("gc", lambda w: w.collect()),
@@ -90,7 +95,7 @@ def draw(rng: random.Random) -> Step:
         Step(f"delete {network}", lambda w: w.delete_network(network)),
         Step(f"delete {network} --force", lambda w: w.delete_network(network, force=True, restart=True)),
     ]  # fmt: skip
-    return rng.choices(steps, weights=(6, 3, 4, 1, 1, 2, 2, 2, 1, 1))[0]
+    return rng.choices(steps, weights=(6, 3, 4, 1, 3, 2, 1, 2, 2, 2, 1, 1))[0]
 
 
 def cluster_with_vms(keeps: bool) -> FakeCluster:

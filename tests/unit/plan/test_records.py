@@ -454,7 +454,7 @@ def test_reservation_summary_has_its_note(api: FakeApi) -> None:
     plan = write_records(
         opened(api, net, "10.133.0.1"), {number("10.133.0.1"): Allocation(RESERVATION, "prod", "", note="printer")}
     )
-    assert [change.summary for change in plan] == ["record 10.133.0.1 for reserved (printer)"]
+    assert [change.summary for change in plan] == ["reserve 10.133.0.1 (printer)"]
 
 
 def test_api_errors_are_raised(api: FakeApi) -> None:
