@@ -150,26 +150,68 @@ def wait_until_running(
     Raises:
         TimedOutError: some are still pending; the message names the first and its address.
     """
+    count = len(results)
+
+    def check(snapshot: Snapshot) -> TimedOutError | None:
+        nonlocal count
+        previous_count, pending = count, find_pending_vms(snapshot)
+        count = len(pending)
+        text = f"{pending[0]} does not run with {results[pending[0]]} yet" if pending else ""
+        step(previous_count - count, text)
+        if not pending:
+            return None
+        return TimedOutError(
+            f"VM {pending[0]} does not run with {results[pending[0]]} yet ({count} in all)",
+            "See `kubectl yoshi vm list`; --restart restarts VMs that run without their address.",
+        )
+
+    _poll(api, check, timeout)
+
+
+def wait_until_rolled_out(
+    api: Api,
+    find_pending: Callable[[Snapshot], str],
+    name: str,
+    timeout: float | None,
+    step: Callable[[int, str], None],
+) -> None:
+    """Poll until VMs can use a network.
+
+    Args:
+        api: the cluster.
+        find_pending: see plan/network/wait.py; what it raises is raised too.
+        name: "namespace/name" of the network.
+        timeout: in seconds; None for DEFAULT_WAIT_SECONDS.
+        step: called with 0 and what is pending; "" for nothing.
+
+    Raises:
+        TimedOutError: something is still pending; the message states it.
+    """
+
+    def check(snapshot: Snapshot) -> TimedOutError | None:
+        pending = find_pending(snapshot)
+        step(0, pending)
+        if not pending:
+            return None
+        hint = "It exists, and the same command waits again. See `kubectl yoshi network describe`."
+        return TimedOutError(f"network {name} is not rolled out yet: {pending}", hint)
+
+    _poll(api, check, timeout)
+
+
+def _poll(api: Api, check: Callable[[Snapshot], TimedOutError | None], timeout: float | None) -> None:
+    """Call `check` with new snapshots until it returns None; raise what it returned last when the time is up."""
     deadline = api.clock.now() + (DEFAULT_WAIT_SECONDS if timeout is None else timeout)
     pause = MIN_PAUSE
-    pending: Sequence[str] = tuple(results)
     while True:
-        last_error: YoshiError | None = None
+        error: YoshiError | None
         try:
-            previous_count, pending = len(pending), find_pending_vms(new_snapshot(api))
-        except TRANSIENT_ERRORS as error:  # a brief outage must not end a long wait
-            last_error = error
-        else:
-            step(
-                previous_count - len(pending),
-                f"{pending[0]} does not run with {results[pending[0]]} yet" if pending else "",
-            )
-            if not pending:
-                return
+            error = check(new_snapshot(api))
+        except TRANSIENT_ERRORS as transient:  # a brief outage must not end a long wait
+            error = transient
+        if error is None:
+            return
         if api.clock.now() + pause > deadline:
-            raise last_error or TimedOutError(
-                f"VM {pending[0]} does not run with {results[pending[0]]} yet ({len(pending)} in all)",
-                "See `kubectl yoshi vm list`; --restart restarts VMs that run without their address.",
-            )
+            raise error
         api.clock.sleep(pause)
         pause = min(pause * 1.5, MAX_PAUSE)

@@ -274,6 +274,9 @@ class Backend(Protocol):
     def health(self, network: Network, snapshot: Snapshot) -> str:
         """Return why the network does not work although its objects exist; "" if it works."""
 
+    def pending_rollout(self, network: Network, snapshot: Snapshot) -> str:
+        """Return what the controllers of the network's objects have not completed yet, as printed; "" for nothing."""
+
     def describe(self, network: Network, snapshot: Snapshot) -> tuple[tuple[str, str], ...]:
         """Return the label and value pairs that `network describe` adds."""
 

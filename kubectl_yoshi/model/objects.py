@@ -87,6 +87,7 @@ class ObjectRef:
 
 APISERVICE = Resource("apiregistration.k8s.io", "v1", "apiservices", "APIService", namespaced=False)
 EVENT = Resource("", "v1", "events", "Event")
+NODE = Resource("", "v1", "nodes", "Node", namespaced=False)
 
 
 def metadata(obj: Mapping[str, Any]) -> Json:

@@ -26,11 +26,10 @@ from kubectl_yoshi.model.addresses import Address, Cidr
 from kubectl_yoshi.model.allocations import allocations_outside_cidr
 from kubectl_yoshi.model.errors import PreconditionFailed
 from kubectl_yoshi.model.network import Network, has_precedence
-from kubectl_yoshi.model.objects import Json, Resource, dig, name_of
+from kubectl_yoshi.model.objects import NODE, Json, dig, name_of
 from kubectl_yoshi.model.snapshot import Query, Snapshot
 from kubectl_yoshi.plan.network_lookup import list_networks
 
-NODE = Resource("", "v1", "nodes", "Node", namespaced=False)
 SERVICECIDR = "servicecidrs.networking.k8s.io"
 
 RESERVED_RANGES = {

@@ -19,9 +19,8 @@ from kubectl_yoshi.backends.ovs.cloud_init import SECRET
 from kubectl_yoshi.backends.ovs.spec import CONFIGMAP
 from kubectl_yoshi.backends.public.services import SERVICE
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD
-from kubectl_yoshi.model.objects import Resource
+from kubectl_yoshi.model.objects import NODE, Resource
 from kubectl_yoshi.model.vm import POD, VM, VM_SUBRESOURCES, VMI
-from kubectl_yoshi.plan.conflicts import NODE
 from kubectl_yoshi.plan.events import EVENT
 from lab.errors import LabError
 from lab.testing import Cluster

@@ -117,6 +117,10 @@ class Calico(PrivateDefaults):
     def health(self, network: Network, snapshot: Snapshot) -> str:
         return ippool.health(network, snapshot)
 
+    def pending_rollout(self, network: Network, snapshot: Snapshot) -> str:
+        """Return "": Calico assigns addresses of a pool as soon as the pool exists and is not disabled."""
+        return ""
+
     def describe(self, network: Network, snapshot: Snapshot) -> tuple[tuple[str, str], ...]:
         api = get_write_api(snapshot)
         pool = ippool.find_pool(network, api, snapshot)

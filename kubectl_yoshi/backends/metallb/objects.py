@@ -110,6 +110,11 @@ def configuration_error(snapshot: Snapshot) -> str:
     return ""
 
 
+def reports_state(snapshot: Snapshot) -> bool:
+    """Return whether MetalLB reports the state of its configuration and, in their status, of its pools."""
+    return bool(snapshot.lookup(Query(CONFIGURATION_STATE)))
+
+
 def is_served(service: Json, address: Address) -> bool:
     """Return whether a Service's status contains an address."""
     return any(

@@ -56,8 +56,6 @@ from kubectl_yoshi.model.vm import (
 )
 
 RESOURCE_NAME = "k8s.v1.cni.cncf.io/resourceName"
-MARKER_PREFIX = "ovs-cni.network.kubevirt.io/"
-"""Prefix of the node resource with which ovs-cni's marker shows that a node has a bridge."""
 CNI_VERSION = "0.4.0"
 MAX_LISTED_VMS = 5
 """Maximum number of VMs named in a message."""
@@ -108,7 +106,7 @@ class Ovs(PrivateDefaults):
         layer = parse_layer2_spec(network)
         attachment = find_object(NAD, network, snapshot)
         _check_bridge_unchanged(network, layer, attachment, records, snapshot)
-        config, annotations = cni_config(network, layer), {RESOURCE_NAME: MARKER_PREFIX + layer.bridge}
+        config, annotations = cni_config(network, layer), {RESOURCE_NAME: bridges.node_resource(layer)}
         if attachment is None:
             first_changes = [creation(NAD, network, {"spec": {"config": json.dumps(config)}}, annotations)]
         else:
@@ -125,6 +123,10 @@ class Ovs(PrivateDefaults):
         if find_object(NAD, network, snapshot) is None:
             return f"{NAD.ref(network.name, network.namespace)} is missing"
         return bridges.health(layer, snapshot) or dhcp.health(network, layer, snapshot)
+
+    def pending_rollout(self, network: Network, snapshot: Snapshot) -> str:
+        layer = parse_layer2_spec(network)
+        return bridges.pending_rollout(layer, snapshot) or dhcp.pending_rollout(network, layer, snapshot)
 
     def describe(self, network: Network, snapshot: Snapshot) -> tuple[tuple[str, str], ...]:
         layer = parse_layer2_spec(network)
@@ -363,8 +365,8 @@ def _former_bridge(layer: Layer2, attachment: Json | None) -> str:
     if attachment is None:
         return ""
     marker = str(annotations_of(attachment).get(RESOURCE_NAME, ""))
-    bridge = marker.removeprefix(MARKER_PREFIX)
-    is_unchanged = marker.startswith(MARKER_PREFIX) and dig(_parse_config(attachment), "bridge") == bridge
+    bridge = marker.removeprefix(bridges.MARKER_PREFIX)
+    is_unchanged = marker.startswith(bridges.MARKER_PREFIX) and dig(_parse_config(attachment), "bridge") == bridge
     return bridge if is_unchanged and bridge != layer.bridge else ""
 
 

@@ -22,12 +22,15 @@ from kubectl_yoshi.backends.ownership import (
     shared_object_annotations,
 )
 from kubectl_yoshi.model.backend import NetworkConflict
+from kubectl_yoshi.model.errors import first_few
 from kubectl_yoshi.model.matching import Fields
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.objects import (
+    NODE,
     Json,
     ObjectRef,
     dig,
+    labels_of,
     metadata,
     name_of,
     namespace_of,
@@ -37,6 +40,10 @@ from kubectl_yoshi.model.objects import (
 from kubectl_yoshi.model.plan import Change, Verb
 from kubectl_yoshi.model.snapshot import Query, ServedApis, Snapshot
 
+MARKER_PREFIX = "ovs-cni.network.kubevirt.io/"
+"""Prefix of the node resource with which ovs-cni's marker shows that a node has a bridge."""
+MAX_NODES = 5
+"""Maximum number of nodes that a message names."""
 TEMPLATES_QUERY = Query(TEMPLATE)
 BRIDGE_PARAMS = ("mtuRequest", "bondMode", "lacp")
 """The settings of a bridge that a network may contain."""
@@ -188,6 +195,36 @@ def health(layer: Layer2, snapshot: Snapshot) -> str:
     if existing is None:
         return f"no hostnetworktemplate creates bridge {layer.bridge}"
     return f"{_ref(existing)} is being deleted" if metadata(existing).get("deletionTimestamp") else ""
+
+
+def node_resource(layer: Layer2) -> str:
+    """Return the resource by which ovs-cni's marker reports the bridge in the status of its nodes."""
+    return MARKER_PREFIX + layer.bridge
+
+
+def pending_rollout(layer: Layer2, snapshot: Snapshot) -> str:
+    """Return the nodes that lack the bridge, as far as VMs can run there; "" if all have it, or none is created.
+
+    Nodes that are not ready, are cordoned, or have a taint that keeps pods away are left out.
+    """
+    if not layer.makes_bridges:
+        return ""
+    nodes = [node for node in snapshot.lookup(Query(NODE)) if _takes_bridge(node, layer)]
+    missing = [
+        name_of(node) for node in nodes if not dig(node, "status", "allocatable", node_resource(layer), default="")
+    ]
+    if missing:
+        return f"bridge {layer.bridge} is missing on {first_few(sorted(missing), MAX_NODES)}"
+    return "" if nodes else f"bridge {layer.bridge} is on no node"
+
+
+def _takes_bridge(node: Json, layer: Layer2) -> bool:
+    """Return whether the bridge is expected on a node: it matches the selector, is ready and accepts pods."""
+    conditions = {c.get("type"): c.get("status") for c in dig(node, "status", "conditions", default=[])}
+    taints = dig(node, "spec", "taints", default=[])
+    accepts_pods = all(taint.get("effect") == "PreferNoSchedule" for taint in taints)
+    is_ready = conditions.get("Ready", "True") == "True"
+    return is_ready and accepts_pods and layer.nodes.items() <= labels_of(node).items()
 
 
 def describe(layer: Layer2, snapshot: Snapshot) -> list[tuple[str, str]]:

@@ -36,6 +36,7 @@ from __future__ import annotations
 import re
 from base64 import b64decode, b64encode
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from ipaddress import IPv4Network
 
 from kubectl_yoshi.backends.ensure import ensure_fields, spec_fields
@@ -160,6 +161,21 @@ def health(network: Network, layer: Layer2, snapshot: Snapshot) -> str:
     return ""
 
 
+def pending_rollout(network: Network, layer: Layer2, snapshot: Snapshot) -> str:
+    """Return that the server's VM does not run; "" if it does, or if there is no DHCP server."""
+    if layer.dhcp is None:
+        return ""
+    server = _server_vm_query(network)
+    instance = snapshot.lookup(replace(server, resource=VMI))
+    is_running = any(dig(vmi, "status", "phase") == "Running" for vmi in instance)
+    return "" if is_running else f"{VM.ref(server.name, network.namespace)}, its DHCP server, does not run"
+
+
+def _server_vm_query(network: Network) -> Query:
+    """Return the query for the server's VM, which luigi's VirtualMachinePool creates."""
+    return Query(VM, network.namespace, f"{network.name}-0")
+
+
 def describe(network: Network, layer: Layer2, snapshot: Snapshot) -> list[tuple[str, str]]:
     """Return the rows about the server and its leases."""
     if layer.dhcp is None or DHCPSERVER not in snapshot.served:
@@ -274,8 +290,8 @@ def warnings(network: Network, number: int, snapshot: Snapshot) -> tuple[str, ..
     config = find_object(CONFIGMAP, network, snapshot)
     if dig(config, "binaryData", host_file_name(network, number)) is not None:
         return ()
-    server = Query(VM, network.namespace, f"{network.name}-0")  # created by luigi's VirtualMachinePool
-    instance = Query(VMI, network.namespace, server.name)
+    server = _server_vm_query(network)
+    instance = replace(server, resource=VMI)
     if not snapshot.lookup(server, instance) or not snapshot.lookup(instance):
         return ()
     restart = f"virtctl restart {server.name} -n {network.namespace}"

@@ -48,6 +48,9 @@ class Announcer(Protocol):
     def health(self, network: Network, snapshot: Snapshot) -> str:
         """Return why the network does not work; "" if it works (see Backend.health)."""
 
+    def pending_rollout(self, network: Network, snapshot: Snapshot) -> str:
+        """Return what the announcer has not completed yet; "" for nothing (see Backend.pending_rollout)."""
+
     def describe(self, network: Network, snapshot: Snapshot) -> tuple[tuple[str, str], ...]:
         """Return the label and value pairs that `network describe` adds (see Backend.describe)."""
 

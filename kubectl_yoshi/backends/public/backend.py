@@ -129,6 +129,9 @@ class Public(BackendDefaults):
     def health(self, network: Network, snapshot: Snapshot) -> str:
         return get_announcer(network, snapshot.served).health(network, snapshot)
 
+    def pending_rollout(self, network: Network, snapshot: Snapshot) -> str:
+        return get_announcer(network, snapshot.served).pending_rollout(network, snapshot)
+
     def describe(self, network: Network, snapshot: Snapshot) -> tuple[tuple[str, str], ...]:
         announcer = get_announcer(network, snapshot.served)
         return (("Announced By", announcer.name), *announcer.describe(network, snapshot))

@@ -86,6 +86,10 @@ class CalicoBgp:
         missing_peer = calico_bgp_peers(api).missing_apis(network, snapshot)
         return f"bgppeer/{missing_peer} is missing" if missing_peer else ""
 
+    def pending_rollout(self, network: Network, snapshot: Snapshot) -> str:
+        """Return "": Calico does not report whether its nodes have the configuration."""
+        return ""
+
     def describe(self, network: Network, snapshot: Snapshot) -> tuple[tuple[str, str], ...]:
         api = get_write_api(snapshot)
         query = Query(api.bgp_configuration, name="default")

@@ -172,6 +172,13 @@ class MetalLb:
             return f"ipaddresspool/{object_name(network)} is missing"
         return metallb.configuration_error(snapshot)
 
+    def pending_rollout(self, network: Network, snapshot: Snapshot) -> str:
+        """Return that MetalLB has not loaded the pool; older versions than 0.15.3 do not report that they have."""
+        pool = find_pool(network, snapshot)
+        if pool is None or pool.get("status") or not metallb.reports_state(snapshot):
+            return ""
+        return f"MetalLB has not loaded ipaddresspool/{name_of(pool)}"
+
     def describe(self, network: Network, snapshot: Snapshot) -> tuple[tuple[str, str], ...]:
         pool = find_pool(network, snapshot)
         absence = f"{object_name(network)} ({snapshot.describe_absence(Query(metallb.POOL))})"

@@ -20,12 +20,14 @@ from kubectl_yoshi.cli.options import (
     dry_run_option,
     filename_option,
     output_option,
+    timeout_option,
+    wait_option,
 )
 from kubectl_yoshi.cli.session import Session
 from kubectl_yoshi.output.format_option import OutputFormat
 
 if TYPE_CHECKING:
-    from kubectl_yoshi.model.objects import Json
+    from kubectl_yoshi.model.objects import Json, NamespacedName
     from kubectl_yoshi.plan.network.planner import NetworkRequest
 
 
@@ -84,6 +86,8 @@ class CreateOptions:
     dns_server: tuple[str, ...]
     max_addresses_per_namespace: int | None
     cooldown: str | None
+    wait: bool
+    timeout: float | None
     dry_run: str
     output: OutputFormat
 
@@ -127,8 +131,8 @@ class CreateOptions:
     # A Layer 2 network on VLAN 20 of the nodes' eth1, whose VMs get their addresses by DHCP
     kubectl yoshi network create lab --type l2 --cidr 10.20.0.0/24 --bridge br-ext --uplink eth1 --vlan 20
 
-    # From a manifest
-    kubectl yoshi network create -f network.yaml
+    # From a manifest, and wait until VMs can use the network
+    kubectl yoshi network create -f network.yaml --wait
     """,
 )
 @click.argument("name", required=False)
@@ -179,6 +183,8 @@ class CreateOptions:
 @layer2_option("--dhcp-range", metavar="A-B", help="The range for DHCP clients without an allocation.")
 @layer2_option("--dhcp-lease-time", metavar="DURATION", help="The DHCP lease time (default 1h).")
 @layer2_option("--dns-server", multiple=True, metavar="IP", help="A DNS server for DHCP clients.")
+@wait_option("VMs can use the network: its objects are accepted, bridges are on the nodes, and its DHCP server runs")
+@timeout_option()
 @dry_run_option
 @output_option(*OBJECT_FORMATS)
 @as_options(CreateOptions)
@@ -212,6 +218,27 @@ def _create(session: Session, options: CreateOptions, request: NetworkRequest) -
     word = "created" if created else "configured" if done.has_changed() else "unchanged"
     current = results[-1] if results else request.manifest if options.output.is_human_readable else session.api.get(ref)
     print_result(session, options.output, f"{shown} {word}", current or {})
+    if options.wait:
+        wait_for_rollout(session, (request.namespace, request.name), options.timeout)
+
+
+def wait_for_rollout(session: Session, name: NamespacedName, timeout: float | None) -> None:
+    """Wait until VMs can use a network, then record that it is ready.
+
+    Raises:
+        TimedOutError: they cannot within the timeout.
+    """
+    from kubectl_yoshi.backends.registry import BACKENDS
+    from kubectl_yoshi.engine.loop import run
+    from kubectl_yoshi.engine.wait import wait_until_rolled_out
+    from kubectl_yoshi.output.progress import progress
+    from kubectl_yoshi.plan.network.planner import NetworkRequest, plan_network
+    from kubectl_yoshi.plan.network.wait import find_pending_rollout
+
+    find_pending = partial(find_pending_rollout, name, BACKENDS)
+    with progress("waiting", 0, session.err) as line:
+        wait_until_rolled_out(session.api, find_pending, "/".join(name), timeout, line.step)
+    raise_errors(session, run(partial(plan_network, NetworkRequest(*name)), session.api, BACKENDS))
 
 
 def build_network(session: Session, options: CreateOptions) -> Json:

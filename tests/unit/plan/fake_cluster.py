@@ -42,6 +42,7 @@ from kubectl_yoshi.model.errors import YoshiError
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, Network, parse_network
 from kubectl_yoshi.model.objects import (
     APISERVICE,
+    NODE,
     Json,
     ObjectRef,
     Resource,
@@ -52,7 +53,6 @@ from kubectl_yoshi.model.objects import (
 )
 from kubectl_yoshi.model.vm import POD, VM, VM_SUBRESOURCES, VMI, Vm
 from kubectl_yoshi.plan.attach.planner import AttachRequest, plan_attach
-from kubectl_yoshi.plan.conflicts import NODE
 from kubectl_yoshi.plan.detach import DetachRequest, plan_detach
 from kubectl_yoshi.plan.gc import GcRequest, plan_gc
 from kubectl_yoshi.plan.network.deletion import NetworkDeleteRequest, plan_network_deletion

@@ -14,10 +14,9 @@ from kubectl_yoshi.backends.ownership import NETWORK_ANNOTATION, NETWORK_UID_ANN
 from kubectl_yoshi.kube.errors import ApiError
 from kubectl_yoshi.model.errors import PreconditionFailed, UsageError
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, REQUIRES_ANNOTATION, parse_network
-from kubectl_yoshi.model.objects import Json, ObjectRef, Resource, dig
+from kubectl_yoshi.model.objects import NODE, Json, ObjectRef, Resource, dig
 from kubectl_yoshi.model.snapshot import Snapshot
 from kubectl_yoshi.model.vm import POD, VM, VMI
-from kubectl_yoshi.plan.conflicts import NODE
 from kubectl_yoshi.plan.network.planner import default_plugin
 from kubectl_yoshi.plan.network.status import READY
 from tests.unit.plan.fake_api import served
