@@ -33,8 +33,8 @@ vm = LazyGroup(
     "vm",
     "Attach VMs to networks, detach them, and list them.",
     {
-        "attach": CommandEntry("vm.attach:attach", "Attach VMs to a network and assign each a permanent address"),
-        "detach": CommandEntry("vm.detach:detach", "Detach VMs from a network and release their addresses"),
+        "attach": CommandEntry("vm.attach:attach", "Attach VMs to networks and assign each a permanent address"),
+        "detach": CommandEntry("vm.detach:detach", "Detach VMs from networks and release their addresses"),
         "list": CommandEntry("vm.list:list_vms", "List VMs with their networks and addresses, and what is missing"),
     },
     suggestions={

@@ -16,6 +16,7 @@ class NameKind(enum.Enum):
     """The kind of thing that a parameter names."""
 
     NETWORK = "network"
+    NETWORK_ADDRESS = "network with an address"
     VM = "vm"
     NAMESPACE = "namespace"
     CONTEXT = "context"
@@ -66,7 +67,17 @@ class NetworkNameType(NameType):
         return name if name and prefix.lower().partition(".plumber.k8s.pf9.io")[0] in self.kind_prefixes else value
 
 
+class NetworkAddressType(NetworkNameType):
+    """The name of a network, optionally with "=" and an address."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the name without the kind, and what follows it."""
+        name, equals, address = str(value).partition("=")
+        return f"{super().convert(name, param, ctx)}{equals}{address}"
+
+
 NETWORK_NAME = NetworkNameType(NameKind.NETWORK)
+NETWORK_ADDRESS = NetworkAddressType(NameKind.NETWORK_ADDRESS)
 VM_NAME = NameType(NameKind.VM)
 FREE_ADDRESS = NameType(NameKind.FREE_ADDRESS)
 HELD_ADDRESS = NameType(NameKind.HELD_ADDRESS)

@@ -33,14 +33,17 @@ __kubectl_yoshi_complete() {
   done < <("$program" __complete "${words[@]:1}" 2>/dev/null)
 
   # Only values are answered to "--flag=val", and bash replaces only what stands after the last "=" or ":".
-  local value=$current before="" kept=""
+  local value=$current before="" kept="" separator start
   if [[ $current == -*=* ]]; then
     value=${current#*=}
     [[ $COMP_WORDBREAKS == *=* ]] || before=${current%"$value"}
   fi
-  if [[ $value == *:* && $COMP_WORDBREAKS == *:* ]]; then
-    kept=${value%"${value##*:}"}
-  fi
+  for separator in : =; do
+    if [[ $value == *$separator* && $COMP_WORDBREAKS == *$separator* ]]; then
+      start=${value%"${value##*$separator}"}
+      ((${#start} <= ${#kept})) || kept=$start
+    fi
+  done
 
   COMPREPLY=()
   for ((i = 0; i < ${#names[@]}; i++)); do

@@ -149,6 +149,8 @@ def test_shells_complete_commands_flags_and_names(shell: Terminal, namespace: st
     assert shell.completed(f"{here} --network=bl") == f"{here} --network=blue"
     assert shell.completed(f"{here} --network blue --ip {blue}.25") == f"{here} --network blue --ip {blue}.25"
     assert shell.completed(f"{here} --network blue --ip {blue}.254") == f"{here} --network blue --ip {blue}.254"
+    assert shell.completed(f"{here} --network blue={blue}.25") == f"{here} --network blue={blue}.25"
+    assert shell.completed(f"{here} --network blue={blue}.254") == f"{here} --network blue={blue}.254"
     shell.type(f"{here} --network b\t\t")
     shell.see(r"blue +\W*calico [^\n]*\s*bordeaux +\W*calico")
     shell.type(KILL_LINE)
@@ -169,6 +171,7 @@ def test_shells_complete_words_with_colons_quotes_and_files(
     assert shell.completed("kubectl-yoshi vm att") == "kubectl-yoshi vm attach"
     here = f"kubectl-yoshi -n {namespace} vm attach"
     assert shell.completed(f"{here} --network=bl") == f"{here} --network=blue"
+    assert shell.completed(f"{here} --network blue={blue}.254") == f"{here} --network blue={blue}.254"
 
 
 # -- names -----------------------------------------------------------------------------------------------------------
@@ -195,6 +198,9 @@ def test_completed_free_addresses_exclude_allocated_ones(home: HomeFolder, names
     words = ("-n", namespace, "vm", "attach", "web-2", "--network", "blue", "--ip", "")
     found, directive = home.complete(*words)
     assert (list(found)[:2], len(found), directive) == ([f"{blue}.2", f"{blue}.3"], 20, 36)
+    words = ("-n", namespace, "vm", "attach", "web-2", "--network", "bordeaux", "--network", "blue=")
+    found, directive = home.complete(*words)
+    assert (list(found)[:2], len(found), directive) == ([f"blue={blue}.2", f"blue={blue}.3"], 20, 36)
     assert list(home.complete("-n", namespace, "ips", "reserve", "blue", f"{blue}.2", f"{blue}.25")[0]) == [
         f"{blue}.25", *(f"{blue}.{number}" for number in range(250, 255)),
     ]  # fmt: skip

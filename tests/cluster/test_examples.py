@@ -57,11 +57,12 @@ CSV = "name,address,mac,namespace\nold-1,10.133.0.80\n"
 BLUE = "kubectl yoshi network create -f blue.yaml"
 INTERNET = "kubectl yoshi network create -f internet.yaml"
 ATTACHED = f"{BLUE}; kubectl yoshi vm attach web-1 --network blue --ip 10.133.0.10"
+EVERY_NETWORK = "--network blue --network internet --network lab"
 BEFORE = {
     "network delete": BLUE,
     "network describe": BLUE,
     "vm attach": f"{BLUE} -f internet.yaml -f lab.yaml -f given.yaml",
-    "vm detach": ATTACHED,
+    "vm detach": f"{BLUE} -f internet.yaml -f lab.yaml; kubectl yoshi vm attach web-1 {EVERY_NETWORK}",
     "vm list": ATTACHED,
     "ips list": ATTACHED,
     "ips show": ATTACHED,

@@ -49,6 +49,8 @@ class NameRequest:
     incomplete: str
 
 
+_ORDERED_KINDS = (NameKind.FREE_ADDRESS, NameKind.HELD_ADDRESS)
+
 NameSource = Callable[[NameRequest], Mapping[str, str]]
 """Return names with their descriptions ("" for none), including all names with the prefix."""
 
@@ -60,8 +62,10 @@ def list_known_names(kind: NameKind, request: NameRequest) -> list[CompletionIte
         YoshiError, OSError, ValueError: the names cannot be read.
     """
     given = request.ctx.params.get(str(request.param.name)) or ()
+    if kind is NameKind.NETWORK_ADDRESS:
+        given = tuple(text.partition("=")[0] for text in given)
     return [
-        CompletionItem(name, help=description, keep_order=kind in (NameKind.FREE_ADDRESS, NameKind.HELD_ADDRESS))
+        CompletionItem(name, help=description, keep_order="=" in name or kind in _ORDERED_KINDS)
         for name, description in _NAME_SOURCES[kind](request).items()
         if name.startswith(request.incomplete) and name not in given
     ]
@@ -71,6 +75,20 @@ def _networks(request: NameRequest) -> Mapping[str, str]:
     from kubectl_yoshi.model.network import NETWORKWIZARD
 
     return _objects(request, NETWORKWIZARD, "Plugin", "CIDR")
+
+
+def _networks_or_addresses(request: NameRequest) -> Mapping[str, str]:
+    """Return networks; after "NAME=", the free addresses of that network."""
+    from kubectl_yoshi.cli.completion.addresses import list_free_addresses
+    from kubectl_yoshi.model.network import parse_network_name
+    from kubectl_yoshi.plan.network_lookup import load_network
+
+    name, equals, typed = request.incomplete.partition("=")
+    if not equals:
+        return _networks(request)
+    snapshot = new_snapshot(request.session.api, discover=False)
+    network = load_network(*parse_network_name(name, request.session.namespace), snapshot)
+    return {f"{name}={address}": "" for address in list_free_addresses(network, typed, snapshot)}
 
 
 def _vms(request: NameRequest) -> Mapping[str, str]:
@@ -125,7 +143,7 @@ def _select_networks(request: NameRequest, param: str, snapshot: Snapshot) -> li
     from kubectl_yoshi.model.network import parse_network_name
     from kubectl_yoshi.plan.network_lookup import list_requested_networks
 
-    name = request.ctx.params.get(param)
+    name = request.ctx.params.get(param) or next(iter(request.ctx.params.get(f"{param}s") or ()), None)
     namespace = request.session.namespace
     return list_requested_networks(parse_network_name(name, namespace) if name else None, namespace, snapshot)[0]
 
@@ -179,6 +197,7 @@ def _iter_names(files: Iterator[Any], section: str) -> Iterator[str]:
 
 _NAME_SOURCES: Mapping[NameKind, NameSource] = {
     NameKind.NETWORK: _networks,
+    NameKind.NETWORK_ADDRESS: _networks_or_addresses,
     NameKind.VM: _vms,
     NameKind.NAMESPACE: _namespaces,
     NameKind.CONTEXT: _in_kubeconfig("contexts"),

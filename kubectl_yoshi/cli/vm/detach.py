@@ -1,4 +1,4 @@
-"""`kubectl yoshi vm detach`: detach VMs from a private network, from a public one, or from both."""
+"""`kubectl yoshi vm detach`: detach VMs from the networks that the command names, each in a run of its own."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class DetachOptions:
     selector: str
     filenames: tuple[str, ...]
     all_namespaces: bool
-    network: str | None
+    networks: tuple[str, ...]
     public_network: str | None
     keep: bool
     restart: bool
@@ -59,7 +59,11 @@ class DetachOptions:
 @command(
     "detach",
     examples="""
+    # Release the address of a network
     kubectl yoshi vm detach web-1 --network blue
+
+    # Release the addresses of several networks
+    kubectl yoshi vm detach web-1 --network lab --network internet
 
     # Keep the address reserved for the VM: `vm attach` assigns it again
     kubectl yoshi vm detach web-1 --network blue --keep
@@ -69,7 +73,14 @@ class DetachOptions:
 @selector_option
 @filename_option
 @all_namespaces_option
-@click.option("--network", type=NETWORK_NAME, metavar="NAME", help="The network: NAME, or NAMESPACE/NAME.")
+@click.option(
+    "--network",
+    "networks",
+    multiple=True,
+    type=NETWORK_NAME,
+    metavar="NAME",
+    help="A network of any kind: NAME, or NAMESPACE/NAME; repeatable.",
+)
 @click.option(
     "--public-network",
     type=NETWORK_NAME,
@@ -84,21 +95,20 @@ class DetachOptions:
 @output_option(*OBJECT_FORMATS)
 @as_options(DetachOptions)
 def detach(session: Session, options: DetachOptions) -> None:
-    """Detach VMs from a network and release their addresses, or keep these reserved for them."""
+    """Detach VMs from networks and release their addresses, or keep these reserved for them."""
     from kubectl_yoshi.cli.vm.execute import execute_parts, network_label
     from kubectl_yoshi.cli.vm_args import resolve_vms
     from kubectl_yoshi.model.network import parse_network_name
 
     vms = resolve_vms(session, options.names, options.selector, options.filenames, options.all_namespaces)
-    if options.network is None and options.public_network is None:
+    if not options.networks and options.public_network is None:
         raise usage_error("name the network with --network or --public-network", _attached_networks_hint(session, vms))
-    parts: list[tuple[PlannerFactory, str]] = []
-    for text in (options.network, options.public_network):
-        if text is not None:
-            network = parse_network_name(text, session.namespace)
-            parts.append(
-                (partial(_detach_planner, options, network), f"detached from {network_label(network, session)}")
-            )
+    texts = (*options.networks, *([options.public_network] if options.public_network is not None else []))
+    networks = dict.fromkeys(parse_network_name(text, session.namespace) for text in texts)
+    parts: list[tuple[PlannerFactory, str]] = [
+        (partial(_detach_planner, options, network), f"detached from {network_label(network, session)}")
+        for network in networks
+    ]
     execute_parts(session, options, vms, parts, "detaching")
 
 

@@ -1,4 +1,4 @@
-"""Execute `vm attach` and `vm detach`: one command for a private and a public network, each in a run of its own."""
+"""Execute `vm attach` and `vm detach`: one command for several networks, each in a run of its own."""
 
 from __future__ import annotations
 

@@ -97,6 +97,11 @@ def _check_request(request: AttachRequest, network: Network, backend: Backend, c
             f"network {network.full_name} adds no interface to its VMs",
             "--interface-name, --interface-model, --cloud-init and --hotplug are for Layer 2 networks.",
         )
+    if request.mac is not None and not backend.pins_vm_template:
+        raise PreconditionFailed(
+            f"network {network.full_name} is public: its addresses are on no interface of a VM",
+            "Leave --mac out, or name a private or Layer 2 network.",
+        )
     check_backend_available(network, backend, ctx.snapshot)
     if not (request.network_planned and ctx.run.preview):
         check_initialized(network)

@@ -11,6 +11,7 @@ from tests.golden.kinds import LAYER2, Json
 from tests.golden.scenario import Run, Scenario, prepare
 from tests.golden.scenarios.addresses import lose_allocations
 from tests.golden.scenarios.calico import BLUE, RUNS
+from tests.golden.scenarios.public import LAN
 
 OVS = "--plugin ovs --bridge br-ext --uplink eth1"
 LAB = f"network create lab --cidr 10.30.0.0/24 {OVS} --vlan 20"
@@ -111,6 +112,18 @@ SCENARIOS = [
             "network delete wide",
             f"network create other --cidr 10.60.0.0/24 {OVS} --vlan 20",
             "network create other --plugin ovs --cidr 10.60.0.0/24 --bridge br-ext --uplink eth2 --vlan 21",
+        ],
+    ),
+    Scenario(
+        "several networks by one command",
+        [
+            vms("web-1"),
+            *prepare(LAB, BLUE, LAN),
+            "vm attach web-1 --network blue=10.20.0.9 --network lab --network internet --port 22 --interface-name data",
+            "vm attach web-1 --network blue --network lab --mac none",
+            "vm list",
+            "vm detach web-1 --network blue --network lab --network internet",
+            Run(f"{LAB} --wait --timeout 1s", note="no node has the bridge"),
         ],
     ),
     Scenario(

@@ -62,9 +62,9 @@ def suggested(*words: str) -> dict[str, str]:
         (["version", ""], None),
         (["vm", "attach", ""], NameKind.VM),
         (["vm", "attach", "web-1", ""], NameKind.VM),
-        (["vm", "attach", "--network", ""], NameKind.NETWORK),
+        (["vm", "attach", "--network", ""], NameKind.NETWORK_ADDRESS),
         (["vm", "attach", "--network", "blue", ""], NameKind.VM),
-        (["vm", "attach", "--network=bl"], NameKind.NETWORK),
+        (["vm", "attach", "--network=bl"], NameKind.NETWORK_ADDRESS),
         (["vm", "attach", "--restart", ""], NameKind.VM),
         (["vm", "attach", "--restart=false", ""], NameKind.VM),
         (["vm", "attach", "--dry-run", ""], NameKind.VM),
@@ -83,8 +83,8 @@ def suggested(*words: str) -> dict[str, str]:
         (["ips", "move", "--to", ""], NameKind.VM),
         (["ips", "rebuild", "--network", ""], NameKind.NETWORK),
         (["network", "create", ""], None),
-        (["diff", "vm", "attach", "web-1", "--network", ""], NameKind.NETWORK),
-        (["diff", "vm", "attach", "--network=bl"], NameKind.NETWORK),
+        (["diff", "vm", "attach", "web-1", "--network", ""], NameKind.NETWORK_ADDRESS),
+        (["diff", "vm", "attach", "--network=bl"], NameKind.NETWORK_ADDRESS),
         (["-n", "prod", "diff", "-v", "6", "ips", "release", "blue", ""], NameKind.HELD_ADDRESS),
     ],
 )
@@ -118,7 +118,7 @@ def test_parsed_arguments_are_available_by_parameter_name() -> None:
 
 
 def test_completed_commands_have_descriptions() -> None:
-    assert suggested("vm", "at") == {"attach": "Attach VMs to a network and assign each a permanent address"}
+    assert suggested("vm", "at") == {"attach": "Attach VMs to networks and assign each a permanent address"}
     assert suggested().keys() == suggested("").keys() == suggested("-n=prod", "").keys() == cli.table.keys()
     assert suggested("vms", "").keys() == suggested("help", "vm", "").keys() == {"attach", "detach", "list"}
     assert suggested("diff", "vm", "").keys() == {"attach", "detach"}
@@ -134,9 +134,9 @@ def test_completed_flags_list_the_own_ones_before_the_common_ones() -> None:
 
 
 def test_given_flag_is_completed_again_only_if_repeatable() -> None:
-    found = suggested("vm", "attach", "--network", "a", "-n", "b", "--port=1", "--as-group", "c", "--").keys()
-    assert found.isdisjoint({"--network", "--namespace"})
-    assert found >= {"--port", "--as-group"}
+    found = suggested("vm", "attach", "--ip", "a", "-n", "b", "--port=1", "--as-group", "c", "--network=d", "--").keys()
+    assert found.isdisjoint({"--ip", "--namespace"})
+    assert found >= {"--port", "--as-group", "--network"}
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,6 @@ from tests.unit.plan.fake_cluster import FakeCluster
 @pytest.mark.parametrize(
     ("line", "flag"),
     [
-        ("vm attach web-1 --network blue --network lab", "--network"),
-        ("vm attach web-1 --network=blue --network blue", "--network"),
         ("vm attach web-1 --network blue --ip 10.133.0.5 --ip 10.133.0.6", "--ip"),
         ("vm attach web-1 --public-ip 192.0.2.1 --public-ip 192.0.2.2", "--public-ip"),
         ("vm detach web-1 --public-network a --public-network b", "--public-network"),
