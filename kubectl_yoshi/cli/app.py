@@ -35,7 +35,7 @@ vm = LazyGroup(
     {
         "attach": CommandEntry("vm.attach:attach", "Attach VMs to networks and assign each a permanent address"),
         "detach": CommandEntry("vm.detach:detach", "Detach VMs from networks and release their addresses"),
-        "list": CommandEntry("vm.list:list_vms", "List VMs with their networks and addresses, and what is missing"),
+        "list": CommandEntry("vm.list:list_vms", "List VMs with their networks, addresses and states"),
     },
     suggestions={
         "vm list": ("get", "ls", "show", "describe", "status"),

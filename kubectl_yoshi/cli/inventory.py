@@ -128,6 +128,7 @@ def row_to_json(row: InventoryRow) -> Json:
         "spec": {"network": row.network.name, "address": row.address},
         "status": {
             "state": row.state.value,
+            "reason": row.reason,
             "running": row.running,
             **({"record": record.to_json()} if record else {}),
             "uses": [

@@ -26,7 +26,7 @@ class UsageKind(enum.Enum):
     REQUESTED = "wanted"  # a VM's template or Service, from which it is created, contains the address
     RUNNING = "running"  # a VMI or pod runs with it
     HELD_BY_BACKEND = "held"  # the backend's own records assign it, such as Calico IPAM
-    LEASED = "lent"  # a DHCP client without an allocation has a lease of it, which expires by itself
+    LEASED = "leased"  # a DHCP client without an allocation has a lease of it, which expires by itself
     ANNOUNCED = "served"  # it is reachable from outside the cluster; ends with the object that requests it
 
 

@@ -25,19 +25,23 @@ MIN_COLUMN_WIDTH = 6
 """Minimum width of a column with its gap, as in kubectl's tab writer."""
 
 
-COLOUR_CODES = {"red": 31, "green": 32, "yellow": 33, "cyan": 36}
+COLOUR_CODES = {"red": 31, "green": 32, "yellow": 33, "cyan": 36, "grey": 90}
 
 STATE_COLOURS = {
-    "bound": "green",
-    "ready": "green",
-    "pending": "yellow",
-    "restart needed": "yellow",
-    "conflict": "red",
-    "orphaned": "red",
-    "failed": "red",
-    "reserved": "cyan",
+    "Bound": "green",
+    "Pending": "yellow",
+    "RestartNeeded": "yellow",
+    "Unknown": "yellow",
+    "Conflict": "red",
+    "Orphaned": "red",
+    "Unrecorded": "red",
+    "Reserved": "cyan",
+    "Leased": "cyan",
+    "Released": "grey",
+    "Free": "grey",
+    "Unusable": "grey",
 }
-"""State words and their colours; matched case-insensitively."""
+"""The colour of each state of an address (plan.inventory.AddressState)."""
 
 
 def uses_colours(stream: TextIO, environ: Mapping[str, str] | None = None) -> bool:
@@ -60,7 +64,7 @@ def paint(text: str, colour: str) -> str:
 
 def paint_state(text: str) -> str:
     """Return a state word in its colour, any other text unchanged."""
-    colour = STATE_COLOURS.get(text.lower())
+    colour = STATE_COLOURS.get(text)
     return paint(text, colour) if colour else text
 
 
@@ -152,15 +156,21 @@ def write_table(
     return count
 
 
+STATE_FIELD = "State"
+"""The name of the field whose value is a state."""
+
+
 def write_fields(fields: Iterable[tuple[str, object]], out: TextIO) -> None:
     """Write "Name:   value" lines as `kubectl describe` does; a list value continues on the next lines."""
+    paint_field = paint_state if uses_colours(out) else str
     pairs = [(f"{name}:", value) for name, value in fields]
     label_width = max((width(name) for name, _ in pairs), default=0) + COLUMN_GAP
     for name, value in pairs:
         values = value if isinstance(value, (list, tuple)) and value else [value]
         for number, item in enumerate(values):
             label = name if number == 0 else ""
-            out.write(f"{label:<{label_width}}{cell_text(item)}".rstrip() + "\n")
+            text = paint_field(cell_text(item)) if name == f"{STATE_FIELD}:" else cell_text(item)
+            unwrap_stream(out).write(f"{label:<{label_width}}{text}".rstrip() + "\n")
 
 
 def align_columns(cells: Sequence[Sequence[str]], plain: Sequence[Sequence[str]], widths: Sequence[int]) -> list[str]:

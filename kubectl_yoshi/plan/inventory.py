@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from kubectl_yoshi.model.addresses import parse_address
 from kubectl_yoshi.model.allocations import NETWORK, RESERVATION, VIRTUALMACHINE, Allocation, Allocations
 from kubectl_yoshi.model.backend import AddressUse, AddressUses, Backend, UsageKind, VmProblem
+from kubectl_yoshi.model.durations import format_duration
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.objects import NamespacedName, Resource
 from kubectl_yoshi.model.snapshot import Query, Snapshot
 from kubectl_yoshi.model.vm import VM, VMI, Vm, find_instance
 from kubectl_yoshi.plan.context import PlanContext, age_in_seconds
+from kubectl_yoshi.plan.cool_down import cooling_down
 from kubectl_yoshi.plan.network_lookup import get_backend
 from kubectl_yoshi.plan.records import load_allocations
 
@@ -23,18 +25,20 @@ PENDING_SECONDS = 120.0
 
 
 class AddressState(enum.Enum):
-    """The state of an address."""
+    """The state of an address, as printed; docs/concepts.md has all of them, and output/tables.py their colours."""
 
-    BOUND = "bound"  # recorded, on the VM's template, and the VM runs with it or does not run
-    PENDING = "pending"  # recorded recently and not on the VM's template yet; or not announced yet
-    CONFLICT = "conflict"  # the backend would assign another address to the VM, or prevents its start
-    RESTART_NEEDED = "restart needed"  # the running VM has an address that its template lacks, or lacks one that it has
-    ORPHANED = "orphaned"  # recorded for a VM that no longer exists, or that does not request it
-    RESERVED = "reserved"  # reserved by a user
-    LEASED = "lent"  # leased to a client without an allocation
-    COOLING_DOWN = "cooling down"  # without a record, and not assigned again by the backend yet
-    UNRECORDED = "unrecorded"  # used without a record
-    UNKNOWN = "unknown"  # what would show its state cannot be read
+    BOUND = "Bound"  # recorded, on the VM's template, and the VM runs with it or does not run
+    PENDING = "Pending"  # recorded recently and not on the VM's template yet; or not announced yet
+    CONFLICT = "Conflict"  # the backend would assign another address to the VM, or prevents its start
+    RESTART_NEEDED = "RestartNeeded"  # the running VM has an address that its template lacks, or lacks one that it has
+    ORPHANED = "Orphaned"  # recorded for a VM that no longer exists, or that does not request it
+    RESERVED = "Reserved"  # reserved by a user, or used by the network itself
+    LEASED = "Leased"  # leased by the network's DHCP server to a client without an allocation
+    RELEASED = "Released"  # without a record, and not assigned again by the network or its backend yet
+    UNRECORDED = "Unrecorded"  # used without a record
+    UNKNOWN = "Unknown"  # what would show its state cannot be read
+    FREE = "Free"  # can be assigned to any VM (`ips show`)
+    UNUSABLE = "Unusable"  # never assigned, such as the gateway (`ips show`)
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,7 @@ class InventoryRow:
         vm: the VM that the record names, as it is now; None if there is none with that uid.
         running: a VMI or pod runs with the address; if it is not part of the VM, the VM runs.
         vm_problems: inconsistencies of the backend that keep the VM from its address, or from starting.
+        reason: why the address has its state, for the user; "" if it is as recorded.
     """
 
     network: Network
@@ -60,6 +65,7 @@ class InventoryRow:
     vm: Vm | None
     running: bool
     vm_problems: tuple[VmProblem, ...] = ()
+    reason: str = ""
 
     @property
     def holder(self) -> str:
@@ -73,7 +79,7 @@ class InventoryRow:
 def build_inventory(
     network: Network, ctx: PlanContext, all_namespaces: bool, exact: bool = False
 ) -> tuple[InventoryRow, ...]:
-    """Return every address of a network that is recorded or used, in order.
+    """Return every address of a network that is recorded, used, or cooling down, in order.
 
     Args:
         network: the network.
@@ -107,8 +113,17 @@ def build_inventory(
         _unreadable_namespaces(VMI, namespaces, snapshot),
         _by_vm(vm_problems),
     )
-    numbers = sorted({*allocations.records(), *(use.number for use in found)})
-    return tuple(_row(number, allocations, address_uses, backend.pins_vm_template, visibility) for number in numbers)
+    last_holders = allocations.last_holders
+    cooldowns = {
+        number: f"it cools down for another {format_duration(seconds)}: {last_holders[number].holder} had it"
+        for number, seconds in cooling_down(allocations, ctx.run.now).items()
+    }
+    numbers = sorted({*allocations.records(), *(use.number for use in found), *cooldowns})
+    rows = (_row(number, allocations, address_uses, backend.pins_vm_template, visibility) for number in numbers)
+    return tuple(
+        replace(row, reason=cooldowns.get(row.number, row.reason)) if row.state is AddressState.RELEASED else row
+        for row in rows
+    )
 
 
 def list_other_troubles(
@@ -173,7 +188,8 @@ def _row(
     record, address_uses = allocations.records().get(number), tuple(all_uses.by_number(number))
     found = visibility.snapshot.get_object(VM, record.name, record.namespace) if record else None
     vm = Vm(found) if found else None
-    if vm is not None and record is not None and record.uid and vm.uid != record.uid:
+    is_recreated = vm is not None and record is not None and bool(record.uid) and vm.uid != record.uid
+    if is_recreated:
         vm = None
     state = _state(pins_vm_template, record, address_uses, vm, visibility)
     running = any(use.kind is UsageKind.RUNNING for use in address_uses)
@@ -182,8 +198,34 @@ def _row(
     vm_problems = visibility.vm_problems.get((record.namespace, record.name), ()) if record and vm else ()
     if vm_problems and state is AddressState.BOUND:
         state = AddressState.CONFLICT
+    reason = "; ".join(trouble.summary for trouble in vm_problems) or _reason(
+        state, address_uses, vm, pins_vm_template, is_recreated
+    )
     address = str(allocations.address(number))
-    return InventoryRow(allocations.network, address, number, state, record, address_uses, vm, running, vm_problems)
+    return InventoryRow(
+        allocations.network, address, number, state, record, address_uses, vm, running, vm_problems, reason
+    )
+
+
+def _reason(
+    state: AddressState, address_uses: tuple[AddressUse, ...], vm: Vm | None, pins_vm_template: bool, is_recreated: bool
+) -> str:
+    """Return why an address has its state; "" if it is as recorded."""
+    if state is AddressState.ORPHANED and vm is not None:
+        return f"{vm.ref} does not request it"
+    if state is AddressState.ORPHANED:
+        return "the VM no longer exists" + ("; another has its name" if is_recreated else "")
+    if state is AddressState.UNRECORDED:
+        return f"{_use_it_phrase(address_uses)}, but it is not recorded"
+    if state is AddressState.RELEASED:
+        return next((use.cooldown_reason for use in address_uses), "")
+    if state is AddressState.PENDING:
+        return "the VM's template does not have it yet" if pins_vm_template else "nothing announces it yet"
+    return {
+        AddressState.RESTART_NEEDED: "the VM runs without its template's latest changes",
+        AddressState.LEASED: "a DHCP client without an allocation has a lease of it",
+        AddressState.UNKNOWN: "the VM, or its instance, cannot be read",
+    }.get(state, "")
 
 
 def _state(
@@ -194,7 +236,7 @@ def _state(
     visibility: _Visibility,
 ) -> AddressState:
     if record is None and all(use.cooldown_reason for use in address_uses):
-        return AddressState.COOLING_DOWN
+        return AddressState.RELEASED
     if record is None:
         return (
             AddressState.LEASED
@@ -243,7 +285,7 @@ def _use_it_phrase(address_uses: Iterable[AddressUse]) -> str:
 def _discrepancies_of(row: InventoryRow) -> list[str]:
     place = f"{row.address} on {row.network.full_name}"
     if row.state is AddressState.UNRECORDED:
-        return [f"{place}: {_use_it_phrase(row.address_uses)}, but it is not recorded"]
+        return [f"{place}: {row.reason}"]
     if row.record is None or row.state is AddressState.UNKNOWN:
         return []
     others = (
@@ -256,8 +298,7 @@ def _discrepancies_of(row: InventoryRow) -> list[str]:
     if row.state is AddressState.PENDING:
         return discrepancies + shared
     if row.state is AddressState.ORPHANED:
-        reason = "the VM no longer exists" if row.vm is None else f"{row.vm.ref} does not request it"
-        discrepancies.append(f"{place}: recorded for {row.holder}, but {reason}")
+        discrepancies.append(f"{place}: recorded for {row.holder}, but {row.reason}")
     if row.state is AddressState.RESTART_NEEDED and not row.vm_problems:
         discrepancies.append(f"{place}: {row.holder} runs without its template's latest changes; it needs a restart")
     if row.record.kind == VIRTUALMACHINE and not row.record.uid:

@@ -23,9 +23,9 @@ def test_ips_reserve_release_and_list(yoshi: Yoshi, blue: str) -> None:
     ]
     assert "is not free" in yoshi.refused("ips", "reserve", "blue", host(blue, 9), "--note", "another")
     told = yoshi.done("ips", "show", host(blue, 9))
-    assert {"State:", "reserved", "(printer)", f"{yoshi.namespace}/blue"} <= set(told.split())
-    assert "is free" in yoshi.done("ips", "show", host(blue, 3))
-    assert "never given out" in yoshi.done("ips", "show", host(blue, 255))
+    assert {"State:", "Reserved", "(printer)", f"{yoshi.namespace}/blue"} <= set(told.split())
+    assert {"State:", "Free"} <= set(yoshi.done("ips", "show", host(blue, 3)).split())
+    assert "Unusable" in yoshi.done("ips", "show", host(blue, 255))
     header, *rows = yoshi.done("ips", "list", "--network", "blue").splitlines()
     assert header.split() == ["ADDRESS", "NETWORK", "STATE", "HOLDER", "RUNNING", "AGE"]
     assert [row.split()[0] for row in rows] == [host(blue, 1), host(blue, 2), host(blue, 9)]

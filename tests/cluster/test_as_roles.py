@@ -2,7 +2,7 @@
 each bound in one namespace and cluster-wide.
 
 What is permitted works; an error names the missing permission, in five lines at most. What cannot be read is reported
-in one line and shown as unknown, never as an error and never as absent.
+in one line and shown as Unknown, never as an error and never as absent.
 """
 
 from __future__ import annotations
@@ -413,13 +413,13 @@ def test_unreadable_namespace_is_reported_as_unknown_and_not_as_absent(scene: Sc
         ran = account.run("ips", "list")
         assert ran.code == 0, str(ran)
         (row,) = [line.split() for line in ran.out.splitlines() if line.startswith(f"{BLUE}.40")]
-        assert row[1:4] == ["blue", "unknown", f"{scene.other}/guest-{level}"], str(ran)
+        assert row[1:4] == ["blue", "Unknown", f"{scene.other}/guest-{level}"], str(ran)
         (note,) = ran.err.splitlines()
         assert f"may not list virtualmachines.kubevirt.io in namespace {scene.other}" in note, str(ran)
         ran = account.run("ips", "check")
         assert ran.code == 0, str(ran)
         assert "may not list virtualmachines.kubevirt.io" in ran.err
-        assert "unknown" in account.done("ips", "show", f"{BLUE}.40")
+        assert "Unknown" in account.done("ips", "show", f"{BLUE}.40")
         ran = account.run("ips", "gc", "--network", "blue", "--grace", "0s", "--yes")
         assert ran.code == 0, str(ran)
         assert "nothing to collect" in ran.out

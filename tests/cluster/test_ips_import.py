@@ -249,7 +249,7 @@ def test_import_from_foreign_services_does_not_change_the_services(public: Publi
     assert "unchanged" in yoshi.done("ips", "rebuild", "--yes")
     assert resource_versions(cluster, namespace, *WRITTEN) == written
     listed = {item["metadata"]["name"]: item for item in json.loads(yoshi.done("ips", "list", "-o", "json"))["items"]}
-    assert listed[f"{shop}3"]["status"]["state"] == "bound"
+    assert listed[f"{shop}3"]["status"]["state"] == "Bound"
     checked = yoshi.done("ips", "check", code=1)
     assert f"{shop}5" in checked
     assert not any(f"{shop}{last} " in checked for last in "34")

@@ -217,8 +217,8 @@ def test_network_describe_lists_the_allocations(yoshi: Yoshi, installed: Cluster
     told = yoshi.done("network", "describe", "blue")
     words = {" ".join(line.split()) for line in told.splitlines()}
     assert {"Name: blue", f"CIDR: {blue}", "Ready: True", "Used: 2", "Free: 252", "Kept In: its own status"} <= words
-    assert any(line.startswith(f"{host(blue, 1)} bound {yoshi.namespace}/web") for line in words)
-    assert any(line.startswith(f"{host(blue, 9)} reserved reserved (printer)") for line in words)
+    assert any(line.startswith(f"{host(blue, 1)} Bound {yoshi.namespace}/web") for line in words)
+    assert any(line.startswith(f"{host(blue, 9)} Reserved reserved (printer)") for line in words)
 
 
 def test_network_in_use_is_deleted_only_with_force(yoshi: Yoshi, installed: Cluster, blue: str) -> None:

@@ -489,7 +489,7 @@ def test_lists_are_read_in_pages(
     scene.attached_vms(scene.found(yoshi.namespace, "big"), count)
     told = behind.done("ips", "list", "--network", "big", "--no-headers")
     assert len(told.splitlines()) == count
-    assert {line.split()[2] for line in told.splitlines()} == {"bound"}
+    assert {line.split()[2] for line in told.splitlines()} == {"Bound"}
     pages = [line for line in proxy.asked if "/virtualmachines?" in line]
     assert len(pages) == 2
     assert all(f"limit={PAGE_SIZE}" in line for line in pages)

@@ -74,7 +74,7 @@ def test_sync_reconciles_the_legacy_readme_network_and_vm(
     yoshi.done("sync")
     address = pin(cluster, namespace, "vmcalicobridge2")
     listed = json.loads(yoshi.done("ips", "list", "-o", "json"))["items"]
-    assert [(row["spec"]["address"], row["status"]["state"]) for row in listed] == [(address, "bound")]
+    assert [(row["spec"]["address"], row["status"]["state"]) for row in listed] == [(address, "Bound")]
     status = get(cluster, "networkwizard", "newarjunpool", namespace=namespace)["status"]
     assert (status["created"], status["reason"]) == (True, "")
     pool = get(cluster, "ippools.crd.projectcalico.org", f"{namespace}.newarjunpool")

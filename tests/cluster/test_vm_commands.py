@@ -177,11 +177,11 @@ def test_vm_list_shows_missing_addresses(yoshi: Yoshi, installed: Cluster, blue:
     yoshi.done("vm", "attach", "web", "busy", "--network", "blue")
     make(installed, instance(installed, yoshi.namespace, "busy", "10.0.0.1"))
     header, *rows = [line.split("  ") for line in yoshi.done("vm", "list").splitlines()]
-    assert [cell.strip() for cell in header if cell] == ["VM", "NETWORK", "ADDRESS", "RUNNING WITH", "STATE", "MISSING"]
+    assert [cell.strip() for cell in header if cell] == ["VM", "NETWORK", "ADDRESS", "RUNNING WITH", "STATE", "REASON"]
     cells = {row[0]: [cell.strip() for cell in row if cell.strip()] for row in rows}
     assert cells["web"][:3] == ["web", "blue", host(blue, 1)]
-    assert "bound" in cells["web"]
-    assert cells["busy"][-2:] == ["restart needed", "restart"]
+    assert "Bound" in cells["web"]
+    assert cells["busy"][-2:] == ["RestartNeeded", "the VM runs without its template's latest changes"]
     assert blue not in cells["idle"]
     shown = json.loads(yoshi.done("vm", "list", "web", "-o", "json"))
     assert shown["spec"]["address"] == host(blue, 1)

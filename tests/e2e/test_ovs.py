@@ -171,7 +171,7 @@ def test_vm_starts_on_two_vlans_of_one_bridge_and_everything_is_removed(ovs_lab:
     listed = ovs_lab.yoshi.done("vm", "list", "--no-headers")
     for name in ("red", "green"):
         assert ovs_lab.records(name)["web"]["address"] in listed
-    assert "bound" in listed
+    assert "Bound" in listed
     ovs_lab.yoshi.done("ips", "check")
 
     ovs_lab.yoshi.done("vm", "detach", "web", "--network", "green", "--restart")
@@ -227,7 +227,7 @@ def test_interface_is_unplugged_from_a_running_vm_by_live_migration(
     record = ovs_lab.records("red")["web"]
     assert [one["mac"] for one in json.loads(annotation(ovs_lab.launcher("web")))] == [record["mac"]]
     assert ovs_lab.told("web")["red"]["infoSource"] == "domain, multus-status"
-    assert "bound" in ovs_lab.yoshi.done("vm", "list", "--no-headers")
+    assert "Bound" in ovs_lab.yoshi.done("vm", "list", "--no-headers")
 
     detach = ("vm", "detach", "web", "--network", "red", "--hotplug")
     assert f"virtctl migrate web -n {ovs_lab.namespace}" in ovs_lab.yoshi.run(*detach).err

@@ -179,14 +179,14 @@ def test_running_vms_get_their_addresses_by_a_restart(scene: RestartScene) -> No
     for name in SPECS:
         assert f"restart needed: virtualmachine/{name} " in ran.err, str(ran)
     assert {name: scene.uid(name) for name in SPECS} == before, "restarted without being told to"
-    assert scene.yoshi.done("vm", "list").count("restart needed") == len(SPECS)
+    assert scene.yoshi.done("vm", "list").count("RestartNeeded") == len(SPECS)
 
     scene.yoshi.done("vm", "attach", *SPECS, "--network", "blue", *WAIT)
 
     assert sorted(scene.address(name) for name in SPECS) == [f"10.61.0.{n}" for n in range(1, len(SPECS) + 1)]
     assert [name for name in SPECS if scene.uid(name) == before[name]] == []
     assert {name: spec_of(scene, name) for name in SPECS} == SPECS
-    assert scene.yoshi.done("vm", "list", "--no-headers").count("bound") == len(SPECS)
+    assert scene.yoshi.done("vm", "list", "--no-headers").count("Bound") == len(SPECS)
     assert scene.yoshi.done("ips", "check") == f"{len(SPECS)} addresses, all as recorded\n"
 
 
@@ -209,7 +209,7 @@ def test_running_vms_with_another_address_in_calico_are_stopped_released_and_sta
     checked = scene.yoshi.done("ips", "check", code=1)
     assert [address for address in held.values() if address not in checked] == []
     states = scene.yoshi.done("ips", "list", "--network", "blue", "-o", "jsonpath={.items[*].status.state}")
-    assert states.split() == ["unrecorded"] * len(SPECS)
+    assert states.split() == ["Unrecorded"] * len(SPECS)
 
     for ran in scene.yoshi.together(*((*words, *WAIT) for words in attach.values())):
         assert ran.code == 0, str(ran)

@@ -9,7 +9,7 @@ Where a pod exists nothing is written: `ips check` names the command, `vm attach
 the handle and starts the VM again. A pod without an address while its VM's handle is miscounted does not count as a VM
 that runs, so `vm attach` refuses it. A block with addresses of a handle that does not count them is not caused by this
 program: it is only reported. Where Calico would assign another address to a VM than the one on its template, the state
-is `conflict`, not `bound`. `ips check`, `ips list` and `vm list` read the lists of blocks and handles once; only what
+is Conflict, not Bound. `ips check`, `ips list` and `vm list` read the lists of blocks and handles once; only what
 differs in these, which were not read at one moment, is read again by name.
 """
 

@@ -96,6 +96,7 @@ def _columns(namespaces: bool) -> list[Column[InventoryRow]]:
         Column("UID", lambda row: row.record.uid if row.record else "", wide=True),
         Column("ANNOUNCED BY", lambda row: ", ".join(u.announcer for u in row.address_uses if u.announcer), wide=True),
         Column("NODE", lambda row: ",".join(u.node for u in row.address_uses if u.node), wide=True),
+        Column("REASON", lambda row: row.reason, wide=True),
         Column("NOTE", lambda row: row.record.note if row.record else "", wide=True),
         Column("AGE", lambda row: age(row.record.since) if row.record and row.record.since else "<unknown>"),
     ]

@@ -39,7 +39,6 @@ def show(session: Session, options: ShowOptions) -> None:
     """Show the holder of an address, and its previous holders."""
     from kubectl_yoshi.engine.read import new_snapshot
     from kubectl_yoshi.model.addresses import parse_address
-    from kubectl_yoshi.model.durations import format_duration
     from kubectl_yoshi.output.formats import print_objects
     from kubectl_yoshi.output.tables import write_fields
     from kubectl_yoshi.plan.network_lookup import LIST_NETWORKS_HINT, list_requested_networks
@@ -59,13 +58,7 @@ def show(session: Session, options: ShowOptions) -> None:
         print_objects([_to_json(info, address) for info in found], session.out, options.output, single=True)
         return
     for info in found:
-        fields = _fields(info, now, wide=options.output.kind == "wide")
-        if info.row is None:
-            reason = info.network.unusable_reason(address)
-            state = f"never given out: {reason}" if reason else "free"
-            if not reason and info.cooldown_seconds:
-                state = f"free, and cooling down for another {format_duration(info.cooldown_seconds)}"
-            print(f"{address} is {state} (network {info.network.full_name})", file=session.out)
+        fields = _fields(info, address, now, wide=options.output.kind == "wide")
         write_fields([(name, value) for name, value in fields if value], session.out)
 
 
@@ -103,17 +96,31 @@ def _load_address_info(network: Network, address: Address, snapshot: Snapshot, n
     return _AddressInfo(network, row, allocations.history_of(int(address)), cooldown_seconds)
 
 
-def _fields(info: _AddressInfo, now: datetime, wide: bool) -> list[tuple[str, object]]:
+def _state(info: _AddressInfo, address: Address) -> tuple[str, str]:
+    """Return the state of an address, and the reason for it; "" if it is as recorded."""
+    from kubectl_yoshi.plan.inventory import AddressState
+
+    if info.row is not None:
+        return info.row.state.value, info.row.reason
+    reason = info.network.unusable_reason(address)
+    return (AddressState.UNUSABLE if reason else AddressState.FREE).value, reason
+
+
+def _fields(info: _AddressInfo, address: Address, now: datetime, wide: bool) -> list[tuple[str, object]]:
+    from kubectl_yoshi.output.tables import STATE_FIELD
+
+    state, reason = _state(info, address)
+    fields: list[tuple[str, object]] = [
+        ("Address", str(address)),
+        ("Network", info.network.full_name),
+        (STATE_FIELD, state),
+        ("Reason", reason),
+    ]
     previous = [_format_past_allocation(past, now, wide) for past in info.history]
     if info.row is None:
-        return [("Before", previous)]
+        return [*fields, ("Before", previous)]
     row, record = info.row, info.row.record
-    fields: list[tuple[str, object]] = [
-        ("Address", row.address),
-        ("Network", row.network.full_name),
-        ("State", row.state.value),
-        ("Holder", row.holder),
-    ]
+    fields.append(("Holder", row.holder))
     if record is not None:
         fields += [
             ("UID", record.uid),
@@ -139,19 +146,19 @@ def _format_past_allocation(past: PastAllocation, now: datetime, wide: bool) -> 
 
 
 def _to_json(info: _AddressInfo, address: Address) -> Json:
-    """Return the object that `ips list` prints; with the state "free" or "never given out" for one without a holder."""
+    """Return the object that `ips list` prints; for an address without a holder, one in the same form."""
     from kubectl_yoshi.cli.inventory import row_to_json
 
     if info.row is not None:
         obj = row_to_json(info.row)
     else:
-        state = "never given out" if info.network.unusable_reason(address) else "free"
+        state, reason = _state(info, address)
         obj = {
             "apiVersion": "plumber.k8s.pf9.io/v1",
             "kind": "Address",
             "metadata": {"name": str(address), "namespace": info.network.namespace},
             "spec": {"network": info.network.name, "address": str(address)},
-            "status": {"state": state, "running": False, "uses": []},
+            "status": {"state": state, "reason": reason, "running": False, "uses": []},
         }
     if info.cooldown_seconds:
         obj["status"]["coolsDownSeconds"] = round(info.cooldown_seconds)

@@ -116,11 +116,15 @@ def _address_row(row: InventoryRow) -> tuple[str, ...]:
 def _write_addresses(session: Session, rows: Sequence[InventoryRow]) -> None:
     from tabulate import tabulate
 
-    from kubectl_yoshi.output.tables import NONE
+    from kubectl_yoshi.output.escaping import unwrap_stream
+    from kubectl_yoshi.output.tables import NONE, paint_state, uses_colours
 
     if not rows:
         print(f"Addresses: {NONE}", file=session.out)
         return
     print("Addresses:", file=session.out)
-    cells = [tuple(map(to_single_line, _address_row(row))) for row in rows]
-    print(tabulate(cells, ("ADDRESS", "STATE", "HOLDER", "AGE"), "plain", disable_numparse=True), file=session.out)
+    cells = [[*map(to_single_line, _address_row(row))] for row in rows]
+    for line in cells if uses_colours(session.out) else ():
+        line[1] = paint_state(line[1])
+    table = tabulate(cells, ("ADDRESS", "STATE", "HOLDER", "AGE"), "plain", disable_numparse=True)
+    print(table, file=unwrap_stream(session.out))

@@ -1,4 +1,4 @@
-"""`kubectl yoshi vm list`: VMs with their networks and addresses, and what is missing."""
+"""`kubectl yoshi vm list`: VMs with their networks and addresses, and the states of these."""
 
 from __future__ import annotations
 
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from kubectl_yoshi.plan.inventory import InventoryRow
 
 
+UNREADABLE_NETWORK = "the network cannot be read"
+
+
 @dataclass(frozen=True)
 class ListOptions:
     """The flags of `vm list`."""
@@ -52,7 +55,7 @@ class ListOptions:
 @output_option(*LIST_FORMATS)
 @as_options(ListOptions)
 def list_vms(session: Session, options: ListOptions) -> None:
-    """List VMs with their networks and addresses, and what is missing."""
+    """List VMs with their networks, addresses and states."""
     from kubectl_yoshi.cli.inventory import exit_if_missing
     from kubectl_yoshi.cli.watch import show_on_changes
     from kubectl_yoshi.model.network import NETWORKWIZARD
@@ -72,7 +75,7 @@ def list_vms(session: Session, options: ListOptions) -> None:
             Column("ADDRESS", lambda row: row.address),
             Column("RUNNING WITH", lambda row: row.running),
             Column("STATE", lambda row: row.state, state=True),
-            Column("MISSING", lambda row: row.missing),
+            Column("REASON", lambda row: row.reason),
             Column("MAC", lambda row: row.mac, wide=True),
             Column("STATUS", lambda row: dig(row.vm.raw, "status", "printableStatus"), wide=True),
         ]
@@ -99,7 +102,7 @@ class _VmRow:
         address, mac: of the VM on this network.
         running: the addresses that the VM runs with.
         state: an AddressState (plan.inventory).
-        missing: what the VM needs to run with the address.
+        reason: why the address has this state; "" if it is as recorded.
     """
 
     vm: Vm
@@ -108,7 +111,7 @@ class _VmRow:
     address: str = ""
     mac: str = ""
     state: str = ""
-    missing: str = ""
+    reason: str = ""
 
     @property
     def network_label(self) -> str:
@@ -207,28 +210,15 @@ def _rows_from_vm(vm: Vm, unreadable: set[tuple[str, str]], known: set[str], run
                     if text not in known_addresses
                 ]
     return [
-        _VmRow(vm, network, running, ",".join(addresses), state=AddressState.UNKNOWN.value)
+        _VmRow(vm, network, running, ",".join(addresses), state=AddressState.UNKNOWN.value, reason=UNREADABLE_NETWORK)
         for network, addresses in found.items()
     ]
 
 
 def _vm_row(vm: Vm, row: InventoryRow, running: str) -> _VmRow:
-    from kubectl_yoshi.backends.registry import BACKENDS
-    from kubectl_yoshi.plan.inventory import AddressState
-
-    missing = ""
-    if row.vm_problems:
-        missing = "; ".join(trouble.summary for trouble in row.vm_problems)
-    elif row.state is AddressState.RESTART_NEEDED:
-        missing = "restart"
-    elif row.state is AddressState.ORPHANED:
-        missing = "not on its template" if row.vm is not None else "recorded for an earlier VM of this name"
-    elif row.state is AddressState.PENDING:
-        pins_vm_template = BACKENDS[row.network.plugin].pins_vm_template
-        missing = "not on its template yet" if pins_vm_template else "nothing announces it yet"
     network = (row.network.namespace, row.network.name)
     mac = row.record.mac if row.record else ""
-    return _VmRow(vm, network, running, row.address, mac, row.state.value, missing)
+    return _VmRow(vm, network, running, row.address, mac, row.state.value, row.reason)
 
 
 def _runs_with(vm: Vm, snapshot: Snapshot) -> str:
@@ -252,5 +242,5 @@ def _vm_json(row: _VmRow) -> Json:
             "network": "/".join(row.network or ()),
             "address": row.address,
         },
-        "status": {"runningWith": row.running, "state": row.state, "missing": row.missing},
+        "status": {"runningWith": row.running, "state": row.state, "reason": row.reason},
     }

@@ -138,10 +138,10 @@ def test_holders_and_changes_are_one_line(name: str, note: str) -> None:
 def test_tables_are_safe_and_keep_their_colours(rows: list[tuple[str, str]], colour: bool) -> None:
     out = io.StringIO()
     columns = [Column[tuple[str, str]]("A", lambda row: row[0]), Column("B", lambda row: row[1], state=True)]
-    write_table([*rows, ("x", "bound")], columns, guard(out), TableStyle(colour=colour))
+    write_table([*rows, ("x", "Bound")], columns, guard(out), TableStyle(colour=colour))
     assert is_safe(out.getvalue())
     assert len(out.getvalue().splitlines()) == len(rows) + 2
-    assert ("\x1b[32mbound\x1b[0m" in out.getvalue()) == colour
+    assert ("\x1b[32mBound\x1b[0m" in out.getvalue()) == colour
 
 
 @given(TEXTS)

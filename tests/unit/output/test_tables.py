@@ -45,7 +45,7 @@ def table(rows: list[tuple[object, object]], colour: bool = False) -> str:
 
 
 def test_columns_are_separated_by_three_spaces_without_trailing_ones() -> None:
-    assert table([("web-1", "bound"), ("x", None)]) == "NAME    STATE\nweb-1   bound\nx       <none>\n"
+    assert table([("web-1", "Bound"), ("x", None)]) == "NAME    STATE\nweb-1   Bound\nx       <none>\n"
 
 
 def test_columns_have_the_minimum_width_of_kubectl() -> None:
@@ -65,7 +65,7 @@ def test_table_is_written_incrementally() -> None:
     def rows() -> Iterator[tuple[object, object]]:
         for number in range(2 * PAGE_SIZE + 1):
             seen.append(len(out.getvalue()))
-            yield number, "bound"
+            yield number, "Bound"
 
     assert write_table(rows(), PAIR, out, TableStyle(colour=False)) == 2 * PAGE_SIZE + 1
     assert seen[PAGE_SIZE - 1] == 0
@@ -76,10 +76,10 @@ def test_table_is_written_incrementally() -> None:
 def test_later_pages_keep_column_widths_and_have_no_headers() -> None:
     out = io.StringIO()
     writer = TableWriter(out, PAIR, TableStyle(colour=False))
-    writer.page([("web-1", "bound")])
+    writer.page([("web-1", "Bound")])
     writer.page([])
-    writer.page([("a", "bound"), ("longer-than-before", "bound")])
-    assert out.getvalue().splitlines()[2:] == ["a       bound", "longer-than-before bound"]
+    writer.page([("a", "Bound"), ("longer-than-before", "Bound")])
+    assert out.getvalue().splitlines()[2:] == ["a       Bound", "longer-than-before Bound"]
 
 
 @given(st.lists(st.tuples(st.text(max_size=12), st.text(max_size=12)), min_size=1, max_size=8))
@@ -154,9 +154,9 @@ def test_colours_depend_on_terminal_and_environment(environ: dict[str, str], ter
 
 
 def test_coloured_states_keep_the_column_widths() -> None:
-    plain = table([("a", "restart needed"), ("longer", "bound")])
-    coloured = table([("a", "restart needed"), ("longer", "bound")], colour=True)
-    assert "\x1b[33mrestart needed\x1b[0m" in coloured
+    plain = table([("a", "RestartNeeded"), ("longer", "Bound")])
+    coloured = table([("a", "RestartNeeded"), ("longer", "Bound")], colour=True)
+    assert "\x1b[33mRestartNeeded\x1b[0m" in coloured
     for code in ("\x1b[33m", "\x1b[32m", "\x1b[0m"):
         coloured = coloured.replace(code, "")
     assert coloured == plain

@@ -2,20 +2,21 @@
 
 record   VM                          runs                     state
 -------  --------------------------  -----------------------  --------------
-none     -                           -                        unrecorded
-person   -                           -                        reserved
-VM       carries it                  no                       bound
-VM       carries it                  with it                  bound
-VM       carries it                  without it               restart needed
-VM       does not carry it           with it                  restart needed
-VM       does not carry it, young    no                       pending
-VM       does not carry it, old      no                       orphaned
-VM       gone, or another one        no                       orphaned
-VM       cannot be seen              cannot be seen           unknown
+none     -                           -                        Unrecorded
+person   -                           -                        Reserved
+VM       carries it                  no                       Bound
+VM       carries it                  with it                  Bound
+VM       carries it                  without it               RestartNeeded
+VM       does not carry it           with it                  RestartNeeded
+VM       does not carry it, young    no                       Pending
+VM       does not carry it, old      no                       Orphaned
+VM       gone, or another one        no                       Orphaned
+VM       cannot be seen              cannot be seen           Unknown
 """
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -178,10 +179,23 @@ def test_address_cooling_down_in_ipam_is_no_finding_and_not_assigned(cluster: Fa
     block["spec"]["attributes"] = [{"releasedAt": "2026-01-01T00:00:00Z"}]
     cluster.api.put(RAW.block, block)
     rows, wrong = surveyed(cluster)
-    assert (rows["10.133.0.8"].state, wrong) == (AddressState.COOLING_DOWN, [])
+    assert (rows["10.133.0.8"].state, wrong) == (AddressState.RELEASED, [])
     cluster.vm("web-9")
     said = refusal(cluster.attach("web-9", ip="10.133.0.8"), "prod/web-9").message
     assert said == "10.133.0.8 is not free: it is cooling down in Calico, which released it at 2026-01-01T00:00:00Z"
+
+
+@CIDRS
+def test_address_cooling_down_on_its_network_is_released(cidr: str) -> None:
+    cluster = FakeCluster()
+    cluster.network(cidr=cidr, coolDown="10m")
+    cluster.vm()
+    cluster.attach(ip="10.133.0.9")
+    cluster.detach()
+    rows, wrong = surveyed(cluster)
+    assert (rows["10.133.0.9"].state, wrong) == (AddressState.RELEASED, [])
+    assert re.fullmatch(r"it cools down for another \S+: prod/web-1 had it", rows["10.133.0.9"].reason)
+    assert surveyed(cluster, LATER)[0] == {}
 
 
 def test_unrecorded_address_is_one_finding_naming_all_users(cluster: FakeCluster) -> None:
