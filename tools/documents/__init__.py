@@ -1,1 +1,1 @@
-"""Documents generated from the program: docs/reference/commands.md, and the man pages."""
+"""Documents generated from the program: docs/reference/commands.md and api.md, and the man pages."""

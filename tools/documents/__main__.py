@@ -1,6 +1,6 @@
-"""python -m tools.documents: makes docs/reference/commands.md from the program; with flags, more of what is made.
+"""python -m tools.documents: makes docs/reference/commands.md and api.md; with flags, more of what is made.
 
---check          only tells whether docs/reference/commands.md is current
+--check          only tells whether they are current
 --man FOLDER     the man pages
 --outputs PAGE…  runs the command blocks of pages on a lab, and writes down what they print
 """
@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from tools.documents.api import api_page
 from tools.documents.markdown import commands_page
 from tools.documents.roff import man_pages
 
@@ -49,7 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def stale() -> dict[Path, str]:
     """The files whose text is not what the program makes of them, with the text that they should have."""
-    made = {ROOT / "docs" / "reference" / "commands.md": commands_page()}
+    folder = ROOT / "docs" / "reference"
+    made = {folder / "commands.md": commands_page(), folder / "api.md": api_page()}
     return {path: text for path, text in made.items() if not path.exists() or path.read_text(encoding="utf-8") != text}
 
 

@@ -8,12 +8,13 @@ import subprocess
 import pytest
 
 from tools.documents.__main__ import main, stale
+from tools.documents.api import api_page
 from tools.documents.markdown import commands_page
 from tools.documents.roff import man_pages
 from tools.documents.tree import pages
 
 
-def test_command_reference_is_current() -> None:
+def test_generated_references_are_current() -> None:
     assert not stale(), "run `make documents` and commit what it writes"
 
 
@@ -33,6 +34,18 @@ def test_reference_has_every_command_and_flag() -> None:
         assert f"# {page.title}\n" in text
         for flag in page.flags:
             assert flag.spelling.replace("|", "\\|") in text
+
+
+def test_api_reference_has_every_field_with_its_type_and_description() -> None:
+    lines = api_page().splitlines()
+    assert {"## NetworkWizard", "## AddressBlock", "- cidr never changes: make a new network"} <= set(lines)
+    rows = {line.split("`")[1]: line for line in lines if line.startswith("| `")}
+    assert rows["spec.exclude"].startswith("| `spec.exclude` | []string | Addresses that are never assigned")
+    assert "| Required. The address of the peer. |" in rows["spec.bgpConfig.peers[].peerIP"]
+    assert "One of `service`, `external-ips`." in rows["spec.public.via"]
+    assert rows["status.allocations"].startswith("| `status.allocations` | map[string]Object |")
+    assert {"status.allocations.KEY.uid", "status.history.KEY[].until", "status.conditions[].status"} <= set(rows)
+    assert [field for field, row in rows.items() if row.endswith("|  |")] == []
 
 
 def test_every_command_has_a_man_page() -> None:
