@@ -8,18 +8,20 @@ from kubectl_yoshi.cli.group import CommandEntry, LazyGroup
 
 network = LazyGroup(
     "network",
-    "Create, list, describe and delete networks.",
+    "Create, list, describe, change and delete networks.",
     {
         "create": CommandEntry("network.create:create", "Create a network from a CIDR, or from files"),
         "list": CommandEntry("network.list:list_networks", "List the networks of a namespace, or of all namespaces"),
         "describe": CommandEntry("network.describe:describe", "Show the details of a network and its allocations"),
+        "update": CommandEntry("network.update:update", "Change the settings of a network"),
         "delete": CommandEntry("network.delete:delete", "Delete networks that have no allocations"),
     },
     suggestions={
         "network list": ("get", "ls", "status"),
         "network describe": ("show",),
         "network create": ("add", "allocate"),
-        "network create -f FILE": ("apply", "edit", "update"),
+        "network create -f FILE": ("apply",),
+        "network update": ("edit", "set", "patch"),
         "network delete": ("rm", "remove"),
         "vm attach": ("assign", "associate"),
         "vm detach": ("unassign",),
@@ -113,7 +115,7 @@ cli = LazyGroup(
         "network list, vm list or ips list": ("get", "ls", "list"),
         "network describe or ips show": ("show", "describe"),
         "network create": ("add", "apply"),
-        "network create -f FILE": ("edit",),
+        "network update": ("edit", "update", "set"),
         "vm attach for a VM, or ips reserve": ("allocate",),
         "vm attach": ("assign", "associate", "attach"),
         "vm detach": ("unassign", "detach"),

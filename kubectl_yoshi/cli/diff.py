@@ -50,7 +50,7 @@ diff = DiffGroup(
     --dry-run.
     """,
     {
-        "network": _select(network, "create", "delete"),
+        "network": _select(network, "create", "update", "delete"),
         "vm": _select(vm, "attach", "detach"),
         "ips": _select(ips, "reserve", "release", "move", "gc", "import", "rebuild"),
         "sync": cli.table["sync"],

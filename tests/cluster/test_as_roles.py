@@ -196,6 +196,12 @@ ROWS = (
         }, TO_DELETE,
         before=("network create {new} --cidr " + NEW,), after=("network delete {new}",),
     ),
+    Row(
+        "network update blue --max-addresses-per-namespace 200", "nobody", "admin",
+        {"here": f"may not list {POOLS}", "everywhere": "may not patch networkwizards"}, TO_MAKE,
+        before=("network update blue --max-addresses-per-namespace none",),
+        after=("network update blue --max-addresses-per-namespace none",),
+    ),
     Row("vm list", "viewer", "viewer"),
     Row("vm list -A", "nobody", "viewer", "may not list virtualmachines.kubevirt.io in all namespaces"),
     Row(

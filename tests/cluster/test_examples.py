@@ -61,6 +61,7 @@ EVERY_NETWORK = "--network blue --network internet --network lab"
 BEFORE = {
     "network delete": BLUE,
     "network describe": BLUE,
+    "network update": f"{BLUE} -f lab.yaml",
     "vm attach": f"{BLUE} -f internet.yaml -f lab.yaml -f given.yaml",
     "vm detach": f"{BLUE} -f internet.yaml -f lab.yaml; kubectl yoshi vm attach web-1 {EVERY_NETWORK}",
     "vm list": ATTACHED,

@@ -70,6 +70,7 @@ COURSE = (
     "sync",
     "ips rebuild --yes",
     "ips gc --grace 0s --yes",
+    "network update it --max-addresses-per-namespace 200",
     "network delete it --force --yes",
 )
 """Every command that changes a network's objects, in an order in which each has something to do."""

@@ -6,13 +6,21 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from kubectl_yoshi.cli.apply import ExecuteOptions, execute, print_result, raise_errors, run_each
 from kubectl_yoshi.cli.errors import usage_error
 from kubectl_yoshi.cli.help_format import option_group
+from kubectl_yoshi.cli.network.fields import (
+    PEER_SYNTAX,
+    parse_dns_servers,
+    parse_lease_time,
+    parse_node_selector,
+    parse_peer,
+)
+from kubectl_yoshi.cli.network.wait import ROLLED_OUT, wait_for_rollout
 from kubectl_yoshi.cli.options import (
     OBJECT_FORMATS,
     as_options,
@@ -27,12 +35,9 @@ from kubectl_yoshi.cli.session import Session
 from kubectl_yoshi.output.format_option import OutputFormat
 
 if TYPE_CHECKING:
-    from kubectl_yoshi.model.objects import Json, NamespacedName
+    from kubectl_yoshi.model.objects import Json
     from kubectl_yoshi.plan.network.planner import NetworkRequest
 
-
-PEER_SYNTAX = "IP[,reachableBy=IP][,multihop][,passwordSecret=NAME]"
-"""The syntax of --peer; for the meaning of each word see spec.bgpConfig.peers of the CRD."""
 
 ANNOUNCE_HELP = (
     "metallb-l2, metallb-bgp or calico-bgp (default metallb-l2 without --peer, else calico-bgp where Calico is "
@@ -183,7 +188,7 @@ class CreateOptions:
 @layer2_option("--dhcp-range", metavar="A-B", help="The range for DHCP clients without an allocation.")
 @layer2_option("--dhcp-lease-time", metavar="DURATION", help="The DHCP lease time (default 1h).")
 @layer2_option("--dns-server", multiple=True, metavar="IP", help="A DNS server for DHCP clients.")
-@wait_option("VMs can use the network: its objects are accepted, bridges are on the nodes, and its DHCP server runs")
+@wait_option(ROLLED_OUT)
 @timeout_option()
 @dry_run_option
 @output_option(*OBJECT_FORMATS)
@@ -220,25 +225,6 @@ def _create(session: Session, options: CreateOptions, request: NetworkRequest) -
     print_result(session, options.output, f"{shown} {word}", current or {})
     if options.wait:
         wait_for_rollout(session, (request.namespace, request.name), options.timeout)
-
-
-def wait_for_rollout(session: Session, name: NamespacedName, timeout: float | None) -> None:
-    """Wait until VMs can use a network, then record that it is ready.
-
-    Raises:
-        TimedOutError: they cannot within the timeout.
-    """
-    from kubectl_yoshi.backends.registry import BACKENDS
-    from kubectl_yoshi.engine.loop import run
-    from kubectl_yoshi.engine.wait import wait_until_rolled_out
-    from kubectl_yoshi.output.progress import progress
-    from kubectl_yoshi.plan.network.planner import NetworkRequest, plan_network
-    from kubectl_yoshi.plan.network.wait import find_pending_rollout
-
-    find_pending = partial(find_pending_rollout, name, BACKENDS)
-    with progress("waiting", 0, session.err) as line:
-        wait_until_rolled_out(session.api, find_pending, "/".join(name), timeout, line.step)
-    raise_errors(session, run(partial(plan_network, NetworkRequest(*name)), session.api, BACKENDS))
 
 
 def build_network(session: Session, options: CreateOptions) -> Json:
@@ -280,7 +266,7 @@ def build_network(session: Session, options: CreateOptions) -> Json:
         if spec["plugin"] != "calico":
             raise usage_error(f"--encapsulation, --nat-outgoing, … are for Calico, not for {spec['plugin']}")
         spec["calico"] = calico
-    nodes = _node_selector(options)
+    nodes = parse_node_selector(options.node_selector)
     layer2 = build_layer2_spec(options)
     if layer2 and spec["plugin"] != "ovs":
         raise usage_error(
@@ -330,19 +316,14 @@ def build_layer2_spec(options: CreateOptions) -> Json:
 
 
 def _dhcp(options: CreateOptions) -> Json:
-    from kubectl_yoshi.model.addresses import parse_address, parse_range
+    from kubectl_yoshi.model.addresses import parse_range
 
     if options.dhcp is False and (options.dhcp_range or options.dhcp_lease_time):
         raise usage_error("--dhcp-range and --dhcp-lease-time cannot be combined with --no-dhcp")
-    if options.dhcp_lease_time and not re.fullmatch(r"[0-9]+[smhdw]?|infinite", options.dhcp_lease_time):
-        raise usage_error(
-            f'--dhcp-lease-time "{options.dhcp_lease_time}" is not a lease time', "Write one like 10m, 12h or infinite."
-        )
-    dhcp: Json = _drop_none({"enabled": options.dhcp, "lease": options.dhcp_lease_time})
+    lease = parse_lease_time(options.dhcp_lease_time) if options.dhcp_lease_time else None
+    dhcp: Json = _drop_none({"enabled": options.dhcp, "lease": lease})
     if options.dns_server:
-        dhcp["dns"] = [
-            str(parse_address(text, "--dns-server")) for word in options.dns_server for text in word.split(",")
-        ]
+        dhcp["dns"] = parse_dns_servers(options.dns_server)
     if options.dhcp_range:
         first, last = parse_range(options.dhcp_range, "--dhcp-range")
         dhcp |= {"rangeStart": str(first), "rangeEnd": str(last)}
@@ -351,16 +332,6 @@ def _dhcp(options: CreateOptions) -> Json:
 
 def _drop_none(fields: Json) -> Json:
     return {key: value for key, value in fields.items() if value is not None}
-
-
-def _node_selector(options: CreateOptions) -> dict[str, str]:
-    selector = {}
-    for word in filter(None, ",".join(options.node_selector).split(",")):
-        key, equals, value = word.partition("=")
-        if not key or not equals:
-            raise usage_error(f'--node-selector "{word}" is not a label', "Write KEY=VALUE, several with commas.")
-        selector[key] = value
-    return selector
 
 
 def _public(options: CreateOptions, nodes: Mapping[str, str]) -> Json:
@@ -385,27 +356,10 @@ def _bgp(options: CreateOptions) -> Json:
     if options.remote_asn:
         bgp["remoteASN"] = parse_asn(options.remote_asn, "--remote-asn")
     if options.peer:
-        bgp["peers"] = [_peer(text) for text in options.peer]
+        bgp["peers"] = [parse_peer(text) for text in options.peer]
     elif bgp:
         raise usage_error("--my-asn and --remote-asn need a --peer")
     return bgp
-
-
-def _peer(text: str) -> Json:
-    """Parse a value of --peer (PEER_SYNTAX); `password-secret` is accepted too."""
-    address, *settings = text.split(",")
-    peer: dict[str, Any] = {"peerIP": address}
-    for setting in settings:
-        key, equals, value = setting.partition("=")
-        if key == "reachableBy" and value:
-            peer["reachableBy"] = value
-        elif key == "multihop" and not equals:
-            peer["multihop"] = True
-        elif key in ("passwordSecret", "password-secret") and value:
-            peer["passwordSecret"] = value
-        else:
-            raise usage_error(f'--peer "{text}": "{setting}" is unknown', f"Write {PEER_SYNTAX}.")
-    return peer
 
 
 def read_networks(session: Session, filenames: Iterable[str]) -> list[Json]:

@@ -1,4 +1,4 @@
-"""Creating and deleting networks: `planner` and `deletion` list the steps.
+"""Creating, changing and deleting networks: `planner`, `update` and `deletion` list the steps.
 
 `objects` plans what the backend creates for a network, and allocates the address that the network itself needs.
 `status` records that these objects exist, or the reason why they do not; `wait` finds out what their controllers have

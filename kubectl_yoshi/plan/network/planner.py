@@ -199,7 +199,7 @@ def _reconcile(network: Network, ctx: PlanContext) -> Plan:
         )
     backend = get_backend(network, ctx.backends)
     try:
-        _check_usable(network, backend, ctx)
+        check_usable(network, backend, ctx)
         if unmark_plan := _remove_deletion_mark(network, backend, ctx.run):
             return replace(unmark_plan, requeue=True)
         init_plan = plan_init_allocations(network, backend, ctx, is_new=_is_created_by(network, ctx.run.sent))
@@ -218,7 +218,7 @@ def _reconcile(network: Network, ctx: PlanContext) -> Plan:
     return replace(status_plan, notes=(*init_plan.notes, *plan.notes))
 
 
-def _check_usable(network: Network, backend: Backend, ctx: PlanContext) -> None:
+def check_usable(network: Network, backend: Backend, ctx: PlanContext) -> None:
     """Check that the backend is available and that nothing conflicts with the network.
 
     Raises:
@@ -332,7 +332,7 @@ def check_spec_matches(existing: Json, requested: Json) -> None:
         raise PreconditionFailed(
             f"network {namespace_of(existing)}/{name_of(existing)} exists already, with another {key}: "
             f"{existing_value} instead of {requested_value}",
-            "Choose another name, or delete it first; to change other fields than cidr and plugin, use kubectl edit.",
+            "Choose another name, or delete it first; `kubectl yoshi network update` changes what may change.",
         )
 
 

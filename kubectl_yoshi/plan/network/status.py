@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from kubectl_yoshi.model.allocations import count_addresses, is_large
 from kubectl_yoshi.model.jsonpatch import PatchBuilder
 from kubectl_yoshi.model.matching import Fields, matches
 from kubectl_yoshi.model.network import Network
@@ -51,7 +52,7 @@ def plan_status(network: Network, wanted_status: NetworkStatus, run: RunContext,
     }
     patch = PatchBuilder.for_uid(network.uid)
     if created or network.is_initialized:
-        wanted |= initial_status_entries(network)
+        wanted |= initial_status_entries(network) | _outdated_counters(network)
     condition = _ready_condition(status, problem, run, wanted["observedGeneration"])
     others = [c for c in status.get("conditions") or [] if c.get("type") != READY]
     wanted["conditions"] = [*others, condition]
@@ -71,6 +72,15 @@ def plan_status(network: Network, wanted_status: NetworkStatus, run: RunContext,
     set_status_entries(patch, network, changed)
     summary = f"record that network {network.full_name} is {'ready' if not problem else f'not ready: {problem}'}"
     return sequential(Change(Verb.PATCH, network.ref, summary, patch.ops, "status", before=network.raw, owner=owner))
+
+
+def _outdated_counters(network: Network) -> Json:
+    """Return the counters of a small network whose range has changed since they were written; {} if they are right."""
+    free = dig(network.raw, "status", "free")
+    if free is None or is_large(network):
+        return {}
+    counted = count_addresses(network, dig(network.raw, "status", "allocations", default={}))
+    return {} if counted.get("free") in (free, None) else counted
 
 
 def _ready_condition(status: Json, problem: str, run: RunContext, generation: int) -> Json:

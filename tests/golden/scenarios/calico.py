@@ -313,6 +313,24 @@ SCENARIOS = [
         ],
     ),
     Scenario(
+        "network update",
+        [
+            *prepare(BLUE),
+            vms("web-1"),
+            Run("vm attach web-1 --network blue", recorded=False),
+            "network update blue --range 10.20.0.100-10.20.0.200 --exclude 10.20.0.150 --no-nat-outgoing --dry-run",
+            "diff network update blue --cooldown 10m --max-addresses-per-namespace 5",
+            "network update blue --range 10.20.0.100-10.20.0.200 --exclude 10.20.0.150 --no-nat-outgoing --wait",
+            Run("network update blue --range 10.20.0.100-10.20.0.200", note="again"),
+            "network update blue --range none --exclude none -o json",
+            "network update blue",
+            "network update blue --peer 10.240.0.5",
+            "network update blue --max-addresses-per-namespace many",
+            "network update nowhere --cooldown 10m",
+            "help network update",
+        ],
+    ),
+    Scenario(
         "MAC addresses",
         [
             *prepare(BLUE),

@@ -16,6 +16,7 @@ from kubectl_yoshi.plan.detach import DetachRequest, plan_detach
 from kubectl_yoshi.plan.gc import GcRequest, plan_gc
 from kubectl_yoshi.plan.network.deletion import NetworkDeleteRequest, plan_network_deletion
 from kubectl_yoshi.plan.network.planner import NetworkRequest, plan_network
+from kubectl_yoshi.plan.network.update import NetworkUpdateRequest, plan_network_update
 from kubectl_yoshi.plan.rebuild.planner import RebuildRequest, plan_rebuild
 from kubectl_yoshi.plan.sync.planner import SyncScope, plan_sync
 from tests.unit.plan.fake_cluster import BACKENDS, FakeCluster, wizard
@@ -55,6 +56,7 @@ PLANNERS: dict[str, Callable[[PlanContext], object]] = {
     "gc": partial(plan_gc, GcRequest(None, "prod", 0)),
     "network": partial(plan_network, NetworkRequest(*BLUE)),
     "new network": partial(plan_network, NetworkRequest("prod", "red", wizard("red", "10.134.0.0/20"))),
+    "network update": partial(plan_network_update, NetworkUpdateRequest(*BLUE, {("range_end",): "10.133.0.99"})),
     "network delete": partial(plan_network_deletion, NetworkDeleteRequest(*BLUE, force=True)),
     "rebuild": partial(plan_rebuild, RebuildRequest(None, None)),
     "sync": partial(plan_sync, SyncScope(None)),
