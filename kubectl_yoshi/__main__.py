@@ -63,7 +63,9 @@ def run(args: list[str], program: str) -> int:
 
     with escape_std_streams():
         return run_reporting_errors(
-            invoke_cli, verbosity=lambda: get_kubectl_flags(roots[0]).get("verbosity", 0) if roots else 0
+            invoke_cli,
+            verbosity=lambda: get_kubectl_flags(roots[0]).get("verbosity", 0) if roots else 0,
+            root=lambda: roots[0] if roots else None,
         )
 
 

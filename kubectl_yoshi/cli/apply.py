@@ -10,7 +10,7 @@ import click
 
 from kubectl_yoshi.cli.errors import print_error
 from kubectl_yoshi.cli.session import Session
-from kubectl_yoshi.model.errors import PreconditionFailed, UsageError, YoshiError, first_few
+from kubectl_yoshi.model.errors import ExitCode, PreconditionFailed, UsageError, YoshiError, first_few
 from kubectl_yoshi.output.format_option import HUMAN_READABLE, OutputFormat
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ def _exit_if_failed(session: Session, failed: int, total: int, noun: str) -> Non
     """Print the number of failed items and exit with code 1, if there are any."""
     if failed:
         print(f"error: {failed} of {total} {noun} failed", file=session.err)
-        click.get_current_context().exit(1)
+        click.get_current_context().exit(ExitCode.FAILURE)
 
 
 def raise_errors(session: Session, result: RunResult) -> None:

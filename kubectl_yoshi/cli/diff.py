@@ -7,11 +7,10 @@ from typing import Any
 import click
 
 from kubectl_yoshi.cli.app import cli, ips, network, vm
+from kubectl_yoshi.cli.errors import failure_code, reserve_failure_for_findings
 from kubectl_yoshi.cli.group import LazyGroup
 from kubectl_yoshi.cli.session import DIFF_KEY, SESSION_KEY
-from kubectl_yoshi.model.errors import YoshiError
-
-EXIT_FAILED = 2
+from kubectl_yoshi.model.errors import ExitCode
 
 
 class DiffGroup(LazyGroup):
@@ -21,20 +20,19 @@ class DiffGroup(LazyGroup):
         """Run the command.
 
         Raises:
-            click.exceptions.Exit: with code 1 if there are differences, else 0.
-            YoshiError: an error, with exit code EXIT_FAILED.
+            click.exceptions.Exit: with FAILURE if there are differences, UNCHECKED if one of several parts failed, else
+                SUCCESS.
+            YoshiError: the command failed.
         """
         ctx.meta[DIFF_KEY] = True
+        reserve_failure_for_findings(ctx)
         try:
             super().invoke(ctx)
         except click.exceptions.Exit as exit_exception:
             if exit_exception.exit_code:
-                raise click.exceptions.Exit(EXIT_FAILED) from exit_exception
-        except YoshiError as error:
-            error.exit_code = EXIT_FAILED
-            raise
+                ctx.exit(failure_code(ctx))
         session = ctx.meta.get(SESSION_KEY)
-        ctx.exit(1 if session is not None and session.has_differences else 0)
+        ctx.exit(ExitCode.FAILURE if session is not None and session.has_differences else ExitCode.SUCCESS)
 
 
 def _select(group: LazyGroup, *names: str) -> LazyGroup:
@@ -46,8 +44,7 @@ diff = DiffGroup(
     "diff",
     """Show what a command would change; exit 1 if there are changes.
 
-    Exit codes: 0 for no differences, 1 for differences, more than 1 for an error. For install and uninstall, use their
-    --dry-run.
+    For install and uninstall, use their --dry-run.
     """,
     {
         "network": _select(network, "create", "update", "delete"),

@@ -9,64 +9,82 @@ from typing import TextIO
 
 import click
 
-from kubectl_yoshi.model.errors import UsageError, YoshiError
+from kubectl_yoshi.model.errors import ExitCode, UsageError, YoshiError
 from kubectl_yoshi.model.printable import indent_continuation
 
 TRACEBACK_LEVEL = 9
-INTERRUPTED = 130
 BROKEN_PIPE = 141
 OUTPUT_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 """Errors of writing the output, besides a closed pipe. An error of a file that a command writes has a filename."""
 
 
-def run_reporting_errors(run: Callable[[], int], *, err: TextIO | None = None, verbosity: Callable[[], int]) -> int:
+FINDINGS_KEY = "kubectl_yoshi.reports_findings"
+
+
+def reserve_failure_for_findings(ctx: click.Context) -> None:
+    """Make failures of this run exit with UNCHECKED instead of FAILURE, which its command uses for findings."""
+    ctx.meta[FINDINGS_KEY] = True
+
+
+def failure_code(ctx: click.Context) -> ExitCode:
+    """Return the exit code of failures of this run."""
+    return ExitCode.UNCHECKED if ctx.meta.get(FINDINGS_KEY) else ExitCode.FAILURE
+
+
+def run_reporting_errors(
+    run: Callable[[], int],
+    *,
+    err: TextIO | None = None,
+    verbosity: Callable[[], int],
+    root: Callable[[], click.Context | None] = lambda: None,
+) -> int:
     """Run the program, and print the error if it raises one.
 
     Args:
         run: the program; returns its exit code.
         err: the stream for errors (default stderr).
         verbosity: returns the level of -v, as far as the command line is parsed.
+        root: returns the context of the program, as far as the command line is parsed.
 
     Returns:
-        The exit code: that of `run`; 2 for a usage error, 130 for Ctrl-C, 141 for a closed pipe, 1 for other errors.
+        The exit code: that of `run`; ExitCode.USAGE for a usage error, INTERRUPTED for Ctrl-C, 141 for a closed pipe,
+        that of `failure_code` for other errors.
     """
     err = err or sys.stderr
     try:
         return run()
     except click.exceptions.Exit as exit_exception:
         return exit_exception.exit_code
-    except click.ClickException as error:
-        print_error(format_click_error(error), err)
-        return error.exit_code if isinstance(error, click.UsageError) else 1
-    except YoshiError as error:
-        _print_traceback_if_verbose(verbosity(), err)
-        print_error(str(error), err)
-        return error.exit_code
     except (KeyboardInterrupt, EOFError, click.Abort):
         print_error("interrupted; run the same command again to complete it", err)
-        return INTERRUPTED
+        return ExitCode.INTERRUPTED
     except BrokenPipeError:
         _discard_stdout()
         return BROKEN_PIPE
-    except OSError as error:
-        if error.errno not in OUTPUT_ERRNOS or error.filename is not None:
-            return _report_unexpected(error, verbosity(), err)
+    except Exception as error:
+        code, ctx = _report(error, verbosity(), err), root()
+        return failure_code(ctx) if code == ExitCode.FAILURE and ctx is not None else code
+
+
+def _report(error: Exception, verbosity: int, err: TextIO) -> ExitCode:
+    """Print an error and return its exit code."""
+    if isinstance(error, click.ClickException):
+        print_error(format_click_error(error), err)
+        return ExitCode.USAGE if isinstance(error, click.UsageError) else ExitCode.FAILURE
+    if isinstance(error, OSError) and error.errno in OUTPUT_ERRNOS and error.filename is None:
         _discard_stdout()
         print_error(f"the output cannot be written: {error.strerror}", err)
-        return 1
-    except Exception as error:
-        return _report_unexpected(error, verbosity(), err)
-
-
-def _report_unexpected(error: Exception, verbosity: int, err: TextIO) -> int:
-    """Print an internal error and return the exit code."""
+        return ExitCode.FAILURE
     _print_traceback_if_verbose(verbosity, err)
+    if isinstance(error, YoshiError):
+        print_error(str(error), err)
+        return error.exit_code
     print_error(
         f"internal error: {type(error).__name__}: {indent_continuation(str(error))}"
         f"\n(run again with -v {TRACEBACK_LEVEL} for the details, and please report it)",
         err,
     )
-    return 1
+    return ExitCode.FAILURE
 
 
 def print_error(message: str, err: TextIO) -> None:

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 from click.core import ParameterSource
 
-from kubectl_yoshi.cli.errors import INTERRUPTED
 from kubectl_yoshi.cli.help_format import MAX_WIDTH, HelpContext, write_help, write_options
 from kubectl_yoshi.cli.kubectl_flags import (
     HELP_NAMES,
@@ -26,6 +25,7 @@ from kubectl_yoshi.cli.kubectl_flags import (
     normalize_args,
 )
 from kubectl_yoshi.cli.param_types import NameType
+from kubectl_yoshi.model.errors import ExitCode
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -96,7 +96,7 @@ class YoshiCommand(click.Command):
         except KeyboardInterrupt:
             if any(param.name == "dry_run" for param in self.params):
                 raise
-            return ctx.exit(INTERRUPTED)
+            return ctx.exit(ExitCode.INTERRUPTED)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         return complete_flags(ctx, incomplete)

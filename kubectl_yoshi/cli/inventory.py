@@ -12,7 +12,7 @@ from kubectl_yoshi.cli.session import Session
 from kubectl_yoshi.engine.read import new_snapshot
 from kubectl_yoshi.kube.errors import NotFoundError
 from kubectl_yoshi.model.allocations import allocations_outside_cidr
-from kubectl_yoshi.model.errors import UsageError
+from kubectl_yoshi.model.errors import ExitCode, UsageError
 from kubectl_yoshi.model.network import Network, parse_network, parse_network_name
 from kubectl_yoshi.model.objects import Json, ObjectRef, dig
 from kubectl_yoshi.model.snapshot import Snapshot
@@ -80,7 +80,7 @@ def get_named_objects(session: Session, refs: Sequence[ObjectRef], not_found: se
 def exit_if_missing(not_found: set[ObjectRef]) -> None:
     """Exit with code 1 if a named object does not exist."""
     if not_found:
-        click.get_current_context().exit(1)
+        click.get_current_context().exit(ExitCode.FAILURE)
 
 
 def load_inventory(

@@ -17,7 +17,7 @@ from kubectl_yoshi.cli.apply import format_errors_by_cause
 from kubectl_yoshi.cli.errors import usage_error
 from kubectl_yoshi.cli.options import all_namespaces_option, as_options, command, dry_run_option, timeout_option
 from kubectl_yoshi.cli.session import Session
-from kubectl_yoshi.model.errors import YoshiError
+from kubectl_yoshi.model.errors import ExitCode, YoshiError
 from kubectl_yoshi.model.printable import to_single_line
 from kubectl_yoshi.output.format_option import OutputFormat
 
@@ -160,7 +160,7 @@ def _print_report(session: Session, report: SyncReport) -> None:
     if report.failure_count == 1 and (hint := _list_errors(report)[0].hint):
         print(hint, file=session.err)
     if report.failure_count:
-        click.get_current_context().exit(1)
+        click.get_current_context().exit(ExitCode.FAILURE)
 
 
 def _list_errors(report: SyncReport) -> list[YoshiError]:

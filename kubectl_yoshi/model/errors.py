@@ -4,15 +4,16 @@ The tree::
 
     YoshiError                  what failed, the cause and a hint
     ├── PlanningError           no plan is possible; the only errors that planners catch from each other
-    │   ├── UsageError          the command line or a manifest requests something impossible (exit 2)
-    │   └── PreconditionFailed  the state of the cluster prevents the change (exit 1)
+    │   ├── UsageError          the command line or a manifest requests something impossible
+    │   └── PreconditionFailed  the state of the cluster prevents the change
     │       ├── OutdatedError   what the plan depends on has changed since it was read
     │       └── UnreadableError what the plan depends on could not be read, so it is unknown
-    └── kube.errors.*           the API server returned an error or did not answer (exit 1); planners do not catch these
+    └── kube.errors.*           the API server returned an error or did not answer; planners do not catch these
 """
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Sequence
 
 from kubectl_yoshi.model.printable import indent_continuation, to_single_line
@@ -30,6 +31,33 @@ def first_few(items: Sequence[str], limit: int, separator: str = ", and") -> str
     return ", ".join(items[:limit]) + (f"{separator} {remaining} more" if remaining > 0 else "")
 
 
+class ExitCode(enum.IntEnum):
+    """The exit codes of every command, as in kubectl: `diff` and `ips check` exit with 1 if they find something.
+
+    A failure of these two has another code, so that it cannot be mistaken for a finding.
+    """
+
+    SUCCESS = 0
+    FAILURE = 1
+    USAGE = 2
+    UNCHECKED = 3
+    INTERRUPTED = 130
+
+    @property
+    def meaning(self) -> str:
+        """Return what the exit code says, for documentation."""
+        return _MEANINGS[self]
+
+
+_MEANINGS = {
+    ExitCode.SUCCESS: "success; `diff` and `ips check`: no differences",
+    ExitCode.FAILURE: "failure; `diff` and `ips check`: differences",
+    ExitCode.USAGE: "usage error",
+    ExitCode.UNCHECKED: "`diff` and `ips check` could not check (server, permissions)",
+    ExitCode.INTERRUPTED: "interrupted (Ctrl-C)",
+}
+
+
 class YoshiError(Exception):
     """An error for the user: one sentence about what is wrong, and one hint.
 
@@ -41,7 +69,7 @@ class YoshiError(Exception):
         changes_so_far: a sentence about the changes made before the error; "" if there were none.
     """
 
-    exit_code = 1
+    exit_code = ExitCode.FAILURE
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
@@ -71,7 +99,7 @@ class PlanningError(YoshiError):
 class UsageError(PlanningError):
     """A request is invalid whatever the state of the cluster (an invalid CIDR, a range outside it)."""
 
-    exit_code = 2
+    exit_code = ExitCode.USAGE
 
 
 class PreconditionFailed(PlanningError):

@@ -268,12 +268,34 @@ def _state(
     return AddressState.ORPHANED
 
 
-def find_discrepancies(rows: Iterable[InventoryRow]) -> list[tuple[InventoryRow, str]]:
-    """Return every discrepancy in an inventory, a sentence each (`ips check`)."""
-    found: list[tuple[InventoryRow, str]] = []
+@dataclass(frozen=True)
+class Discrepancy:
+    """A difference between an allocation and its use in the cluster.
+
+    Attributes:
+        row: the address.
+        message: a sentence that names it.
+        is_warning: whether all is recorded as it should be, and only a restart is missing.
+    """
+
+    row: InventoryRow
+    message: str
+    is_warning: bool = False
+
+
+def find_discrepancies(rows: Iterable[InventoryRow]) -> list[Discrepancy]:
+    """Return every discrepancy in an inventory (`ips check`)."""
+    found: list[Discrepancy] = []
     for row in rows:
-        found += [(row, sentence) for sentence in _discrepancies_of(row)]
+        if row.state is AddressState.RESTART_NEEDED and not row.vm_problems:
+            message = f"{row.holder} runs without its template's latest changes; it needs a restart"
+            found.append(Discrepancy(row, f"{_place(row)}: {message}", is_warning=True))
+        found += [Discrepancy(row, sentence) for sentence in _discrepancies_of(row)]
     return found
+
+
+def _place(row: InventoryRow) -> str:
+    return f"{row.address} on {row.network.full_name}"
 
 
 def _use_it_phrase(address_uses: Iterable[AddressUse]) -> str:
@@ -283,7 +305,8 @@ def _use_it_phrase(address_uses: Iterable[AddressUse]) -> str:
 
 
 def _discrepancies_of(row: InventoryRow) -> list[str]:
-    place = f"{row.address} on {row.network.full_name}"
+    """Return what is not as it should be, a sentence each."""
+    place = _place(row)
     if row.state is AddressState.UNRECORDED:
         return [f"{place}: {row.reason}"]
     if row.record is None or row.state is AddressState.UNKNOWN:
@@ -299,8 +322,6 @@ def _discrepancies_of(row: InventoryRow) -> list[str]:
         return discrepancies + shared
     if row.state is AddressState.ORPHANED:
         discrepancies.append(f"{place}: recorded for {row.holder}, but {row.reason}")
-    if row.state is AddressState.RESTART_NEEDED and not row.vm_problems:
-        discrepancies.append(f"{place}: {row.holder} runs without its template's latest changes; it needs a restart")
     if row.record.kind == VIRTUALMACHINE and not row.record.uid:
         discrepancies.append(
             f"{place}: recorded in the format of Platform9 yoshi, without the VM's uid; attach {row.holder} again"

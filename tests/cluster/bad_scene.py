@@ -47,7 +47,7 @@ class Bad:
     Attributes:
         kind: what sort of mistake.
         words: as typed, with {here} and {there} of the scene, and {dir} for the folder of `write_files`.
-        code: the exit code: 2 for what can never be, 1 for what this cluster refuses.
+        code: the exit code: 2 for what can never be, 1 for what this cluster refuses, 3 if `ips check` or `diff` fail.
         trouble, hint: parts of the message.
     """
 

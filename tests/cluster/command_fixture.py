@@ -411,12 +411,15 @@ def run_in_process(words: Sequence[str], api: Api, namespace: str) -> CommandRes
     session = Session({"namespace": namespace}, out=out, err=err, api=api)
     session.is_diff = words[0] == "diff"  # which tells a session that is still to be made
 
+    roots = []
+
     def do() -> int:
         root = cli.make_context("kubectl yoshi", list(words))
+        roots.append(root)
         root.meta[SESSION_KEY] = session
         with root:
             cli.invoke(root)
         return 0
 
-    code = run_reporting_errors(do, err=err, verbosity=lambda: 0)
+    code = run_reporting_errors(do, err=err, verbosity=lambda: 0, root=lambda: roots[0] if roots else None)
     return CommandResult(tuple(words), code, out.getvalue(), err.getvalue(), 0.0)

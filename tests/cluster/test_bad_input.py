@@ -117,7 +117,7 @@ TABLE = [
         ("network delete blue --force", 2, "confirmation is required and stdin is not a terminal", "Add --yes"),
         ("ips list --network no-such", 1, 'network "no-such" not found', "network list`"),
         ("ips list --network outside", 2, 'network "outside": exclude', "kubectl edit networkwizard outside"),
-        ("ips check --network no-such", 1, 'network "no-such" not found', "network list`"),
+        ("ips check --network no-such", 3, 'network "no-such" not found', "network list`"),
         ("ips gc --network no-such", 1, 'network "no-such" not found', "network list`"),
     ),
     *rows(

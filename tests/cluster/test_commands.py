@@ -1,6 +1,6 @@
 """What holds for every command on the real API server; each one alone: test_{network,vm,address}_commands.py.
 
-diff         exits 0, 1, more than 1
+diff         exits 0, 1, 2, 3
 twice (I7)   every command's second run leaves every resourceVersion as it was
 gone (I8)    what was made for a network goes away with it
 """
@@ -40,8 +40,8 @@ def test_diff_exit_codes(yoshi: Yoshi, installed: Cluster, cidr: Cidrs, blue: st
         ("ips", "release", "blue", host(blue, 99)),
     ):
         assert yoshi.done("diff", *command) == ""
-    assert "not found" in yoshi.refused("diff", "vm", "attach", "web", "--network", "no-such", code=2)
-    assert "not found" in yoshi.refused("diff", "vm", "attach", "no-such", "--network", "blue", code=2)
+    assert "not found" in yoshi.refused("diff", "vm", "attach", "web", "--network", "no-such", code=3)
+    assert "not found" in yoshi.refused("diff", "vm", "attach", "no-such", "--network", "blue", code=3)
     assert 'unknown command "list"' in yoshi.refused("diff", "vm", "list", code=2)
     assert resource_versions(installed, yoshi.namespace, "networkwizards", "virtualmachines") == before
 

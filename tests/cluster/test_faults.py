@@ -353,7 +353,7 @@ class FaultRun:
         ran = self.fixture.run(self.scenario.command, self.schedule)
         self.started_again = STARTED_AGAIN in ran.err
         self.log += [*(f"    {line}" for line in self.schedule.log), str(ran)]
-        check_message(ran, self.scenario.code, 2 if self.scenario.name == "diff" else 1)
+        check_message(ran, self.scenario.code, 3 if self.scenario.name in ("diff", "ips check") else 1)
         if self.fixture.proxy.late_calls:
             self.fixture.proxy.arrive_all()
             self.fixture.check(known)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import groupby
 
+from kubectl_yoshi.model.errors import ExitCode
 from tools.documents.tree import Flag, Page, common_flags, pages
 
 HEAD = """\
@@ -13,8 +14,7 @@ HEAD = """\
 <!-- Generated from the program by `make documents`; change the program instead. -->
 <!-- documents: parsed -->
 
-`kubectl yoshi COMMAND --help` prints the same. Exit codes: 0 for success, 1 for a failure, 2 for a usage error;
-`ips check` and `diff` exit with 1 if they find differences. Results are on stdout, everything else on stderr.
+`kubectl yoshi COMMAND --help` prints the same. Results are on stdout, everything else on stderr.
 """
 
 
@@ -23,6 +23,7 @@ def commands_page() -> str:
     found = pages()
     parts = [HEAD, _contents(found)]
     parts += [_section(page) for page in found[1:]]
+    parts.append(f"## Exit codes\n\nThe same for every command.\n\n{_exit_codes()}")
     parts.append(
         "## Flags of every command\n\nkubectl's flags, before or after the command's name.\n\n" + _flags(common_flags())
     )
@@ -53,6 +54,11 @@ def _section(page: Page) -> str:
 def _flags(flags: Iterable[Flag]) -> str:
     rows = [f"| `{_cell(flag.spelling)}` | {_cell(flag.meaning)} |" for flag in flags]
     return "\n".join(["| flag | meaning |", "|---|---|", *rows]) + "\n"
+
+
+def _exit_codes() -> str:
+    rows = [f"| {code.value} | {code.meaning} |" for code in ExitCode]
+    return "\n".join(["| code | meaning |", "|---|---|", *rows]) + "\n"
 
 
 def _cell(text: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from itertools import groupby
 
 from kubectl_yoshi import __version__
+from kubectl_yoshi.model.errors import ExitCode
 from tools.documents.tree import PROGRAM, Page, common_flags, pages
 
 
@@ -46,7 +47,9 @@ def _man_page(page: Page, every: list[Page]) -> str:
         lines += [".PP", "For kubectl's flags, which every command takes, see", ".BR kubectl\\-yoshi (1)."]
     if page.examples:
         lines += [".SH EXAMPLES", ".nf", *map(_text, page.examples), ".fi"]
-    lines += [".SH EXIT STATUS", "0: success. 1: failure, or differences found. 2: usage error."]
+    lines.append(".SH EXIT STATUS")
+    for code in ExitCode:
+        lines += [".TP", f".B {code.value}", _text(code.meaning.replace("`", "") + ".")]
     return "\n".join([*lines, ".SH SEE ALSO", ",\n".join(_see_also(page, every)), ""])
 
 

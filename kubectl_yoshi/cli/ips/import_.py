@@ -28,7 +28,7 @@ from kubectl_yoshi.cli.options import (
 )
 from kubectl_yoshi.cli.param_types import FILE, NETWORK_NAME
 from kubectl_yoshi.cli.session import Session
-from kubectl_yoshi.model.errors import PreconditionFailed, UsageError
+from kubectl_yoshi.model.errors import ExitCode, PreconditionFailed, UsageError
 from kubectl_yoshi.output.format_option import OutputFormat
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def import_ips(session: Session, options: ImportOptions) -> None:
     session.note_unreadable(snapshot.unreadable_reasons())
     if refused_count := sum(row.result == REFUSED for row in rows):
         print(f"error: {refused_count} of {len(rows)} addresses refused", file=session.err)
-        click.get_current_context().exit(1)
+        click.get_current_context().exit(ExitCode.FAILURE)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from kubectl_yoshi.cli.errors import print_error
 from kubectl_yoshi.cli.options import as_options, command, dry_run_option
 from kubectl_yoshi.cli.param_types import HELD_ADDRESS, NETWORK_NAME
 from kubectl_yoshi.cli.session import Session
+from kubectl_yoshi.model.errors import ExitCode
 
 if TYPE_CHECKING:
     from kubectl_yoshi.engine.loop import RunResult
@@ -82,4 +83,4 @@ def _print_released(session: Session, result: RunResult, addresses: Sequence[str
     for text in dict.fromkeys(map(str, errors)):
         print_error(text, session.err)
     print_error(f"{len(not_released)} of {len(addresses)} addresses could not be released", session.err)
-    click.get_current_context().exit(1)
+    click.get_current_context().exit(ExitCode.FAILURE)

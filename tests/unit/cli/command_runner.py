@@ -29,12 +29,18 @@ def run(cluster: FakeCluster, *words: str, namespace: str = "prod") -> CliResult
     out, err = io.StringIO(), io.StringIO()
     guarded = {"out": EscapingStream(out), "err": EscapingStream(err)}
 
+    roots = []
+
     def do() -> int:
         root = cli.make_context(PROGRAM, ["-n", namespace, *words])
-        root.meta[SESSION_KEY] = Session(root.meta[META_KEY], program=PROGRAM, api=cluster.api, **guarded)  # type: ignore[arg-type]
+        roots.append(root)
+        session = Session(root.meta[META_KEY], program=PROGRAM, api=cluster.api, **guarded)  # type: ignore[arg-type]
+        session.is_diff = words[0] == "diff"  # which tells a session that is still to be made
+        root.meta[SESSION_KEY] = session
         with root:
             cli.invoke(root)
         return 0
 
-    code = run_reporting_errors(do, err=guarded["err"], verbosity=lambda: 0)
+    root = lambda: roots[0] if roots else None  # noqa: E731
+    code = run_reporting_errors(do, err=guarded["err"], verbosity=lambda: 0, root=root)
     return CliResult(code, out.getvalue(), err.getvalue())

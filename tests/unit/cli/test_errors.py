@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 import pytest
 
-from kubectl_yoshi.cli.errors import run_reporting_errors
+from kubectl_yoshi.cli.errors import reserve_failure_for_findings, run_reporting_errors
 from kubectl_yoshi.model.errors import PreconditionFailed, UsageError
 from kubectl_yoshi.model.objects import ObjectRef
 from tests.unit.cli.command_runner import run
@@ -27,6 +27,24 @@ def ends(error: BaseException, verbosity: int = 0) -> tuple[int, str]:
         raise error
 
     return run_reporting_errors(run, err=err, verbosity=lambda: verbosity), err.getvalue()
+
+
+def test_failures_of_a_command_that_reports_findings_exit_with_3() -> None:
+    ctx = click.Context(click.Command("c"))
+    reserve_failure_for_findings(ctx)
+
+    def ends_with(error: BaseException) -> int:
+        def run() -> int:
+            raise error
+
+        return run_reporting_errors(run, err=io.StringIO(), verbosity=lambda: 0, root=lambda: ctx)
+
+    assert [ends_with(error) for error in (PreconditionFailed("No."), TypeError("bad"))] == [3, 3]
+    assert [ends_with(error) for error in (UsageError("No."), click.exceptions.Exit(1), KeyboardInterrupt())] == [
+        2,
+        1,
+        130,
+    ]
 
 
 def usage_error() -> click.UsageError:

@@ -84,7 +84,7 @@ def looked_at(cluster: FakeCluster, age: timedelta = timedelta(hours=1)) -> tupl
     def ask(snapshot: Snapshot) -> tuple[dict[str, InventoryRow], list[str]]:
         network, backend = parse_network(cluster.api.get(NETWORKWIZARD.ref("blue", "prod"))), BACKENDS["calico"]
         rows = build_inventory(network, PlanContext(snapshot, BACKENDS, RunContext(now=now)), False, exact=True)
-        said = [sentence for _, sentence in find_discrepancies(rows)]
+        said = [found.message for found in find_discrepancies(rows)]
         said += map(str, list_other_troubles(network, backend, rows, snapshot))
         return {row.address: row for row in rows}, said
 

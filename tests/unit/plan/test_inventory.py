@@ -49,7 +49,7 @@ def surveyed(
 
     rows = ask(new_snapshot(cluster.api))  # type: ignore[arg-type]
     assert [row.number for row in rows] == sorted(row.number for row in rows)
-    return {row.address: row for row in rows}, [sentence for _, sentence in find_discrepancies(rows)]
+    return {row.address: row for row in rows}, [found.message for found in find_discrepancies(rows)]
 
 
 def state_of(cluster: FakeCluster, address: str, **more: Any) -> AddressState:
