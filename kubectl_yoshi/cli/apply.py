@@ -16,7 +16,7 @@ from kubectl_yoshi.output.format_option import HUMAN_READABLE, OutputFormat
 if TYPE_CHECKING:
     from kubectl_yoshi.engine.loop import RunResult
     from kubectl_yoshi.engine.read import Planner
-    from kubectl_yoshi.model.objects import Json
+    from kubectl_yoshi.model.objects import Json, ObjectRef
     from kubectl_yoshi.model.plan import Change
 
 MAX_NAMED = 3
@@ -30,13 +30,12 @@ class ExecuteOptions:
 
     Attributes:
         dry_run: the value of --dry-run.
-        output: the format of a dry run's plan.
+        output: the value of -o.
         timeout: the limit of each wait in seconds; None for the default.
         activity: what the progress line says.
         total: number of VMs, for the progress line; 0 where it is not counted by VM.
         unchanged: owner ("": the whole plan) -> the line of a dry run where nothing would change for it.
-        tolerate_errors: whether a dry run returns its result, with errors, instead of raising them. The caller prints
-            the results; the plan is printed only in human-readable output.
+        tolerate_errors: whether a dry run returns its result, with errors, instead of raising them.
     """
 
     dry_run: str
@@ -51,8 +50,11 @@ class ExecuteOptions:
 def execute(session: Session, planner: Planner, options: ExecuteOptions) -> RunResult | None:
     """Apply a planner's plan; with --dry-run or under `diff`, only print it.
 
+    In a machine-readable format the plan of a dry run is not printed: the caller prints the objects of the result.
+
     Returns:
-        The result; None under `diff`, and with --dry-run unless errors are tolerated: the output is complete then.
+        The result; None if the output is complete: under `diff`, and in a human-readable dry run unless errors are
+        tolerated.
 
     Raises:
         YoshiError: nothing can be planned.
@@ -81,10 +83,9 @@ def execute(session: Session, planner: Planner, options: ExecuteOptions) -> RunR
         done = run(planner, session.api, BACKENDS, RunOptions(options.dry_run, step, waiting))
     for note in done.lines:
         session.note(f"note: {note}")
-    if options.dry_run == "none":
+    if options.dry_run == "none" or not options.output.is_human_readable:
         return done
-    if options.output.is_human_readable or not options.tolerate_errors:
-        _show_dry_run(session, done, options)
+    _show_dry_run(session, done, options)
     if options.tolerate_errors:
         return done
     raise_errors(session, done)
@@ -93,23 +94,21 @@ def execute(session: Session, planner: Planner, options: ExecuteOptions) -> RunR
 
 def _show_dry_run(session: Session, result: RunResult, options: ExecuteOptions) -> None:
     from kubectl_yoshi.model.plan import Verb
-    from kubectl_yoshi.output.plan_printer import DRY_RUN_SUFFIXES, format_outcomes, show_objects, show_plan
+    from kubectl_yoshi.output.plan_printer import DRY_RUN_SUFFIXES, format_outcomes, show_plan
 
-    dry_run, output = options.dry_run, options.output
+    dry_run = options.dry_run
     changed = {change.owner for change in result.plan if change.verb is not Verb.WAIT}
     affected = changed | result.errors.keys()
-    for owner, message in options.unchanged.items() if output.is_human_readable else ():
+    for owner, message in options.unchanged.items():
         if owner not in affected and (owner or not affected):
             print(f"{message}{DRY_RUN_SUFFIXES[dry_run]}", file=session.out)
     if dry_run == "client":
-        show_plan(result.plan, session.out, output, dry_run)
-    elif output.is_human_readable:
-        for line in format_outcomes(result.executed, dry_run):
-            print(line, file=session.out)
-        for change in result.skipped:
-            session.note(f"not checked, since it depends on an earlier change: {change.summary}")
-    else:
-        show_objects((answer for _, answer in result.executed if answer), session.out, output, dry_run)
+        show_plan(result.plan, session.out, dry_run)
+        return
+    for line in format_outcomes(result.executed, dry_run):
+        print(line, file=session.out)
+    for change in result.skipped:
+        session.note(f"not checked, since it depends on an earlier change: {change.summary}")
 
 
 def _show_diff(session: Session, planner: Planner) -> None:
@@ -170,14 +169,21 @@ def raise_errors(session: Session, result: RunResult) -> None:
         raise error
 
 
-def print_result(session: Session, output: OutputFormat, sentence: str, obj: Json) -> None:
-    """Print a sentence in human-readable output, else the object."""
-    if output.is_human_readable:
-        print(sentence, file=session.out)
-        return
-    from kubectl_yoshi.output.plan_printer import show_objects
+def planned_objects(result: RunResult) -> list[Json]:
+    """Return the objects that a dry run would create or change, as the API server returned them if it was asked."""
+    from kubectl_yoshi.output.plan_printer import object_changes
 
-    show_objects([obj], session.out, output)
+    answers = {change.ref: answer for change, answer in result.executed if answer}
+    changes = [change for change in object_changes(result.plan) if change.after is not None]
+    return [answers.get(change.ref) or change.after or {} for change in changes]
+
+
+def resulting_objects(session: Session, result: RunResult, ref: ObjectRef) -> list[Json]:
+    """Return an object as a run left it, or the objects that a dry run would create or change."""
+    if result.is_dry_run:
+        return planned_objects(result) or [session.api.get(ref)]
+    answers = [answer for change, answer in result.executed if change.ref == ref and answer]
+    return [answers[-1] if answers else session.api.get(ref)]
 
 
 def display_names(vms: Iterable[tuple[str, str]]) -> dict[str, str]:
@@ -194,7 +200,7 @@ def print_results(
 
     Args:
         session: where to print.
-        output: -o; other formats than the human-readable one print the VMs as the API server returned them.
+        output: -o; in a machine-readable format only errors are printed.
         result: of the run.
         vms: namespace and name of each.
         template: of the line, with {answer} for the VM's result.
@@ -203,8 +209,6 @@ def print_results(
         Exit: one of several VMs failed; the exit code is 1.
         YoshiError: the only VM failed.
     """
-    if not output.is_human_readable:
-        _report_objects(session, output, result)
     names = display_names(vms)
     failed = {owner: result.errors[owner] for owner in names if owner in result.errors}
     if len(names) == 1:
@@ -236,11 +240,3 @@ def format_errors_by_cause(errors: Mapping[str, YoshiError]) -> list[str]:
             )
             lines.append(f"{len(subjects)} VMs: {message.rstrip('.')} ({first_few(subjects, MAX_NAMED)}){progress}")
     return lines
-
-
-def _report_objects(session: Session, output: OutputFormat, result: RunResult) -> None:
-    from kubectl_yoshi.model.vm import VM
-    from kubectl_yoshi.output.plan_printer import show_objects
-
-    latest = {change.ref: answer for change, answer in result.executed if answer and change.ref.resource == VM}
-    show_objects(latest.values(), session.out, output)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from kubectl_yoshi.cli.apply import raise_errors
-from kubectl_yoshi.cli.options import OBJECT_FORMATS, as_options, command, dry_run_option, output_option, timeout_option
+from kubectl_yoshi.cli.options import as_options, command, dry_run_option, output_option, timeout_option
+from kubectl_yoshi.cli.result_objects import printed_objects
 from kubectl_yoshi.cli.session import Session
 from kubectl_yoshi.model.errors import PreconditionFailed
 from kubectl_yoshi.output.format_option import OutputFormat
@@ -47,7 +48,7 @@ class InstallOptions:
     """,
 )
 @dry_run_option
-@output_option(*OBJECT_FORMATS)
+@output_option("CustomResourceDefinition", "ClusterRole")
 @click.option("--wait/--no-wait", default=True, help="Wait until the API server serves the CRDs (default).")
 @timeout_option("1m")
 @as_options(InstallOptions)
@@ -58,15 +59,16 @@ def install(session: Session, options: InstallOptions) -> None:
     yoshi-user and yoshi-admin, and two parts of these, yoshi-aggregate-to-admin and yoshi-calico-reader.
     """
     from kubectl_yoshi.cli.installation import find_installed, load_manifests, plan_install
-    from kubectl_yoshi.output.plan_printer import show_objects, show_plan
+    from kubectl_yoshi.output.plan_printer import show_plan
 
     desired = load_manifests()
     if options.dry_run == "client" and not options.output.is_human_readable:
-        show_objects(desired, session.out, options.output, options.dry_run)
+        with printed_objects(session, options.output) as objects:
+            objects += desired
         return
     plan = plan_install(desired, find_installed(session.api, desired))
     if options.dry_run == "client":
-        show_plan(plan, session.out, options.output, options.dry_run)
+        show_plan(plan, session.out, options.dry_run)
     else:
         if options.dry_run == "none":
             _check_permissions(session.api, plan)
@@ -102,18 +104,18 @@ def _check_permissions(api: Api, plan: Plan) -> None:
 def _apply_and_print(session: Session, plan: Plan, options: InstallOptions) -> None:
     """Apply the plan and print the result of each object, also if another one fails."""
     from kubectl_yoshi.engine.apply import apply_plan
-    from kubectl_yoshi.output.plan_printer import format_outcomes, show_objects
+    from kubectl_yoshi.output.plan_printer import format_outcomes
 
     outcome = apply_plan(plan, session.api, dry_run=options.dry_run == "server")
     if options.output.is_human_readable:
         for line in format_outcomes(outcome.executed, options.dry_run):
             print(line, file=session.out)
-    else:
-        results = (answer for _, answer in outcome.executed if answer is not None)
-        show_objects(results, session.out, options.output, options.dry_run)
+    with printed_objects(session, options.output) as objects:
+        objects += [answer for _, answer in outcome.executed if answer is not None]
+        if not outcome.interrupted:
+            outcome.raise_first()
     if outcome.interrupted:
         raise KeyboardInterrupt
-    outcome.raise_first()
 
 
 def _wait_until_established(api: Api, plan: Plan, limit_seconds: float) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import click
 
 from kubectl_yoshi.backends.registry import BACKENDS
+from kubectl_yoshi.cli.result_objects import ADDRESS, API_VERSION
 from kubectl_yoshi.cli.session import Session
 from kubectl_yoshi.engine.read import new_snapshot
 from kubectl_yoshi.kube.errors import NotFoundError
@@ -122,8 +123,8 @@ def row_to_json(row: InventoryRow) -> Json:
     """Return a row for -o json, in the form of a Kubernetes object, although the API server has none."""
     record = row.record
     return {
-        "apiVersion": "plumber.k8s.pf9.io/v1",
-        "kind": "Address",
+        "apiVersion": API_VERSION,
+        "kind": ADDRESS,
         "metadata": {"name": row.address, "namespace": row.network.namespace},
         "spec": {"network": row.network.name, "address": row.address},
         "status": {
@@ -131,6 +132,7 @@ def row_to_json(row: InventoryRow) -> Json:
             "reason": row.reason,
             "running": row.running,
             **({"record": record.to_json()} if record else {}),
+            "holder": row.holder,
             "uses": [
                 {
                     "how": u.kind.value,

@@ -9,7 +9,7 @@ An example::
         all_namespaces: bool
 
     @command("list", examples="kubectl yoshi network list -A")
-    @output_option(*LIST_FORMATS)
+    @output_option("NetworkWizard")
     @no_headers_option
     @all_namespaces_option
     @as_options(ListOptions)
@@ -31,14 +31,12 @@ from kubectl_yoshi.cli.kubectl_flags import OptionalValue, Seconds
 from kubectl_yoshi.cli.param_types import FILE
 from kubectl_yoshi.cli.session import Session
 from kubectl_yoshi.model.errors import UsageError
-from kubectl_yoshi.output.format_option import LIST_FORMATS, OBJECT_FORMATS, OutputFormat, parse_output
+from kubectl_yoshi.output.format_option import FORMATS, FORMATS_WITH_VALUE, OutputFormat, parse_output
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
 __all__ = [
-    "LIST_FORMATS",
-    "OBJECT_FORMATS",
     "all_namespaces_option",
     "as_options",
     "command",
@@ -89,47 +87,48 @@ def as_options(options: type[OptionsClass]) -> Callable[[Callable[[Session, Opti
 
 
 class OutputType(click.ParamType):  # type: ignore[type-arg,unused-ignore]
-    """The type of -o, which is validated before any request is sent."""
+    """The type of -o, which is validated before any request is sent.
+
+    Args:
+        kinds: the kinds of the objects that the command prints, for its documentation.
+    """
 
     name = "format"
 
-    def __init__(self, allowed: tuple[str, ...]) -> None:
-        self.allowed = allowed
+    def __init__(self, kinds: tuple[str, ...]) -> None:
+        self.kinds = kinds
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> OutputFormat:
         if isinstance(value, OutputFormat):
             return value
         try:
-            return parse_output(value, self.allowed)
+            return parse_output(value)
         except UsageError as error:
             raise click.UsageError(str(error), ctx) from error
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         from click.shell_completion import CompletionItem
 
-        words = map(display_format, self.allowed)
-        return [CompletionItem(word) for word in words if word.startswith(incomplete)]
+        return [CompletionItem(word) for word in FORMAT_WORDS if word.startswith(incomplete)]
 
 
-def display_format(word: str) -> str:
-    """Return a format as the user writes it: those that take a template, columns or a file end with "="."""
-    return f"{word}=" if word in ("jsonpath", "custom-columns") or word.endswith("-file") else word
+FORMAT_WORDS = tuple(f"{word}=" if word in FORMATS_WITH_VALUE else word for word in FORMATS)
+"""The formats as the user writes them."""
 
 
-def output_option(*allowed: str) -> Decorator:
+def output_option(*kinds: str) -> Decorator:
     """Return the flag -o/--output, whose value is passed as `output`.
 
     Args:
-        allowed: the formats; LIST_FORMATS for lists, OBJECT_FORMATS for commands that change something.
+        kinds: the kinds of the objects that the command prints.
     """
-    words = "|".join(map(display_format, allowed))
     return option_group("Output")(
         "-o",
         "--output",
-        type=OutputType(tuple(allowed)),
+        type=OutputType(kinds),
         default=OutputFormat(),
         metavar="FORMAT",
-        help=f"Output format: {words}.",
+        help=f"Output format: {'|'.join(FORMAT_WORDS)}.",
         show_default=False,
     )
 

@@ -15,7 +15,21 @@ import click
 
 from kubectl_yoshi.cli.apply import format_errors_by_cause
 from kubectl_yoshi.cli.errors import usage_error
-from kubectl_yoshi.cli.options import all_namespaces_option, as_options, command, dry_run_option, timeout_option
+from kubectl_yoshi.cli.options import (
+    all_namespaces_option,
+    as_options,
+    command,
+    dry_run_option,
+    output_option,
+    timeout_option,
+)
+from kubectl_yoshi.cli.result_objects import (
+    ATTACHMENT,
+    REFERENCE,
+    attachment_result,
+    printed_objects,
+    reference_object,
+)
 from kubectl_yoshi.cli.session import Session
 from kubectl_yoshi.model.errors import ExitCode, YoshiError
 from kubectl_yoshi.model.printable import to_single_line
@@ -24,7 +38,7 @@ from kubectl_yoshi.output.format_option import OutputFormat
 if TYPE_CHECKING:
     from kubectl_yoshi.engine.controller import Controller
     from kubectl_yoshi.engine.sync import SyncReport
-    from kubectl_yoshi.model.objects import NamespacedName
+    from kubectl_yoshi.model.objects import Json, NamespacedName, ObjectRef
     from kubectl_yoshi.model.plan import Change
     from kubectl_yoshi.plan.sync.planner import SyncScope
 
@@ -42,10 +56,13 @@ class SyncOptions:
     restart: bool
     timeout: float | None
     dry_run: str
+    output: OutputFormat
 
     def __post_init__(self) -> None:
         if self.watch and self.dry_run != "none":
             raise usage_error("--watch and --dry-run exclude each other")
+        if self.watch and not self.output.is_human_readable:
+            raise usage_error("--watch prints a log, so it cannot be combined with -o")
 
 
 @command(
@@ -66,6 +83,7 @@ class SyncOptions:
 @click.option("--restart", is_flag=True, help="Restart VMs that run without their address.")
 @timeout_option()
 @dry_run_option
+@output_option(ATTACHMENT, REFERENCE)
 @as_options(SyncOptions)
 def sync(session: Session, options: SyncOptions) -> None:
     """Reconcile networks, and VMs with their network annotations.
@@ -100,13 +118,15 @@ def _sync_once(session: Session, options: SyncOptions) -> None:
     from kubectl_yoshi.engine.loop import RunOptions
     from kubectl_yoshi.engine.sync import sync as run_sync
     from kubectl_yoshi.engine.wait import waiters
-    from kubectl_yoshi.output.plan_printer import DRY_RUN_SUFFIXES, format_change, format_outcomes, show_plan
+    from kubectl_yoshi.output.plan_printer import format_change
     from kubectl_yoshi.output.progress import progress
+
+    shows_changes = options.dry_run == "none" and options.output.is_human_readable
 
     with progress("looking", 0, session.err) as line:
 
         def step(change: Change, state: str) -> None:
-            if state == "done" and _is_visible_change(change) and options.dry_run == "none":
+            if state == "done" and _is_visible_change(change) and shows_changes:
                 line.clear()
                 print(format_change(change), file=session.out)
             line.step(1, change.summary)
@@ -114,16 +134,50 @@ def _sync_once(session: Session, options: SyncOptions) -> None:
         wait_functions = waiters(limit_seconds=options.timeout)
         run_options = RunOptions(options.dry_run, step, wait_functions)
         report = run_sync(_build_scope(session, options), BACKENDS, session.api, run_options)
-    if options.dry_run == "client":
-        show_plan(report.plan, session.out, OutputFormat(), options.dry_run)
-    elif options.dry_run == "server":
-        for text in format_outcomes(report.executed, options.dry_run):
+    with printed_objects(session, options.output) as objects:
+        if options.output.is_human_readable:
+            _show_dry_run(session, report, options.dry_run)
+        else:
+            objects += _result_objects(report)
+        _print_report(session, report)
+
+
+def _show_dry_run(session: Session, report: SyncReport, dry_run: str) -> None:
+    """Print what a dry run would change; also without a dry run, that nothing was to be changed."""
+    from kubectl_yoshi.output.plan_printer import DRY_RUN_SUFFIXES, format_outcomes, show_plan
+
+    if dry_run == "client":
+        show_plan(report.plan, session.out, dry_run)
+    elif dry_run == "server":
+        for text in format_outcomes(report.executed, dry_run):
             print(text, file=session.out)
         for change in report.skipped:
             session.note(f"not checked, since it depends on an earlier change: {change.summary}")
     if not report.executed and not any(report.plan) and not report.failure_count:
-        print(f"unchanged: {_unchanged_summary(report)}{DRY_RUN_SUFFIXES[options.dry_run]}", file=session.out)
-    _print_report(session, report)
+        print(f"unchanged: {_unchanged_summary(report)}{DRY_RUN_SUFFIXES[dry_run]}", file=session.out)
+
+
+def _result_objects(report: SyncReport) -> list[Json]:
+    """Return an Attachment for each requested network of each VM, and references to all other objects that changed."""
+    from kubectl_yoshi.engine.loop import RunResult
+    from kubectl_yoshi.model.plan import Plan, ResultState
+    from kubectl_yoshi.model.vm import VM
+    from kubectl_yoshi.plan.sync.tasks import AttachTask
+
+    invalid = {"/".join(vm): error for vm, error in report.sync_plan.errors.items()}
+    attachments = [
+        attachment_result(RunResult(Plan(), errors=invalid), vm, "", ResultState.UNKNOWN)
+        for vm in report.sync_plan.errors
+    ]
+    changed: dict[ObjectRef, None] = {}
+    for task, result in report.results:
+        if isinstance(task, AttachTask):
+            network = "/".join(task.request.network)
+            attachments += [attachment_result(result, vm, network, ResultState.BOUND) for vm in task.vms]
+        else:
+            visible = (change.ref for change in result.changes if _is_visible_change(change))
+            changed |= dict.fromkeys(ref for ref in visible if ref.resource != VM)
+    return [*map(reference_object, changed), *attachments]
 
 
 def _is_visible_change(change: Change) -> bool:

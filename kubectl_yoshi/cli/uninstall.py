@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kubectl_yoshi.cli.options import as_options, command, dry_run_option, yes_option
+from kubectl_yoshi.cli.options import as_options, command, dry_run_option, output_option, yes_option
+from kubectl_yoshi.cli.result_objects import REFERENCE, printed_objects, reference_object
 from kubectl_yoshi.cli.session import Session
 from kubectl_yoshi.model.errors import PreconditionFailed
-from kubectl_yoshi.output.format_option import HUMAN_READABLE
+from kubectl_yoshi.output.format_option import OutputFormat
 
 if TYPE_CHECKING:
     from kubectl_yoshi.cli.installation import LostNetwork
@@ -25,6 +26,7 @@ class UninstallOptions:
     force: bool
     yes: bool
     dry_run: str
+    output: OutputFormat
 
 
 @command(
@@ -42,6 +44,7 @@ class UninstallOptions:
 )
 @yes_option
 @dry_run_option
+@output_option(REFERENCE)
 @as_options(UninstallOptions)
 def uninstall(session: Session, options: UninstallOptions) -> None:
     """Remove the CRDs and roles that `install` created.
@@ -52,28 +55,35 @@ def uninstall(session: Session, options: UninstallOptions) -> None:
     from kubectl_yoshi.cli.installation import find_installed, load_manifests, plan_uninstall
     from kubectl_yoshi.engine.apply import apply_plan
     from kubectl_yoshi.engine.permissions import Permissions
+    from kubectl_yoshi.model.plan import Verb
     from kubectl_yoshi.output.plan_printer import format_outcomes, show_plan
 
     found = find_installed(session.api, load_manifests())
     plan = plan_uninstall(found.values())
     for note in plan.notes:
         session.note(note)
-    if not plan:
-        session.note("Nothing to uninstall.")
-        return
-    refuse_or_warn(session, options, list_lost_networks(session.api))
-    if options.dry_run == "client":
-        show_plan(plan, session.out, HUMAN_READABLE, options.dry_run)
-        return
-    if options.dry_run == "none":
-        for error in Permissions(session.api).all_errors(plan).values():
-            raise error
-    outcome = apply_plan(plan, session.api, dry_run=options.dry_run == "server")
-    for line in format_outcomes(outcome.executed, options.dry_run):
-        print(line, file=session.out)
+    with printed_objects(session, options.output) as objects:
+        if not plan:
+            session.note("Nothing to uninstall.")
+            return
+        refuse_or_warn(session, options, list_lost_networks(session.api))
+        if options.dry_run == "client":
+            objects += [reference_object(change.ref) for change in plan if change.verb is Verb.DELETE]
+            if options.output.is_human_readable:
+                show_plan(plan, session.out, options.dry_run)
+            return
+        if options.dry_run == "none":
+            for error in Permissions(session.api).all_errors(plan).values():
+                raise error
+        outcome = apply_plan(plan, session.api, dry_run=options.dry_run == "server")
+        objects += [reference_object(change.ref) for change, _ in outcome.executed if change.verb is Verb.DELETE]
+        if options.output.is_human_readable:
+            for line in format_outcomes(outcome.executed, options.dry_run):
+                print(line, file=session.out)
+        if not outcome.interrupted:
+            outcome.raise_first()
     if outcome.interrupted:
         raise KeyboardInterrupt
-    outcome.raise_first()
 
 
 def refuse_or_warn(session: Session, options: UninstallOptions, lost: list[LostNetwork]) -> None:

@@ -10,6 +10,7 @@ import click
 
 from kubectl_yoshi import __version__
 from kubectl_yoshi.cli.options import as_options, command, output_option
+from kubectl_yoshi.cli.result_objects import API_VERSION, VERSION
 from kubectl_yoshi.cli.session import Session
 from kubectl_yoshi.output.format_option import OutputFormat
 
@@ -38,7 +39,7 @@ class VersionOptions:
     """,
 )
 @click.option("--client", is_flag=True, help="Show only the version of this program; no request is sent.")
-@output_option("json", "yaml")
+@output_option(VERSION)
 @as_options(VersionOptions)
 def version(session: Session, options: VersionOptions) -> None:
     """Show the versions of this program, the CRDs and the API server."""
@@ -50,14 +51,17 @@ def version(session: Session, options: VersionOptions) -> None:
             print(f"CRD Version: {crd_version(session)}\nServer Version: {server}", file=session.out)
         return
     result: Json = {
-        "clientVersion": {"gitVersion": f"v{__version__}", "pythonVersion": PYTHON, "platform": sys.platform}
+        "apiVersion": API_VERSION,
+        "kind": VERSION,
+        "metadata": {"name": "kubectl-yoshi"},
+        "clientVersion": {"gitVersion": f"v{__version__}", "pythonVersion": PYTHON, "platform": sys.platform},
     }
     if not options.client:
         server_info = server_version(session)
         result |= {"crdVersion": {"gitVersion": crd_version(session)}, "serverVersion": server_info}
-    from kubectl_yoshi.output.formats import object_text
+    from kubectl_yoshi.output.formats import print_objects
 
-    session.out.write(object_text(result, options.output))
+    print_objects([result], session.out, options.output, single=True)
 
 
 def client_version() -> str:

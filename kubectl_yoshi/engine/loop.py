@@ -37,7 +37,7 @@ from kubectl_yoshi.kube.errors import (
 from kubectl_yoshi.model.backend import Backend
 from kubectl_yoshi.model.errors import OutdatedError, YoshiError
 from kubectl_yoshi.model.objects import Json, ObjectRef
-from kubectl_yoshi.model.plan import Change, Plan, Verb
+from kubectl_yoshi.model.plan import AttachmentResult, Change, Plan, Verb
 from kubectl_yoshi.model.snapshot import MissingQueriesError, Snapshot, unreadable_note
 from kubectl_yoshi.plan.block_maintenance import delete_empty_block, fix_counters, list_follow_ups
 from kubectl_yoshi.plan.context import PlanContext, RunContext
@@ -66,6 +66,8 @@ class RunResult:
         notes: for the user, each once.
         skipped: with --dry-run=server, changes that require an earlier one to be persisted.
         unreadable: why something could not be read, each reason once.
+        attachments: VM -> what it has on the network after the run, as far as any round planned it.
+        is_dry_run: whether nothing was changed.
     """
 
     plan: Plan
@@ -75,6 +77,13 @@ class RunResult:
     notes: tuple[str, ...] = ()
     skipped: tuple[Change, ...] = ()
     unreadable: tuple[str, ...] = ()
+    attachments: Mapping[str, AttachmentResult] = field(default_factory=dict)
+    is_dry_run: bool = False
+
+    @property
+    def changes(self) -> tuple[Change, ...]:
+        """Return the changes that the run made; those that it would make, if it was a dry run."""
+        return tuple(self.plan) if self.is_dry_run else tuple(change for change, _ in self.executed)
 
     @property
     def lines(self) -> tuple[str, ...]:
@@ -86,7 +95,7 @@ class RunResult:
 
         Shared changes, such as a patch of a block's records, always come with changes of each owner.
         """
-        return any(not owner or change.owner == owner for change, _ in self.executed)
+        return any(change.verb is not Verb.WAIT and (not owner or change.owner == owner) for change in self.changes)
 
 
 @dataclass(frozen=True)
@@ -144,6 +153,7 @@ def run(
     permissions = Permissions(api)
     notes: dict[str, None] = {}
     unreadable: dict[str, None] = {}
+    attachments: dict[str, AttachmentResult] = {}
     rounds_without_progress = 0
     last_round = AppliedRound()
     unclear: Counter[tuple[ObjectRef, str]] = Counter()
@@ -152,6 +162,7 @@ def run(
         if written is not None and (done := _plan_without_reading(plan_round, written, context)) is not None:
             plan, snapshot = done, written
             notes.update(dict.fromkeys(plan.notes))
+            attachments.update(plan.attachments)
             break
         try:
             plan, snapshot = planned or _plan_with_retries(plan_round, api, context, started=first is not None)
@@ -164,6 +175,7 @@ def run(
             if options.progress:
                 options.progress(change, "done")
         notes.update(dict.fromkeys(plan.notes))
+        attachments.update(plan.attachments)
         unreadable.update(dict.fromkeys(snapshot.unreadable_reasons()))
         if not plan:
             break
@@ -225,7 +237,10 @@ def run(
     errors = journal.explain_errors({**plan.errors, **context.failed}, snapshot, plan.results)
     errors.pop("", None)
     current_notes = drop_outdated_notes(notes, (change for change, _ in journal.done))
-    return RunResult(first or Plan(), journal.done, plan.results, errors, current_notes, unreadable=tuple(unreadable))
+    return RunResult(
+        first or Plan(), journal.done, plan.results, errors, current_notes,
+        unreadable=tuple(unreadable), attachments=attachments,
+    )  # fmt: skip
 
 
 def preview_errors(planner: Planner, api: Api, backends: Mapping[str, Backend]) -> dict[str, YoshiError]:
@@ -282,13 +297,17 @@ def _preview_later_rounds(plan_round: _PlanRound, plan: Plan, snapshot: Snapshot
 
 def _dry_run(plan: Plan, snapshot: Snapshot, api: Api, options: RunOptions) -> RunResult:
     notes, unreadable = tuple(dict.fromkeys(plan.notes)), tuple(snapshot.unreadable_reasons())
+    done = RunResult(
+        plan, (), plan.results, plan.errors, notes,
+        unreadable=unreadable, attachments=plan.attachments, is_dry_run=True,
+    )  # fmt: skip
     if options.dry_run == "client":
-        return RunResult(plan, (), plan.results, plan.errors, notes, unreadable=unreadable)
+        return done
     result = apply_plan(plan, api, dry_run=True, progress=options.progress)
     failed = {change.owner: error for change, error in result.failed}
     if "" in failed:
         raise failed[""]
-    return RunResult(plan, result.executed, plan.results, {**plan.errors, **failed}, notes, result.skipped, unreadable)
+    return replace(done, executed=result.executed, errors={**plan.errors, **failed}, skipped=result.skipped)
 
 
 def _target(change: Change) -> tuple[ObjectRef, str]:

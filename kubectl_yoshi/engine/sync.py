@@ -32,6 +32,7 @@ class SyncReport:
     Attributes:
         scope: what was reconciled.
         sync_plan: the tasks.
+        results: each task with its result.
         executed: every applied change, with the server's response.
         plan: in a dry run, all changes that would be made.
         skipped: with --dry-run=server, changes that require an earlier one to be persisted.
@@ -43,6 +44,7 @@ class SyncReport:
 
     scope: SyncScope
     sync_plan: SyncPlan = field(default_factory=SyncPlan)
+    results: list[tuple[SyncTask, RunResult]] = field(default_factory=list)
     executed: list[tuple[Change, Json | None]] = field(default_factory=list)
     plan: Plan = field(default_factory=Plan)
     skipped: list[Change] = field(default_factory=list)
@@ -79,7 +81,9 @@ class SyncReport:
 
     def add_failure(self, task: SyncTask, error: YoshiError) -> None:
         """Record that a task failed as a whole."""
-        self.add_errors(task, dict.fromkeys(("/".join(name) for name in task.vms), error) or {"": error})
+        errors = dict.fromkeys(("/".join(name) for name in task.vms), error) or {"": error}
+        self.results.append((task, RunResult(Plan(), errors=errors)))
+        self.add_errors(task, errors)
 
 
 def sync(
@@ -137,11 +141,15 @@ def sync(
 
 
 def _record_plan(report: SyncReport, task: SyncTask, plan: Plan) -> None:
+    """Record the plan of a task that changes nothing, or only would."""
+    done = RunResult(plan, (), plan.results, plan.errors, attachments=plan.attachments, is_dry_run=True)
+    report.results.append((task, done))
     report.add_notes(plan.notes)
     report.add_errors(task, plan.errors)
 
 
 def _record_result(report: SyncReport, task: SyncTask, result: RunResult) -> None:
+    report.results.append((task, result))
     report.executed += result.executed
     report.skipped += result.skipped
     report.add_notes(result.notes)

@@ -94,6 +94,33 @@ class Change:
         return patch and all(op["op"] == "test" for op in self.body)
 
 
+class ResultState(enum.Enum):
+    """What an address is after a command, in the words of plan.inventory.AddressState."""
+
+    BOUND = "Bound"
+    RESTART_NEEDED = "RestartNeeded"
+    RESERVED = "Reserved"
+    RELEASED = "Released"
+    ORPHANED = "Orphaned"
+    UNKNOWN = "Unknown"  # the command failed for it
+
+
+@dataclass(frozen=True)
+class AttachmentResult:
+    """What a VM has, or no longer has, on a network when a plan is applied.
+
+    Attributes:
+        network: "namespace/name".
+        address: the VM's address; several, separated by commas, if a detached VM had more.
+        mac: the MAC address that belongs to it; "" for none.
+    """
+
+    network: str
+    address: str
+    mac: str = ""
+    state: ResultState = ResultState.BOUND
+
+
 @dataclass(frozen=True)
 class Plan:
     """Changes in stages: the changes of a stage do not depend on each other and may be sent in parallel.
@@ -109,6 +136,7 @@ class Plan:
             anything is sent.
         answers_suffice: nothing is read again after the changes: any concurrent change that matters makes one of them
             fail, so the answers show whether anything is left to do. A plan combined from others does not inherit it.
+        attachments: VM ("prod/web-1") -> what it has on the network when the plan is applied.
     """
 
     stages: tuple[tuple[Change, ...], ...] = ()
@@ -119,6 +147,7 @@ class Plan:
     rolled_back: Mapping[str, YoshiError] = field(default_factory=dict)
     future_changes: tuple[Change, ...] = ()
     answers_suffice: bool = False
+    attachments: Mapping[str, AttachmentResult] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
         return any(self.stages)
@@ -151,6 +180,7 @@ def _combine(plans: Sequence[Plan], stages: Iterable[tuple[Change, ...]]) -> Pla
         {owner: error for plan in plans for owner, error in plan.errors.items()},
         {owner: error for plan in plans for owner, error in plan.rolled_back.items()},
         tuple(change for plan in plans for change in plan.future_changes),
+        attachments={owner: attachment for plan in plans for owner, attachment in plan.attachments.items()},
     )
 
 

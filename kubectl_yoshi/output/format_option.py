@@ -5,7 +5,6 @@ Expensive modules are imported when a format needs them: printing a table does n
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,11 +13,10 @@ from kubectl_yoshi.model.errors import UsageError
 if TYPE_CHECKING:
     from kubectl_yoshi.output.jsonpath import Template
 
-LIST_FORMATS = ("wide", "json", "yaml", "name", "jsonpath", "jsonpath-file", "custom-columns", "custom-columns-file")
-"""Formats of commands that print lists."""
-OBJECT_FORMATS = ("json", "yaml", "name", "jsonpath", "jsonpath-file")
-"""Formats of commands that print the objects they create."""
+FORMATS = ("wide", "json", "yaml", "name", "jsonpath", "jsonpath-file", "custom-columns", "custom-columns-file")
+"""The formats of -o, which every command with a result accepts; without -o, sentences or a table are printed."""
 FORMATS_WITH_VALUE = ("jsonpath", "jsonpath-file", "custom-columns", "custom-columns-file")
+FORMATS_HINT = f"Allowed are {', '.join(word + ('=…' if word in FORMATS_WITH_VALUE else '') for word in FORMATS)}."
 _GO_TEMPLATES = ("go-template", "go-template-file", "template", "templatefile")
 
 
@@ -45,7 +43,7 @@ class OutputFormat:
 HUMAN_READABLE = OutputFormat()
 
 
-def parse_output(text: str, allowed: Sequence[str] = LIST_FORMATS) -> OutputFormat:
+def parse_output(text: str) -> OutputFormat:
     """Parse the value of -o, including templates and their files, so that errors are reported before any request.
 
     Raises:
@@ -56,13 +54,11 @@ def parse_output(text: str, allowed: Sequence[str] = LIST_FORMATS) -> OutputForm
         raise UsageError(
             f"-o {kind} is not supported: it needs Go", "Use -o jsonpath=…, -o custom-columns=… or -o json."
         )
-    if kind not in allowed:
-        raise UsageError(
-            f'unable to match a printer suitable for the output format "{kind}"', _allowed_formats_hint(allowed)
-        )
+    if kind not in FORMATS:
+        raise UsageError(f'unable to match a printer suitable for the output format "{kind}"', FORMATS_HINT)
     if kind not in FORMATS_WITH_VALUE:
         if equals:
-            raise UsageError(f'the output format "{kind}" takes no value', _allowed_formats_hint(allowed))
+            raise UsageError(f'the output format "{kind}" takes no value', FORMATS_HINT)
         return OutputFormat(kind)
     if not value:
         raise UsageError(f"{kind} format specified but no value given", f"Write it as -o {kind}=….")
@@ -75,10 +71,6 @@ def parse_output(text: str, allowed: Sequence[str] = LIST_FORMATS) -> OutputForm
 
         return OutputFormat(kind, template=parse_template(value))
     return OutputFormat(kind, columns=tuple(_parse_custom_column(column) for column in value.split(",")))
-
-
-def _allowed_formats_hint(allowed: Sequence[str]) -> str:
-    return f"Allowed are {', '.join(word + ('=…' if word in FORMATS_WITH_VALUE else '') for word in allowed)}."
 
 
 def _read_file(path: str) -> str:

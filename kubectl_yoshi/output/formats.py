@@ -81,12 +81,6 @@ def to_yaml(value: Any) -> str:
     return escape_json_controls(text.removesuffix("...\n"))
 
 
-def write_documents(objects: Iterable[Json], out: TextIO) -> None:
-    """Write objects as the documents of one YAML stream, separated by "---"."""
-    for number, obj in enumerate(objects):
-        out.write(("---\n" if number else "") + to_yaml(obj))
-
-
 @cache
 def _dumper() -> Any:
     import yaml

@@ -16,15 +16,11 @@ from kubectl_yoshi.model.jsonpatch import apply_json_patch
 from kubectl_yoshi.model.objects import Json, ObjectRef
 from kubectl_yoshi.model.plan import Change, Plan, Verb
 from kubectl_yoshi.model.printable import escape_controls, to_single_line
-from kubectl_yoshi.output.escaping import raw_unless_terminal, unwrap_stream
-from kubectl_yoshi.output.format_option import OutputFormat
+from kubectl_yoshi.output.escaping import unwrap_stream
 from kubectl_yoshi.output.formats import (
     kind_and_name,
-    object_text,
-    to_list_object,
     to_yaml,
     without_managed_fields,
-    write_documents,
 )
 from kubectl_yoshi.output.tables import paint, uses_colours
 
@@ -96,32 +92,10 @@ def _comparable_content(obj: Json) -> Json:
     return {**{key: value for key, value in obj.items() if key != "status"}, "metadata": metadata}
 
 
-def show_plan(plan: Plan, out: TextIO, output: OutputFormat, dry_run: str = "client") -> None:
-    """Print a plan: a line per change, or with -o json|yaml|name the objects as they would be."""
-    if output.is_human_readable:
-        for line in format_outcomes(((change, None) for change in plan), dry_run):
-            print(line, file=out)
-        return
-    show_objects(
-        (object_change.after for object_change in object_changes(plan) if object_change.after is not None),
-        out,
-        output,
-        dry_run,
-    )
-
-
-def show_objects(objects: Iterable[Json], out: TextIO, output: OutputFormat, dry_run: str = "none") -> None:
-    """Print objects that were, or would be, created: YAML as documents of one stream, JSON as one object or a List."""
-    items = [without_managed_fields(obj) for obj in objects]
-    if not items:
-        return
-    if output.kind == "yaml":
-        write_documents(items, out)
-    elif output.kind == "name":
-        out.writelines(f"{kind_and_name(item)}{DRY_RUN_SUFFIXES[dry_run]}\n" for item in items)
-    else:
-        out = out if output.template is None else raw_unless_terminal(out)
-        out.write(object_text(items[0] if len(items) == 1 else to_list_object(items), output))
+def show_plan(plan: Plan, out: TextIO, dry_run: str = "client") -> None:
+    """Print a line for each change of a plan."""
+    for line in format_outcomes(((change, None) for change in plan), dry_run):
+        print(line, file=out)
 
 
 def object_changes(plan: Plan) -> list[ObjectChange]:

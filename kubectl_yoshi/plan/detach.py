@@ -19,7 +19,7 @@ from kubectl_yoshi.model.backend import AddressUse, AddressUses, UsageKind
 from kubectl_yoshi.model.errors import ASK_ADMIN_HINT, LIST_VMS_HINT, PreconditionFailed, YoshiError
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.objects import NamespacedName
-from kubectl_yoshi.model.plan import Plan, parallel_plans
+from kubectl_yoshi.model.plan import AttachmentResult, Plan, ResultState, parallel_plans
 from kubectl_yoshi.model.snapshot import Query, Snapshot
 from kubectl_yoshi.model.vm import VM, Vm, find_instance
 from kubectl_yoshi.plan import restart as restarts
@@ -217,6 +217,7 @@ def _detach_vm(state: _DetachState, vm: Vm) -> Plan:
     release = _release_records(state, vm_records, remaining, fenced)
     released = [str(allocations.address(number)) for number in sorted(vm_records)]
     results = {vm.full_name: ", ".join(released)} if released or plan else {}
+    attachments = _attachments(state, vm.full_name, vm_records)
     if running and running_uses and request.restart:
         if error := _stop_in_vain_error(state, vm, vm_records):
             return Plan(errors={vm.full_name: error})
@@ -224,11 +225,18 @@ def _detach_vm(state: _DetachState, vm: Vm) -> Plan:
         first, last = (stop_plan, plan if ctx.run.preview else Plan()) if backend.keeps_addresses else (plan, stop_plan)
         removal = remove_records(allocations, vm_records, dict.fromkeys(vm_records, vm.full_name))
         return replace(
-            first + last, requeue=True, results=results, future_changes=(*stop_plan.future_changes, *removal)
+            first + last,
+            requeue=True,
+            results=results,
+            attachments=attachments,
+            future_changes=(*stop_plan.future_changes, *removal),
         )
     plan = release.before + plan + release.removal if backend.keeps_addresses else plan + release.plan
+    if release.notes:
+        stays = ResultState.RESTART_NEEDED if running and running_uses else ResultState.ORPHANED
+        attachments = {owner: replace(attachment, state=stays) for owner, attachment in attachments.items()}
     if not backend.pins_vm_template:
-        return replace(plan, notes=(*plan.notes, *release.notes), results=results)
+        return replace(plan, notes=(*plan.notes, *release.notes), results=results, attachments=attachments)
     restart = restarts.plan_restart(vm, None, remaining, ctx, must_stop=False)
     if restart.resumes:
         plan = plan + restart.plan
@@ -238,7 +246,17 @@ def _detach_vm(state: _DetachState, vm: Vm) -> Plan:
         notes = (*notes, restarts.restart_note(f"{vm.ref} still runs with {address}", hot_plug))
         if hot_plug is not None and not hot_plug.blocker:
             notes = (*notes, f"then run the same command again, or `kubectl yoshi ips gc`, to release {address}")
-    return replace(plan, notes=(*plan.notes, *notes), results=results)
+    return replace(plan, notes=(*plan.notes, *notes), results=results, attachments=attachments)
+
+
+def _attachments(state: _DetachState, vm: str, vm_records: Mapping[int, Allocation]) -> dict[str, AttachmentResult]:
+    """Return what a VM ("namespace/name") no longer has once it is detached; {} if it had nothing."""
+    if not vm_records:
+        return {}
+    addresses = ", ".join(str(state.network.address(number)) for number in sorted(vm_records))
+    mac = next((record.mac for record in vm_records.values() if record.mac), "")
+    outcome = ResultState.RESERVED if state.request.keep else ResultState.RELEASED
+    return {vm: AttachmentResult(state.network.full_name, addresses, mac, outcome)}
 
 
 def _release_records(
@@ -274,4 +292,7 @@ def _detach_missing_vm(state: _DetachState, namespace: str, name: str) -> Plan:
     address_uses = state.backend.all_address_uses(state.network, (namespace,), state.snapshot)
     release = _release_records(state, vm_records, address_uses)
     results = {owner: ", ".join(str(state.network.address(number)) for number in sorted(vm_records))}
-    return replace(release.plan, notes=release.notes, results=results)
+    attachments = _attachments(state, owner, vm_records)
+    if release.notes:
+        attachments = {owner: replace(attachments[owner], state=ResultState.ORPHANED)}
+    return replace(release.plan, notes=release.notes, results=results, attachments=attachments)

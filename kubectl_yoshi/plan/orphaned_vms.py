@@ -18,7 +18,7 @@ from kubectl_yoshi.model.backend import Backend
 from kubectl_yoshi.model.errors import ASK_ADMIN_HINT, PreconditionFailed, UsageError, YoshiError
 from kubectl_yoshi.model.network import NETWORKWIZARD, Network, parse_network, parse_network_name
 from kubectl_yoshi.model.objects import Json, NamespacedName
-from kubectl_yoshi.model.plan import Change, Plan, parallel_plans
+from kubectl_yoshi.model.plan import AttachmentResult, Change, Plan, ResultState, parallel_plans
 from kubectl_yoshi.model.snapshot import Query, Snapshot
 from kubectl_yoshi.model.vm import VM, Vm, find_instance, instance_queries
 from kubectl_yoshi.plan import restart as restarts
@@ -108,7 +108,11 @@ def plan_detach_from_missing(
         plans.append(Plan((_detach_changes(vm, network, residue, ctx.snapshot),), notes))
     if not plans and error in errors.values() and not ctx.run.sent:
         raise error
-    return replace(parallel_plans(plans), results=results, errors=errors)
+    attachments = {
+        vm: AttachmentResult("/".join(network), addresses, state=ResultState.RELEASED)
+        for vm, addresses in results.items()
+    }
+    return replace(parallel_plans(plans), results=results, attachments=attachments, errors=errors)
 
 
 def _restart_notes(vm: Vm, addresses: str, snapshot: Snapshot) -> tuple[str, ...]:

@@ -180,23 +180,34 @@ def records_written_by_run(network: Network, run: RunContext) -> dict[int, list[
     """Return the addresses whose records this run wrote or may have written, each with all values written."""
     numbers: dict[int, list[Json]] = {}
     for change in run.sent:
-        if change.subresource == "status" and isinstance(change.body, list):
-            for op in change.body:
-                if op["op"] != "add" or op["path"].startswith(NOT_RECORDS):
-                    continue
-                values = {op["path"].rsplit("/", 1)[1]: op["value"]}
-                if op["path"].endswith("/allocations"):
-                    values = op["value"]
-                elif op["path"] == "/status":
-                    values = dig(op, "value", "allocations", default={})
-                for key, value in values.items():
-                    try:
-                        address = parse_address(key)
-                    except UsageError:
-                        continue
-                    if address in network or (change.ref == network.ref and network.can_hold(address)):
-                        numbers.setdefault(int(address), []).append(value)
+        for key, value in written_records(change).items():
+            address = parse_address(key)
+            if address in network or (change.ref == network.ref and network.can_hold(address)):
+                numbers.setdefault(int(address), []).append(value)
     return numbers
+
+
+def written_records(change: Change) -> dict[str, Json]:
+    """Return the records that a change writes, by address as written."""
+    found: dict[str, Json] = {}
+    for op in change.body if change.subresource == "status" and isinstance(change.body, list) else ():
+        if op["op"] != "add" or op["path"].startswith(NOT_RECORDS):
+            continue
+        values = {op["path"].rsplit("/", 1)[1]: op["value"]}
+        if op["path"].endswith("/allocations"):
+            values = op["value"]
+        elif op["path"] == "/status":
+            values = dig(op, "value", "allocations", default={})
+        found |= {key: value for key, value in values.items() if _is_address(key)}
+    return found
+
+
+def _is_address(text: str) -> bool:
+    try:
+        parse_address(text)
+    except UsageError:
+        return False
+    return True
 
 
 def original_records(network: Network, run: RunContext) -> dict[int, Allocation]:

@@ -60,7 +60,7 @@ def test_ips_check_reports_discrepancies_and_exits_1(yoshi: Yoshi, installed: Cl
     assert len(found) == 4, str(ran)
     shown = yoshi.run("ips", "check", "-o", "json")
     assert shown.code == 1
-    assert {item["kind"] for item in json.loads(shown.out)["items"]} == {"AddressProblem"}
+    assert {item["kind"] for item in json.loads(shown.out)["items"]} == {"Finding"}
 
 
 def age_records(cluster: Cluster, namespace: str, network: str) -> None:

@@ -64,7 +64,12 @@ def results(yoshi: Yoshi, *args: str, code: int) -> dict[str, str]:
     ran = yoshi.run("ips", "import", *args, "-o", "json")
     assert ran.code == code, str(ran)
     items: list[Json] = json.loads(ran.out)["items"]
-    return {item["spec"]["vm"]: item["status"]["result"] for item in items}
+    return {item["spec"]["vm"]: outcome(item["status"]) for item in items}
+
+
+def outcome(status: Json) -> str:
+    """The outcome of an Attachment: refused, changed or unchanged."""
+    return "refused" if "error" in status else "changed" if status["changed"] else "unchanged"
 
 
 def test_import_from_running_vms_needs_no_restart(yoshi: Yoshi, installed: Cluster, base: str) -> None:
@@ -73,7 +78,7 @@ def test_import_from_running_vms_needs_no_restart(yoshi: Yoshi, installed: Clust
     make_vms(installed, namespace, "halted")
     versions = resource_versions(installed, namespace, *WRITTEN)
     assert f"{base}40" in yoshi.done("ips", "import", "--from", "vms", "--dry-run=client")
-    assert results(yoshi, "--from", "vms", "--dry-run=server", code=0) == dict.fromkeys("ab", "to be adopted")
+    assert results(yoshi, "--from", "vms", "--dry-run=server", code=0) == dict.fromkeys("ab", "changed")
     assert yoshi.run("diff", "ips", "import", "--from", "vms").code == 1
     assert resource_versions(installed, namespace, *WRITTEN) == versions
 
@@ -87,7 +92,7 @@ def test_import_from_running_vms_needs_no_restart(yoshi: Yoshi, installed: Clust
     check(installed, namespace, settled=True)
     yoshi.done("ips", "check")
     versions = resource_versions(installed, namespace, *WRITTEN)
-    assert results(yoshi, "--from", "vms", code=0) == dict.fromkeys("ab", "already right")
+    assert results(yoshi, "--from", "vms", code=0) == dict.fromkeys("ab", "unchanged")
     assert yoshi.run("diff", "ips", "import", "--from", "vms").code == 0
     assert resource_versions(installed, namespace, *WRITTEN) == versions
 
@@ -170,7 +175,7 @@ def test_import_from_calico_ipam_includes_stopped_vms(
     check(installed, namespace, settled=True)
     versions = resource_versions(installed, namespace, *WRITTEN)
     again = results(yoshi, "--from", "calico", code=1)
-    assert again == {"up": "already right", "stopped": "already right", "gone": "refused", "both": "refused"}
+    assert again == {"up": "unchanged", "stopped": "unchanged", "gone": "refused", "both": "refused"}
     assert resource_versions(installed, namespace, *WRITTEN) == versions
     make_vms(installed, namespace, "late")
     yoshi.done("vm", "attach", "late", "--network", "blue")
@@ -243,7 +248,7 @@ def test_import_from_foreign_services_does_not_change_the_services(public: Publi
     check(cluster, namespace, settled=True)
 
     written = resource_versions(cluster, namespace, *WRITTEN)
-    assert results(yoshi, "--from", "services", code=1)["front"] == "already right"
+    assert results(yoshi, "--from", "services", code=1)["front"] == "unchanged"
     yoshi.done("vm", "attach", "front", "--public-network", "pub", "--wait", "--timeout", "5s")
     yoshi.done("sync")
     assert "unchanged" in yoshi.done("ips", "rebuild", "--yes")
@@ -293,7 +298,7 @@ def test_import_into_a_network_without_a_cidr(public: PublicScene) -> None:
     balanced(cluster, namespace, "front-lb", "198.51.100.7", {"app": "front"})
     yoshi.done("network", "create", "any", "--plugin", "public", "--announce", "metallb-l2")
     assert "No addresses found" in yoshi.run("ips", "import", "--from", "services").err
-    assert results(yoshi, "--from", "services", "--network", "any", code=0) == {"front": "adopted"}
+    assert results(yoshi, "--from", "services", "--network", "any", code=0) == {"front": "changed"}
     assert public.records("any")["198.51.100.7"]["name"] == "front"
     assert len(public.services()) == 1
     check(cluster, namespace, settled=True)

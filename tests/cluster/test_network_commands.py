@@ -158,11 +158,11 @@ def test_network_create_dry_run_prints_every_object_and_creates_none(
         f"networkwizard.plumber.k8s.pf9.io/blue created ({said}): create network {yoshi.namespace}/blue with {network}",
         f"ippool.crd.projectcalico.org/{pool} created ({said}): create ippool {pool} with {network}",
     ]
-    shown = list(yaml.safe_load_all(yoshi.done(*command, "-o", "yaml")))
+    shown = yaml.safe_load(yoshi.done(*command, "-o", "yaml"))["items"]
     assert [obj["kind"] for obj in shown] == ["NetworkWizard", "IPPool"]
     assert [obj["spec"]["cidr"] for obj in shown] == [network, network]
     assert yoshi.done(*command, "-o", "name") == (
-        f"networkwizard.plumber.k8s.pf9.io/blue ({said})\nippool.crd.projectcalico.org/{pool} ({said})\n"
+        f"networkwizard.plumber.k8s.pf9.io/blue\nippool.crd.projectcalico.org/{pool}\n"
     )
     assert get(installed, "networkwizards", namespace=yoshi.namespace)["items"] == []
     assert pool not in installed.kubectl("get", POOLS, "-o", "name")

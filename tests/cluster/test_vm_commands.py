@@ -184,7 +184,7 @@ def test_vm_list_shows_missing_addresses(yoshi: Yoshi, installed: Cluster, blue:
     assert cells["busy"][-2:] == ["RestartNeeded", "the VM runs without its template's latest changes"]
     assert blue not in cells["idle"]
     shown = json.loads(yoshi.done("vm", "list", "web", "-o", "json"))
-    assert shown["spec"]["address"] == host(blue, 1)
+    assert shown["status"]["address"] == host(blue, 1)
     said = yoshi.run("vm", "attach", "busy", "--network", "blue").err
     assert "restart needed" in said
 

@@ -33,6 +33,7 @@ from tests.golden.server import FakeApiServer
 from tests.golden.transcript import Entry
 from tests.golden.transport import Transport
 from tests.golden.watches import act
+from tests.output_schema import check_output
 
 PROGRAM = "kubectl yoshi"
 KUBECONFIG = """\
@@ -129,6 +130,7 @@ def _record_scenario(scenario: Scenario, parent: Path, crds: Sequence[Json]) -> 
         code, out, err = _run(run, folder, lambda out, run=run: _watch(run, cluster, line, out))  # type: ignore[misc]
         if line.mistake:
             raise line.mistake
+        check_output(shlex.split(run.line), out)
         cluster.controllers.run()
         if run.recorded:
             name = f"{scenario.name}: {PROGRAM} {run.line}" + (f" ({run.note})" if run.note else "")

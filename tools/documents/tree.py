@@ -14,6 +14,7 @@ from kubectl_yoshi.cli.diff import DiffGroup
 from kubectl_yoshi.cli.group import LazyGroup, YoshiCommand, get_summary
 from kubectl_yoshi.cli.help_format import describe, group_options
 from kubectl_yoshi.cli.kubectl_flags import KUBECTL_FLAGS
+from kubectl_yoshi.cli.options import OutputType
 
 PROGRAM = "kubectl yoshi"
 
@@ -46,6 +47,7 @@ class Page:
         examples: lines of comments and commands.
         below: for a group: name and summary of each command in it.
         aliases: other names that it answers to.
+        kinds: the kinds of the objects that it prints with -o; None for a command without -o.
     """
 
     words: tuple[str, ...]
@@ -56,6 +58,7 @@ class Page:
     examples: tuple[str, ...]
     below: tuple[tuple[str, str], ...]
     aliases: tuple[str, ...] = ()
+    kinds: tuple[str, ...] | None = None
 
     @property
     def title(self) -> str:
@@ -101,6 +104,7 @@ def _walk(
         else (),
         tuple((name, get_summary(command.table[name])) for name, _ in below) if isinstance(command, LazyGroup) else (),
         aliases,
+        next((param.type.kinds for param in command.params if isinstance(param.type, OutputType)), None),
     )
     for name, found in below:
         others = (

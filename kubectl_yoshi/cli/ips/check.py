@@ -10,6 +10,7 @@ import click
 from kubectl_yoshi.cli.errors import failure_code, reserve_failure_for_findings
 from kubectl_yoshi.cli.options import all_namespaces_option, as_options, command, output_option
 from kubectl_yoshi.cli.param_types import NETWORK_NAME
+from kubectl_yoshi.cli.result_objects import API_VERSION, FINDING
 from kubectl_yoshi.cli.session import Session
 from kubectl_yoshi.model.errors import ExitCode
 from kubectl_yoshi.output.format_option import OutputFormat
@@ -57,7 +58,7 @@ class Problem:
 @click.option("--network", type=NETWORK_NAME, metavar="NAME", help="Only this network.")
 @all_namespaces_option
 @click.option("--strict", is_flag=True, help="Exit with 1 also if only restarts of VMs are missing.")
-@output_option("json", "yaml")
+@output_option(FINDING)
 @as_options(CheckOptions)
 def check(session: Session, options: CheckOptions) -> None:
     """Compare allocations with the cluster; exit 1 if they differ.
@@ -143,11 +144,9 @@ def _find_vm_problems(
 
 def _vm_object(vm: ObjectRef, state: AddressState, **fields: Json) -> Json:
     """Return the object of a problem that concerns a VM and no allocation."""
-    from kubectl_yoshi.model.network import NETWORKWIZARD
-
     return {
-        "apiVersion": NETWORKWIZARD.api_version,
-        "kind": KIND,
+        "apiVersion": API_VERSION,
+        "kind": FINDING,
         "metadata": {"name": vm.name, "namespace": vm.namespace},
         **fields,
         "status": {"state": state.value},

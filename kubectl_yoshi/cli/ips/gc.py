@@ -9,10 +9,18 @@ import click
 
 from kubectl_yoshi.cli.apply import ExecuteOptions, execute, raise_errors
 from kubectl_yoshi.cli.kubectl_flags import Seconds
-from kubectl_yoshi.cli.options import all_namespaces_option, as_options, command, dry_run_option, yes_option
+from kubectl_yoshi.cli.options import (
+    all_namespaces_option,
+    as_options,
+    command,
+    dry_run_option,
+    output_option,
+    yes_option,
+)
 from kubectl_yoshi.cli.param_types import NETWORK_NAME
+from kubectl_yoshi.cli.result_objects import ADDRESS, REFERENCE, deleted_objects, printed_objects, released_addresses
 from kubectl_yoshi.cli.session import Session
-from kubectl_yoshi.output.format_option import HUMAN_READABLE
+from kubectl_yoshi.output.format_option import OutputFormat
 
 
 @dataclass(frozen=True)
@@ -24,6 +32,7 @@ class GcOptions:
     grace: float
     yes: bool
     dry_run: str
+    output: OutputFormat
 
 
 @command("gc", examples="kubectl yoshi ips gc -A --yes")
@@ -34,6 +43,7 @@ class GcOptions:
 )
 @yes_option
 @dry_run_option
+@output_option(ADDRESS, REFERENCE)
 @as_options(GcOptions)
 def gc(session: Session, options: GcOptions) -> None:
     """Release addresses that nothing uses any more.
@@ -53,14 +63,20 @@ def gc(session: Session, options: GcOptions) -> None:
     if options.dry_run == "none" and not session.is_diff and not options.yes:
         preview = run(planner, session.api, BACKENDS, RunOptions("client"))
         if any(preview.plan):
-            show_plan(preview.plan, session.err, HUMAN_READABLE, "client")
+            show_plan(preview.plan, session.err)
             session.confirm("Continue?", options.yes)
     empty_message = "nothing to collect"
-    execute_options = ExecuteOptions(options.dry_run, activity="collecting", unchanged={"": empty_message})
-    done = execute(session, planner, execute_options)
-    if done is not None:
-        for change, _ in done.executed:
-            print(change.summary, file=session.out)
+    execute_options = ExecuteOptions(
+        options.dry_run, options.output, activity="collecting", unchanged={"": empty_message}
+    )
+    with printed_objects(session, options.output) as objects:
+        done = execute(session, planner, execute_options)
+        if done is None:
+            return
+        objects += [*released_addresses(done.changes), *deleted_objects(done.changes)]
+        if options.output.is_human_readable:
+            for change in done.changes:
+                print(change.summary, file=session.out)
         raise_errors(session, done)
-        if not done.executed:
-            print(empty_message, file=session.out)
+    if options.output.is_human_readable and not done.changes:
+        print(empty_message, file=session.out)

@@ -27,6 +27,7 @@ from kubectl_yoshi.cli.options import (
     output_option,
 )
 from kubectl_yoshi.cli.param_types import FILE, NETWORK_NAME
+from kubectl_yoshi.cli.result_objects import ATTACHMENT, attachment_object, is_changed
 from kubectl_yoshi.cli.session import Session
 from kubectl_yoshi.model.errors import ExitCode, PreconditionFailed, UsageError
 from kubectl_yoshi.output.format_option import OutputFormat
@@ -34,7 +35,6 @@ from kubectl_yoshi.output.format_option import OutputFormat
 if TYPE_CHECKING:
     from kubectl_yoshi.engine.loop import RunResult
     from kubectl_yoshi.model.objects import Json
-    from kubectl_yoshi.model.plan import Change
     from kubectl_yoshi.output.tables import Column
     from kubectl_yoshi.plan.attach.context import ExistingAddress
     from kubectl_yoshi.plan.import_.sources import Observation
@@ -103,7 +103,7 @@ class ImportOptions:
 @click.option("--network", type=NETWORK_NAME, metavar="NAME", help="Only into this network: NAME, or NAMESPACE/NAME.")
 @all_namespaces_option
 @no_headers_option
-@output_option("wide", "json", "yaml")
+@output_option(ATTACHMENT)
 @dry_run_option
 @as_options(ImportOptions)
 def import_ips(session: Session, options: ImportOptions) -> None:
@@ -188,42 +188,23 @@ def _result_row(observation: Observation, result: RunResult, dry_run: str) -> _R
     owner = "/".join(observation.existing.vm)
     if error := result.errors.get(owner):
         return _Row(observation, REFUSED, error.message)
-    changes = result.plan if dry_run != "none" else (change for change, _ in result.executed)
-    if not _is_changed(changes, owner, str(observation.existing.address)):
+    if not is_changed(result.changes, owner, str(observation.existing.address)):
         return _Row(observation, UNCHANGED, observation.evidence)
     return _Row(observation, ADOPTED if dry_run == "none" else TO_BE_ADOPTED, observation.evidence)
 
 
-def _is_changed(changes: Iterable[Change], owner: str, address: str) -> bool:
-    """Return whether the VM was changed, or its allocation, in a patch that it shares with other VMs."""
-    return any(
-        change.owner == owner or (not change.owner and address in _written_addresses(change))
-        for change in changes
-        if not change.is_test_only
-    )
-
-
-def _written_addresses(change: Change) -> set[str]:
-    found: set[str] = set()
-    for op in change.body if isinstance(change.body, list) and change.subresource == "status" else ():
-        if op["op"] != "test":
-            value = op.get("value")
-            found |= {op["path"].rpartition("/")[2]}
-            found |= {*value, *(value.get("allocations") or ())} if isinstance(value, dict) else set()
-    return found
-
-
 def _row_json(row: _Row) -> Json:
-    from kubectl_yoshi.model.network import GROUP
+    from kubectl_yoshi.model.plan import ResultState
 
-    existing = row.observation.existing
-    return {
-        "apiVersion": f"{GROUP}/v1",
-        "kind": "ImportedAddress",
-        "metadata": {"name": str(existing.address), "namespace": existing.vm[0]},
-        "spec": {"network": row.network, "address": str(existing.address), "vm": existing.vm[1], "mac": existing.mac},
-        "status": {"result": row.result, "message": row.reason},
+    existing, is_refused = row.observation.existing, row.result == REFUSED
+    status = {
+        "address": str(existing.address),
+        "mac": existing.mac,
+        "state": (ResultState.UNKNOWN if is_refused else ResultState.BOUND).value,
+        "changed": row.result in (ADOPTED, TO_BE_ADOPTED),
+        "error" if is_refused else "evidence": row.reason,
     }
+    return attachment_object(existing.vm, row.network, status)
 
 
 def read_address_files(names: Iterable[str], namespace: str) -> list[tuple[ExistingAddress, str]]:

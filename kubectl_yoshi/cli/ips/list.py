@@ -10,7 +10,6 @@ import click
 
 from kubectl_yoshi.cli.errors import usage_error
 from kubectl_yoshi.cli.options import (
-    LIST_FORMATS,
     all_namespaces_option,
     as_options,
     command,
@@ -19,6 +18,7 @@ from kubectl_yoshi.cli.options import (
     watch_option,
 )
 from kubectl_yoshi.cli.param_types import NETWORK_NAME
+from kubectl_yoshi.cli.result_objects import ADDRESS, API_VERSION, FREE_ADDRESSES
 from kubectl_yoshi.cli.session import Session
 from kubectl_yoshi.output.format_option import OutputFormat
 
@@ -55,7 +55,7 @@ class ListOptions:
 @click.option("--free", is_flag=True, help="List the free addresses instead, as ranges.")
 @watch_option
 @no_headers_option
-@output_option(*LIST_FORMATS)
+@output_option(ADDRESS, FREE_ADDRESSES)
 @as_options(ListOptions)
 def list_ips(session: Session, options: ListOptions) -> None:
     """List allocated addresses with holder and state, or free addresses."""
@@ -137,8 +137,8 @@ def _list_free(session: Session, options: ListOptions) -> None:
 
 def _free_row_to_json(row: FreeRow) -> Json:
     return {
-        "apiVersion": "plumber.k8s.pf9.io/v1",
-        "kind": "FreeAddresses",
+        "apiVersion": API_VERSION,
+        "kind": FREE_ADDRESSES,
         "metadata": {"name": row[1], "namespace": row[0].namespace},
         "spec": {"network": row[0].name, "range": row[1], "count": row[2]},
     }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
 
 import click
 
@@ -14,16 +13,17 @@ from kubectl_yoshi.cli.options import (
     as_options,
     command,
     dry_run_option,
+    output_option,
     reserve_for_option,
     take_reservation_option,
     timeout_option,
     wait_option,
 )
 from kubectl_yoshi.cli.param_types import HELD_ADDRESS, NETWORK_NAME, VM_NAME
+from kubectl_yoshi.cli.result_objects import ADDRESS, ATTACHMENT, address_object, attachment_result, printed_objects
 from kubectl_yoshi.cli.session import Session
-
-if TYPE_CHECKING:
-    from kubectl_yoshi.engine.read import Planner
+from kubectl_yoshi.model.errors import YoshiError
+from kubectl_yoshi.output.format_option import OutputFormat
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ class MoveOptions:
     wait: bool
     timeout: float | None
     dry_run: str
+    output: OutputFormat
 
     def __post_init__(self) -> None:
         if bool(self.to) == bool(self.reserve_for):
@@ -67,38 +68,67 @@ class MoveOptions:
 @wait_option("the address is reachable")
 @timeout_option()
 @dry_run_option
+@output_option(ATTACHMENT, ADDRESS)
 @as_options(MoveOptions)
 def move(session: Session, options: MoveOptions) -> None:
     """Move a public address to another VM, or between VMs and reservations."""
-    planner, outcome = _planner(session, options)
-    execute_options = ExecuteOptions(options.dry_run, timeout=options.timeout)
-    done = execute(session, planner, execute_options)
-    if done is not None:
-        raise_errors(session, done)
-        suffix = "" if done.has_changed() else " (unchanged)"
-        print(f"{outcome}{suffix}", file=session.out)
+    if options.to is None:
+        _move_to_reservation(session, options)
+    else:
+        _move_to_vm(session, options, options.to)
 
 
-def _planner(session: Session, options: MoveOptions) -> tuple[Planner, str]:
-    """Return the planner, and the line that is printed once it is done."""
-    from kubectl_yoshi.cli.vm_args import parse_reserve_for, resolve_vms
+def _move_to_vm(session: Session, options: MoveOptions, to: str) -> None:
+    from kubectl_yoshi.cli.vm_args import resolve_vms
+    from kubectl_yoshi.engine.loop import RunResult
     from kubectl_yoshi.model.addresses import parse_address
     from kubectl_yoshi.model.network import parse_network_name
+    from kubectl_yoshi.model.plan import Plan, ResultState
     from kubectl_yoshi.model.ports import parse_ports
-    from kubectl_yoshi.plan.move.planner import (
-        MoveRequest,
-        MoveToReservationRequest,
-        plan_move,
-        plan_move_to_reservation,
-    )
+    from kubectl_yoshi.plan.move.planner import MoveRequest, plan_move
+
+    address = parse_address(options.address)
+    ports = parse_ports(options.port) if options.port else ()
+    network = parse_network_name(options.network, session.namespace) if options.network else None
+    (target,) = resolve_vms(session, (to,), "", (), False)
+    request = MoveRequest(address, target, network, ports, options.wait, options.take_reservation)
+    execute_options = ExecuteOptions(options.dry_run, options.output, options.timeout)
+    with printed_objects(session, options.output, single=True) as objects:
+        try:
+            done = execute(session, partial(plan_move, request), execute_options)
+        except YoshiError as error:
+            done = RunResult(Plan(), errors={"/".join(target): error})
+        if done is None:
+            return
+        objects.append(attachment_result(done, target, "/".join(network or ()), ResultState.BOUND))
+        raise_errors(session, done)
+    if options.output.is_human_readable:
+        suffix = "" if done.has_changed() else " (unchanged)"
+        print(f"{address} moved to virtualmachine.kubevirt.io/{to}{suffix}", file=session.out)
+
+
+def _move_to_reservation(session: Session, options: MoveOptions) -> None:
+    from kubectl_yoshi.cli.vm_args import parse_reserve_for
+    from kubectl_yoshi.model.addresses import parse_address
+    from kubectl_yoshi.model.allocations import RESERVATION, Allocation
+    from kubectl_yoshi.model.network import parse_network_name
+    from kubectl_yoshi.model.plan import ResultState
+    from kubectl_yoshi.plan.move.planner import MoveToReservationRequest, plan_move_to_reservation
 
     address = parse_address(options.address)
     network = parse_network_name(options.network, session.namespace) if options.network else None
-    if options.to is None:
-        reserve_for = parse_reserve_for(options.reserve_for, session.namespace)
-        request = MoveToReservationRequest(address, reserve_for, session.namespace, network, options.take_reservation)
-        return partial(plan_move_to_reservation, request), f"{address} reserved for {reserve_for}"
-    ports = parse_ports(options.port) if options.port else ()
-    (target,) = resolve_vms(session, (options.to,), "", (), False)
-    move_request = MoveRequest(address, target, network, ports, options.wait, options.take_reservation)
-    return partial(plan_move, move_request), f"{address} moved to virtualmachine.kubevirt.io/{options.to}"
+    reserve_for = parse_reserve_for(options.reserve_for, session.namespace)
+    request = MoveToReservationRequest(address, reserve_for, session.namespace, network, options.take_reservation)
+    with printed_objects(session, options.output, single=True) as objects:
+        execute_options = ExecuteOptions(options.dry_run, options.output, options.timeout)
+        done = execute(session, partial(plan_move_to_reservation, request), execute_options)
+        if done is None:
+            return
+        raise_errors(session, done)
+        namespace, _, name = done.results[str(address)].partition("/")
+        holder = Allocation(RESERVATION, namespace, "", reserved_for=reserve_for).holder
+        status = {"state": ResultState.RESERVED.value, "holder": holder, "changed": done.has_changed()}
+        objects.append(address_object((namespace, name), str(address), status))
+    if options.output.is_human_readable:
+        suffix = "" if done.has_changed() else " (unchanged)"
+        print(f"{address} {holder}{suffix}", file=session.out)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -9,13 +10,23 @@ from typing import TYPE_CHECKING
 import click
 
 from kubectl_yoshi.cli.apply import ExecuteOptions, execute, raise_errors
-from kubectl_yoshi.cli.options import all_namespaces_option, as_options, command, dry_run_option, yes_option
+from kubectl_yoshi.cli.options import (
+    all_namespaces_option,
+    as_options,
+    command,
+    dry_run_option,
+    output_option,
+    yes_option,
+)
 from kubectl_yoshi.cli.param_types import NETWORK_NAME
+from kubectl_yoshi.cli.result_objects import ADDRESS, address_object, network_of_record, printed_objects
 from kubectl_yoshi.cli.session import Session
+from kubectl_yoshi.output.format_option import OutputFormat
 
 if TYPE_CHECKING:
     from kubectl_yoshi.engine.loop import RunResult
     from kubectl_yoshi.model.allocations import Allocation
+    from kubectl_yoshi.model.objects import Json
     from kubectl_yoshi.output.tables import Column
     from kubectl_yoshi.plan.rebuild.expected import ExpectedAllocation
     from kubectl_yoshi.plan.rebuild.planner import RebuildRequest
@@ -33,6 +44,7 @@ class RebuildOptions:
     all_namespaces: bool
     yes: bool
     dry_run: str
+    output: OutputFormat
 
 
 @command(
@@ -48,6 +60,7 @@ class RebuildOptions:
 @all_namespaces_option
 @yes_option
 @dry_run_option
+@output_option(ADDRESS)
 @as_options(RebuildOptions)
 def rebuild(session: Session, options: RebuildOptions) -> None:
     """Rebuild allocations from VMs, Services and Calico IPAM.
@@ -60,15 +73,21 @@ def rebuild(session: Session, options: RebuildOptions) -> None:
 
     network = parse_network_name(options.network, session.namespace) if options.network else None
     request = RebuildRequest(network, None if options.all_namespaces else session.namespace)
+    audited: list[_Row] = []
     unchanged = ""
     if not session.is_diff:
-        update_count, unchanged = _show_audits(session, request)
-        if update_count and options.dry_run == "none":
+        audited, unchanged = _show_audits(session, request)
+        if audited and options.dry_run == "none":
             session.confirm("Write these records?", options.yes)
-    execute_options = ExecuteOptions(options.dry_run, activity="rebuilding", unchanged={"": unchanged})
-    done = execute(session, partial(plan_rebuild, request), execute_options)
-    if done is not None:
-        _print_result(session, done, unchanged)
+    execute_options = ExecuteOptions(options.dry_run, options.output, activity="rebuilding", unchanged={"": unchanged})
+    with printed_objects(session, options.output) as objects:
+        done = execute(session, partial(plan_rebuild, request), execute_options)
+        if done is None:
+            return
+        objects += _address_objects(done, {(row.network, row.entry.address): row.entry for row in audited})
+        if options.output.is_human_readable:
+            _print_result(session, done, unchanged)
+        raise_errors(session, done)
 
 
 @dataclass(frozen=True)
@@ -79,11 +98,11 @@ class _Row:
     entry: ExpectedAllocation
 
 
-def _show_audits(session: Session, request: RebuildRequest) -> tuple[int, str]:
+def _show_audits(session: Session, request: RebuildRequest) -> tuple[list[_Row], str]:
     """Print on stderr the recorded and the expected allocations that differ, with the reasons.
 
     Returns:
-        The number of differences, and the message for a run without any.
+        The differences, and the message for a run without any.
     """
     from kubectl_yoshi.backends.registry import BACKENDS
     from kubectl_yoshi.engine.read import new_snapshot
@@ -100,7 +119,8 @@ def _show_audits(session: Session, request: RebuildRequest) -> tuple[int, str]:
         Column("SINCE", lambda row: row.entry.reason),
     ]
     contradicted = any(audit.contradictions_except(()) for audit in audits)
-    return write_table(rows, columns, session.err), ONLY_CONTRADICTIONS if contradicted else UNCHANGED
+    write_table(rows, columns, session.err)
+    return rows, ONLY_CONTRADICTIONS if contradicted else UNCHANGED
 
 
 def _describe_allocation(record: Allocation | None) -> str:
@@ -111,11 +131,7 @@ def _describe_allocation(record: Allocation | None) -> str:
 
 
 def _print_result(session: Session, result: RunResult, unchanged: str) -> None:
-    """Print a line for each network, or `unchanged` if there is none.
-
-    Raises:
-        YoshiError: a network could not be rebuilt; the others are.
-    """
+    """Print a line for each network that was rebuilt, or `unchanged` if nothing was to be done."""
     counts = {**result.plan.results, **result.results}
     for name, count in counts.items():
         if name not in result.errors:
@@ -123,4 +139,33 @@ def _print_result(session: Session, result: RunResult, unchanged: str) -> None:
             print(f"network {name}: {count_texts.get(count, f'{count} addresses recorded')}", file=session.out)
     if not counts:
         print(unchanged, file=session.out)
-    raise_errors(session, result)
+
+
+def _address_objects(result: RunResult, audited: Mapping[tuple[str, str], ExpectedAllocation]) -> list[Json]:
+    """Return an Address for each record that was written.
+
+    Args:
+        result: of the run.
+        audited: network and address -> the entry that was shown before the run.
+    """
+    from kubectl_yoshi.model.allocations import VIRTUALMACHINE, parse_allocation
+    from kubectl_yoshi.model.plan import ResultState
+    from kubectl_yoshi.plan.records import written_records
+
+    found: dict[tuple[str, str], Json] = {}
+    for change in result.changes:
+        network = network_of_record(change)
+        for address, value in written_records(change).items() if network else ():
+            assert network is not None
+            record = parse_allocation(value, network[0])
+            entry = audited.get(("/".join(network), address))
+            state = ResultState.BOUND if record.kind == VIRTUALMACHINE else ResultState.RESERVED
+            status = {
+                "state": state.value,
+                "holder": record.holder,
+                "changed": True,
+                **({"previousHolder": entry.record.holder} if entry and entry.record else {}),
+                **({"evidence": entry.reason} if entry and entry.reason else {}),
+            }
+            found[("/".join(network), address)] = address_object(network, address, status)
+    return [*found.values()]

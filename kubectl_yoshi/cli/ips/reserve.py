@@ -11,9 +11,11 @@ import click
 
 from kubectl_yoshi.cli.apply import ExecuteOptions, execute, raise_errors
 from kubectl_yoshi.cli.errors import usage_error
-from kubectl_yoshi.cli.options import as_options, command, dry_run_option, reserve_for_option
+from kubectl_yoshi.cli.options import as_options, command, dry_run_option, output_option, reserve_for_option
 from kubectl_yoshi.cli.param_types import FREE_ADDRESS, NETWORK_NAME
+from kubectl_yoshi.cli.result_objects import ADDRESS, address_object, printed_objects
 from kubectl_yoshi.cli.session import Session
+from kubectl_yoshi.output.format_option import OutputFormat
 
 if TYPE_CHECKING:
     from kubectl_yoshi.model.addresses import Address
@@ -33,6 +35,7 @@ class ReserveOptions:
     reserve_for: str
     note: str
     dry_run: str
+    output: OutputFormat
 
     def __post_init__(self) -> None:
         if self.addresses and self.count is not None:
@@ -65,6 +68,7 @@ class ReserveOptions:
 @reserve_for_option("--for")
 @click.option("--note", default="", metavar="TEXT", help=f"The purpose, in at most {MAX_NOTE_LENGTH} characters.")
 @dry_run_option
+@output_option(ADDRESS)
 @as_options(ReserveOptions)
 def reserve(session: Session, options: ReserveOptions) -> None:
     """Reserve addresses, so that they are not assigned to any VM, or only to those that they are for.
@@ -73,16 +77,27 @@ def reserve(session: Session, options: ReserveOptions) -> None:
     namespace is assigned to a VM of it with --ip.
     """
     from kubectl_yoshi.cli.vm_args import parse_reserve_for
+    from kubectl_yoshi.model.allocations import RESERVATION, Allocation
     from kubectl_yoshi.model.network import parse_network_name
+    from kubectl_yoshi.model.plan import ResultState
+    from kubectl_yoshi.plan.records import written_records
     from kubectl_yoshi.plan.reserve import ReserveRequest, plan_reserve
 
     addresses = _parse_addresses(options.addresses)
     reserve_for = parse_reserve_for(options.reserve_for, session.namespace) if options.reserve_for else ""
     network = parse_network_name(options.network, session.namespace)
     request = ReserveRequest(network, addresses, options.count or 1, options.note, reserve_for)
-    done = execute(session, partial(plan_reserve, request), ExecuteOptions(options.dry_run))
-    if done is not None:
+    with printed_objects(session, options.output, single=(len(addresses) or request.count) == 1) as objects:
+        done = execute(session, partial(plan_reserve, request), ExecuteOptions(options.dry_run, options.output))
+        if done is None:
+            return
         raise_errors(session, done)
+        written = {address for change in done.changes for address in written_records(change)}
+        for address, note in done.results.items():
+            holder = Allocation(RESERVATION, network[0], "", note=note, reserved_for=reserve_for).holder
+            status = {"state": ResultState.RESERVED.value, "holder": holder, "changed": address in written}
+            objects.append(address_object(network, address, status))
+    if options.output.is_human_readable:
         suffix = "" if done.has_changed() else " (unchanged)"
         for address in done.results:
             print(f"{address} reserved on {network[1]}{suffix}", file=session.out)

@@ -10,6 +10,7 @@ import click
 
 from kubectl_yoshi.cli.options import as_options, command, output_option
 from kubectl_yoshi.cli.param_types import HELD_ADDRESS
+from kubectl_yoshi.cli.result_objects import ADDRESS
 from kubectl_yoshi.cli.session import Session
 from kubectl_yoshi.model.errors import PreconditionFailed
 from kubectl_yoshi.output.format_option import OutputFormat
@@ -33,7 +34,7 @@ class ShowOptions:
 
 @command("show", examples="kubectl yoshi ips show 10.133.0.10")
 @click.argument("address", type=HELD_ADDRESS, metavar="IP")
-@output_option("json", "yaml", "name", "wide")
+@output_option(ADDRESS)
 @as_options(ShowOptions)
 def show(session: Session, options: ShowOptions) -> None:
     """Show the holder of an address, and its previous holders."""
@@ -148,18 +149,14 @@ def _format_past_allocation(past: PastAllocation, now: datetime, wide: bool) -> 
 def _to_json(info: _AddressInfo, address: Address) -> Json:
     """Return the object that `ips list` prints; for an address without a holder, one in the same form."""
     from kubectl_yoshi.cli.inventory import row_to_json
+    from kubectl_yoshi.cli.result_objects import address_object
 
     if info.row is not None:
         obj = row_to_json(info.row)
     else:
         state, reason = _state(info, address)
-        obj = {
-            "apiVersion": "plumber.k8s.pf9.io/v1",
-            "kind": "Address",
-            "metadata": {"name": str(address), "namespace": info.network.namespace},
-            "spec": {"network": info.network.name, "address": str(address)},
-            "status": {"state": state, "reason": reason, "running": False, "uses": []},
-        }
+        status = {"state": state, "reason": reason, "holder": "", "running": False, "uses": []}
+        obj = address_object((info.network.namespace, info.network.name), str(address), status)
     if info.cooldown_seconds:
         obj["status"]["coolsDownSeconds"] = round(info.cooldown_seconds)
     obj["status"]["history"] = [{"kind": past.kind, **past.to_json()} for past in info.history]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kubectl_yoshi.cli.apply import ExecuteOptions, execute, print_result, raise_errors, run_each
+from kubectl_yoshi.cli.apply import ExecuteOptions, execute, raise_errors, resulting_objects, run_each
 from kubectl_yoshi.cli.errors import usage_error
 from kubectl_yoshi.cli.help_format import option_group
 from kubectl_yoshi.cli.network.fields import (
@@ -22,7 +22,6 @@ from kubectl_yoshi.cli.network.fields import (
 )
 from kubectl_yoshi.cli.network.wait import ROLLED_OUT, wait_for_rollout
 from kubectl_yoshi.cli.options import (
-    OBJECT_FORMATS,
     as_options,
     command,
     dry_run_option,
@@ -31,6 +30,7 @@ from kubectl_yoshi.cli.options import (
     timeout_option,
     wait_option,
 )
+from kubectl_yoshi.cli.result_objects import NETWORK, printed_objects
 from kubectl_yoshi.cli.session import Session
 from kubectl_yoshi.output.format_option import OutputFormat
 
@@ -191,7 +191,7 @@ class CreateOptions:
 @wait_option(ROLLED_OUT)
 @timeout_option()
 @dry_run_option
-@output_option(*OBJECT_FORMATS)
+@output_option(NETWORK)
 @as_options(CreateOptions)
 def create(session: Session, options: CreateOptions) -> None:
     """Create a network from a CIDR, or from files."""
@@ -203,10 +203,12 @@ def create(session: Session, options: CreateOptions) -> None:
     for number, obj in enumerate(manifests):
         request = NetworkRequest(namespace_of(obj), name_of(obj), obj, tuple(manifests[:number]))
         requests.append((f"{request.namespace}/{request.name}", request))
-    run_each(session, "networks", requests, partial(_create, session, options))
+    with printed_objects(session, options.output, single=len(requests) == 1) as objects:
+        run_each(session, "networks", requests, partial(_create, session, options, objects))
 
 
-def _create(session: Session, options: CreateOptions, request: NetworkRequest) -> None:
+def _create(session: Session, options: CreateOptions, objects: list[Json], request: NetworkRequest) -> None:
+    """Create a network and print the result; in a machine-readable format append the objects to `objects` instead."""
     from kubectl_yoshi.model.network import NETWORKWIZARD
     from kubectl_yoshi.model.plan import Verb
     from kubectl_yoshi.plan.network.planner import plan_network
@@ -218,12 +220,13 @@ def _create(session: Session, options: CreateOptions, request: NetworkRequest) -
         return
     raise_errors(session, done)
     ref = NETWORKWIZARD.ref(request.name, request.namespace)
-    results = [answer for change, answer in done.executed if change.ref == ref and answer]
-    created = any(change.ref == ref and change.verb is Verb.CREATE for change, _ in done.executed)
-    word = "created" if created else "configured" if done.has_changed() else "unchanged"
-    current = results[-1] if results else request.manifest if options.output.is_human_readable else session.api.get(ref)
-    print_result(session, options.output, f"{shown} {word}", current or {})
-    if options.wait:
+    if options.output.is_human_readable:
+        created = any(change.ref == ref and change.verb is Verb.CREATE for change, _ in done.executed)
+        word = "created" if created else "configured" if done.has_changed() else "unchanged"
+        print(f"{shown} {word}", file=session.out)
+    else:
+        objects += resulting_objects(session, done, ref)
+    if options.wait and not done.is_dry_run:
         wait_for_rollout(session, (request.namespace, request.name), options.timeout)
 
 

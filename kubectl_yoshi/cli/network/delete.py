@@ -9,13 +9,24 @@ from typing import TYPE_CHECKING
 import click
 
 from kubectl_yoshi.cli.apply import ExecuteOptions, execute, raise_errors, run_each
-from kubectl_yoshi.cli.options import as_options, command, dry_run_option, yes_option
+from kubectl_yoshi.cli.options import as_options, command, dry_run_option, output_option, yes_option
 from kubectl_yoshi.cli.param_types import NETWORK_NAME
+from kubectl_yoshi.cli.result_objects import (
+    ADDRESS,
+    ATTACHMENT,
+    REFERENCE,
+    address_object,
+    attachment_object,
+    printed_objects,
+    reference_object,
+)
 from kubectl_yoshi.cli.session import Session
 from kubectl_yoshi.model.errors import PreconditionFailed, first_few
+from kubectl_yoshi.output.format_option import OutputFormat
 
 if TYPE_CHECKING:
     from kubectl_yoshi.engine.loop import RunResult
+    from kubectl_yoshi.model.objects import Json
     from kubectl_yoshi.plan.network.deletion import NetworkDeleteRequest
 
 
@@ -32,6 +43,7 @@ class DeleteOptions:
     restart: bool
     yes: bool
     dry_run: str
+    output: OutputFormat
 
 
 @command("delete", examples="kubectl yoshi network delete blue")
@@ -40,6 +52,7 @@ class DeleteOptions:
 @click.option("--restart", is_flag=True, help="With --force: restart VMs that run with addresses of it.")
 @yes_option
 @dry_run_option
+@output_option(REFERENCE, ATTACHMENT, ADDRESS)
 @as_options(DeleteOptions)
 def delete(session: Session, options: DeleteOptions) -> None:
     """Delete networks that have no allocations."""
@@ -54,18 +67,28 @@ def delete(session: Session, options: DeleteOptions) -> None:
         for question in [_confirmation_question(session, request) for request in requests.values()]:
             if question:
                 session.confirm(question, options.yes)
-    run_each(session, "networks", tuple(requests.items()), partial(_delete, session, options))
+    with printed_objects(session, options.output, single=len(requests) == 1 and not options.force) as objects:
+        run_each(session, "networks", tuple(requests.items()), partial(_delete, session, options, objects))
 
 
-def _delete(session: Session, options: DeleteOptions, request: NetworkDeleteRequest) -> None:
+def _delete(session: Session, options: DeleteOptions, objects: list[Json], request: NetworkDeleteRequest) -> None:
+    """Delete a network and print the result; in a machine-readable format append the objects to `objects` instead."""
+    from kubectl_yoshi.model.network import NETWORKWIZARD
+    from kubectl_yoshi.model.plan import Verb
     from kubectl_yoshi.plan.network.deletion import plan_network_deletion
 
-    done = execute(session, partial(plan_network_deletion, request), ExecuteOptions(options.dry_run))
+    done = execute(session, partial(plan_network_deletion, request), ExecuteOptions(options.dry_run, options.output))
     if done is None:
         return
-    _print_released(session, request, done)
+    ref = NETWORKWIZARD.ref(request.name, request.namespace)
+    if options.output.is_human_readable:
+        _print_released(session, request, done)
+    else:
+        objects += _released_objects(request, done)
+        if any(change.ref == ref and change.verb is Verb.DELETE for change in done.changes):
+            objects.append(reference_object(ref))
     raise_errors(session, done)
-    if done.has_changed():
+    if done.has_changed() and options.output.is_human_readable:
         print(f"networkwizard.plumber.k8s.pf9.io/{request.name} deleted", file=session.out)
 
 
@@ -98,9 +121,27 @@ def _print_released(session: Session, request: NetworkDeleteRequest, result: Run
     from kubectl_yoshi.model.allocations import RESERVATION, VIRTUALMACHINE
     from kubectl_yoshi.plan.release import find_released_records
 
-    for address, record in find_released_records((change for change, _ in result.executed), request.namespace).items():
+    for address, record in find_released_records(result.changes, request.namespace).items():
         if record.kind == VIRTUALMACHINE:
             vm = record.name if record.namespace == session.namespace else record.holder
             print(f"virtualmachine.kubevirt.io/{vm} detached from {request.name} (was {address})", file=session.out)
         elif record.kind == RESERVATION:
             print(f"{address} released (was {record.holder})", file=session.out)
+
+
+def _released_objects(request: NetworkDeleteRequest, result: RunResult) -> list[Json]:
+    """Return an Attachment for each detached VM, and an Address for each released reservation."""
+    from kubectl_yoshi.model.allocations import VIRTUALMACHINE
+    from kubectl_yoshi.model.plan import ResultState
+    from kubectl_yoshi.plan.release import find_released_records
+
+    network = (request.namespace, request.name)
+    objects: list[Json] = []
+    for address, record in find_released_records(result.changes, request.namespace).items():
+        status = {"state": ResultState.RELEASED.value, "changed": True}
+        if record.kind == VIRTUALMACHINE:
+            status |= {"address": address, "mac": record.mac}
+            objects.append(attachment_object((record.namespace, record.name), "/".join(network), status))
+        else:
+            objects.append(address_object(network, address, {**status, "previousHolder": record.holder}))
+    return objects

@@ -10,6 +10,7 @@ import click
 
 from kubectl_yoshi.cli.options import as_options, command, output_option
 from kubectl_yoshi.cli.param_types import NETWORK_NAME
+from kubectl_yoshi.cli.result_objects import NETWORK
 from kubectl_yoshi.cli.session import Session
 from kubectl_yoshi.model.errors import PreconditionFailed
 from kubectl_yoshi.model.printable import to_single_line
@@ -35,7 +36,7 @@ class DescribeOptions:
 
 @command("describe", examples="kubectl yoshi network describe blue")
 @click.argument("name", type=NETWORK_NAME)
-@output_option("json", "yaml")
+@output_option(NETWORK)
 @as_options(DescribeOptions)
 def describe(session: Session, options: DescribeOptions) -> None:
     """Show the details of a network and its allocations."""

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import click
 
 from kubectl_yoshi.cli.options import (
-    LIST_FORMATS,
     all_namespaces_option,
     as_options,
     command,
@@ -18,6 +17,7 @@ from kubectl_yoshi.cli.options import (
     watch_option,
 )
 from kubectl_yoshi.cli.param_types import NETWORK_NAME
+from kubectl_yoshi.cli.result_objects import NETWORK
 from kubectl_yoshi.cli.session import Session
 from kubectl_yoshi.output.format_option import OutputFormat
 
@@ -44,7 +44,7 @@ class ListOptions:
 @selector_option
 @watch_option
 @no_headers_option
-@output_option(*LIST_FORMATS)
+@output_option(NETWORK)
 @as_options(ListOptions)
 def list_networks(session: Session, options: ListOptions) -> None:
     """List the networks of a namespace, or of all namespaces."""

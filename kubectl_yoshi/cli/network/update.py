@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kubectl_yoshi.cli.apply import ExecuteOptions, execute, print_result, raise_errors
+from kubectl_yoshi.cli.apply import ExecuteOptions, execute, raise_errors, resulting_objects
 from kubectl_yoshi.cli.errors import usage_error
 from kubectl_yoshi.cli.help_format import option_group
 from kubectl_yoshi.cli.network.fields import (
@@ -20,7 +20,6 @@ from kubectl_yoshi.cli.network.fields import (
 )
 from kubectl_yoshi.cli.network.wait import ROLLED_OUT, wait_for_rollout
 from kubectl_yoshi.cli.options import (
-    OBJECT_FORMATS,
     as_options,
     command,
     dry_run_option,
@@ -29,6 +28,7 @@ from kubectl_yoshi.cli.options import (
     wait_option,
 )
 from kubectl_yoshi.cli.param_types import NETWORK_NAME
+from kubectl_yoshi.cli.result_objects import NETWORK, printed_objects
 from kubectl_yoshi.cli.session import Session
 from kubectl_yoshi.output.format_option import OutputFormat
 
@@ -130,7 +130,7 @@ class UpdateOptions:
 @wait_option(ROLLED_OUT)
 @timeout_option()
 @dry_run_option
-@output_option(*OBJECT_FORMATS)
+@output_option(NETWORK)
 @as_options(UpdateOptions)
 def update(session: Session, options: UpdateOptions) -> None:
     """Change the settings of a network.
@@ -149,16 +149,17 @@ def update(session: Session, options: UpdateOptions) -> None:
     request = NetworkUpdateRequest(namespace, name, fields)
     shown = f"networkwizard.plumber.k8s.pf9.io/{name}"
     execute_options = ExecuteOptions(options.dry_run, options.output, unchanged={"": f"{shown} unchanged"})
-    done = execute(session, partial(plan_network_update, request), execute_options)
-    if done is None:
-        return
-    raise_errors(session, done)
-    ref = NETWORKWIZARD.ref(name, namespace)
-    answers = [answer for change, answer in done.executed if change.ref == ref and answer]
-    current = answers[-1] if answers else {} if options.output.is_human_readable else session.api.get(ref)
-    print_result(session, options.output, f"{shown} {'updated' if done.has_changed() else 'unchanged'}", current)
-    if options.wait:
-        wait_for_rollout(session, (namespace, name), options.timeout)
+    with printed_objects(session, options.output, single=True) as objects:
+        done = execute(session, partial(plan_network_update, request), execute_options)
+        if done is None:
+            return
+        raise_errors(session, done)
+        if options.output.is_human_readable:
+            print(f"{shown} {'updated' if done.has_changed() else 'unchanged'}", file=session.out)
+        else:
+            objects += resulting_objects(session, done, NETWORKWIZARD.ref(name, namespace))
+        if options.wait and not done.is_dry_run:
+            wait_for_rollout(session, (namespace, name), options.timeout)
 
 
 def _fields(options: UpdateOptions, network: Network) -> Fields:

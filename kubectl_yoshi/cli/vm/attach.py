@@ -13,7 +13,6 @@ from kubectl_yoshi.cli.apply import raise_errors
 from kubectl_yoshi.cli.errors import usage_error
 from kubectl_yoshi.cli.help_format import option_group
 from kubectl_yoshi.cli.options import (
-    OBJECT_FORMATS,
     all_namespaces_option,
     as_options,
     command,
@@ -26,11 +25,11 @@ from kubectl_yoshi.cli.options import (
     wait_option,
 )
 from kubectl_yoshi.cli.param_types import FREE_ADDRESS, NETWORK_ADDRESS, NETWORK_NAME, VM_NAME
+from kubectl_yoshi.cli.result_objects import ATTACHMENT
 from kubectl_yoshi.cli.session import Session
 from kubectl_yoshi.output.format_option import OutputFormat
 
 if TYPE_CHECKING:
-    from kubectl_yoshi.cli.vm.execute import PlannerFactory
     from kubectl_yoshi.engine.loop import RunResult
     from kubectl_yoshi.engine.read import Planner
     from kubectl_yoshi.model.objects import NamespacedName
@@ -173,22 +172,23 @@ class AttachOptions:
 @wait_option("VMs that run, or are started, run with their addresses, and public addresses are reachable")
 @timeout_option()
 @dry_run_option
-@output_option(*OBJECT_FORMATS)
+@output_option(ATTACHMENT)
 @as_options(AttachOptions)
 def attach(session: Session, options: AttachOptions) -> None:
     """Attach VMs to networks and assign each a permanent address."""
-    from kubectl_yoshi.cli.vm.execute import execute_parts, network_label
+    from kubectl_yoshi.cli.vm.execute import VmPart, execute_parts, network_label
     from kubectl_yoshi.cli.vm_args import resolve_vms
+    from kubectl_yoshi.model.plan import ResultState
 
     vms = resolve_vms(session, options.names, options.selector, options.filenames, options.all_namespaces)
     requests = _requests(session, options, vms)
-    parts: list[tuple[PlannerFactory, str]] = []
+    parts: list[VmPart] = []
     for request in requests:
         template = f"attached to {network_label(request.network, session)}: {{answer}}"
-        parts.append((partial(_attach_planner, request), template))
+        parts.append(VmPart(request.network, partial(_attach_planner, request), template, ResultState.BOUND))
     run_results = execute_parts(session, options, vms, parts, "attaching")
-    if options.wait:
-        for request, done in zip(requests, run_results, strict=False):  # no results of a dry run
+    if options.wait and options.dry_run == "none":
+        for request, done in zip(requests, run_results, strict=False):  # no results under `diff`
             _wait_and_release(session, options, request, done)
 
 

@@ -11,7 +11,6 @@ import click
 from kubectl_yoshi.cli.errors import usage_error
 from kubectl_yoshi.cli.help_format import option_group
 from kubectl_yoshi.cli.options import (
-    OBJECT_FORMATS,
     all_namespaces_option,
     as_options,
     command,
@@ -22,12 +21,12 @@ from kubectl_yoshi.cli.options import (
     timeout_option,
 )
 from kubectl_yoshi.cli.param_types import NETWORK_NAME, VM_NAME
+from kubectl_yoshi.cli.result_objects import ATTACHMENT
 from kubectl_yoshi.cli.session import Session
 from kubectl_yoshi.model.errors import YoshiError
 from kubectl_yoshi.output.format_option import OutputFormat
 
 if TYPE_CHECKING:
-    from kubectl_yoshi.cli.vm.execute import PlannerFactory
     from kubectl_yoshi.engine.read import Planner
     from kubectl_yoshi.model.objects import NamespacedName
 
@@ -92,21 +91,28 @@ class DetachOptions:
 @layer2_option("--hotplug", is_flag=True, help="Unplug the interface from a running VM, if KubeVirt can.")
 @timeout_option()
 @dry_run_option
-@output_option(*OBJECT_FORMATS)
+@output_option(ATTACHMENT)
 @as_options(DetachOptions)
 def detach(session: Session, options: DetachOptions) -> None:
     """Detach VMs from networks and release their addresses, or keep these reserved for them."""
-    from kubectl_yoshi.cli.vm.execute import execute_parts, network_label
+    from kubectl_yoshi.cli.vm.execute import VmPart, execute_parts, network_label
     from kubectl_yoshi.cli.vm_args import resolve_vms
     from kubectl_yoshi.model.network import parse_network_name
+    from kubectl_yoshi.model.plan import ResultState
 
     vms = resolve_vms(session, options.names, options.selector, options.filenames, options.all_namespaces)
     if not options.networks and options.public_network is None:
         raise usage_error("name the network with --network or --public-network", _attached_networks_hint(session, vms))
     texts = (*options.networks, *([options.public_network] if options.public_network is not None else []))
     networks = dict.fromkeys(parse_network_name(text, session.namespace) for text in texts)
-    parts: list[tuple[PlannerFactory, str]] = [
-        (partial(_detach_planner, options, network), f"detached from {network_label(network, session)}")
+    state = ResultState.RESERVED if options.keep else ResultState.RELEASED
+    parts = [
+        VmPart(
+            network,
+            partial(_detach_planner, options, network),
+            f"detached from {network_label(network, session)}",
+            state,
+        )
         for network in networks
     ]
     execute_parts(session, options, vms, parts, "detaching")

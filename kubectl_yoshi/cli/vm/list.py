@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import click
 
 from kubectl_yoshi.cli.options import (
-    LIST_FORMATS,
     all_namespaces_option,
     as_options,
     command,
@@ -18,6 +17,7 @@ from kubectl_yoshi.cli.options import (
     watch_option,
 )
 from kubectl_yoshi.cli.param_types import NETWORK_NAME, VM_NAME
+from kubectl_yoshi.cli.result_objects import ATTACHMENT
 from kubectl_yoshi.cli.session import Session
 from kubectl_yoshi.model.errors import PreconditionFailed, UnreadableError, UsageError
 from kubectl_yoshi.output.format_option import OutputFormat
@@ -52,7 +52,7 @@ class ListOptions:
 @selector_option
 @watch_option
 @no_headers_option
-@output_option(*LIST_FORMATS)
+@output_option(ATTACHMENT)
 @as_options(ListOptions)
 def list_vms(session: Session, options: ListOptions) -> None:
     """List VMs with their networks, addresses and states."""
@@ -233,14 +233,13 @@ def _runs_with(vm: Vm, snapshot: Snapshot) -> str:
 
 
 def _vm_json(row: _VmRow) -> Json:
-    return {
-        "apiVersion": "plumber.k8s.pf9.io/v1",
-        "kind": "Attachment",
-        "metadata": {"name": row.vm.name, "namespace": row.vm.namespace},
-        "spec": {
-            "vm": row.vm.name,
-            "network": "/".join(row.network or ()),
-            "address": row.address,
-        },
-        "status": {"runningWith": row.running, "state": row.state, "reason": row.reason},
+    from kubectl_yoshi.cli.result_objects import attachment_object
+
+    status = {
+        "address": row.address,
+        "mac": row.mac,
+        "state": row.state,
+        "runningWith": row.running,
+        "reason": row.reason,
     }
+    return attachment_object((row.vm.namespace, row.vm.name), "/".join(row.network or ()), status)

@@ -16,7 +16,7 @@ from kubectl_yoshi.model.allocations import VIRTUALMACHINE, Allocation, is_large
 from kubectl_yoshi.model.backend import AddressUse, Attachment, UsageKind
 from kubectl_yoshi.model.errors import PlanningError, PreconditionFailed, YoshiError
 from kubectl_yoshi.model.network import Network
-from kubectl_yoshi.model.plan import Plan, parallel_plans
+from kubectl_yoshi.model.plan import AttachmentResult, Plan, ResultState, parallel_plans
 from kubectl_yoshi.model.vm import Vm
 from kubectl_yoshi.plan import restart as restarts
 from kubectl_yoshi.plan.attach.context import AttachState, Selection
@@ -39,6 +39,7 @@ def plan_vm_changes(
         recheck: write the records alone, and read other networks again before any VM has the address.
     """
     selected, errors = selection.addresses, dict[str, YoshiError]()
+    attachments: dict[str, AttachmentResult] = {}
     records: dict[int, Allocation] = {}
     owners: dict[int, str] = {}
     plans: list[Plan] = []
@@ -62,6 +63,10 @@ def plan_vm_changes(
             owners[number] = vm.full_name
         plans.append(replace(changes.vm_plan, notes=(*changes.vm_plan.notes, *changes.notes)))
         results[vm.full_name] = str(state.allocations.address(number))
+        result_state = ResultState.RESTART_NEEDED if changes.pending_actions else ResultState.BOUND
+        attachments[vm.full_name] = AttachmentResult(
+            state.network.full_name, results[vm.full_name], changes.mac, result_state
+        )
         if changes.migration_blockers and (not changes.is_up_to_date or state.run.done_for(vm.full_name)):
             migration_blockers[vm.full_name] = changes.migration_blockers
     plans.append(Plan(notes=migration_blocker_notes(migration_blockers, state.network)))
@@ -70,8 +75,8 @@ def plan_vm_changes(
     if records:
         plan = write_records(state.allocations, records, owners, is_counted and not uses_blocks, selection.hint)
     if plan and (recheck or (is_counted and uses_blocks)) and not state.run.preview:
-        return replace(plan, requeue=True, results=results, errors=errors)
-    return replace(plan + parallel_plans(plans), results=results, errors=errors)
+        return replace(plan, requeue=True, results=results, attachments=attachments, errors=errors)
+    return replace(plan + parallel_plans(plans), results=results, attachments=attachments, errors=errors)
 
 
 def migration_blocker_notes(reasons: Mapping[str, Sequence[str]], network: Network) -> tuple[str, ...]:
@@ -109,6 +114,7 @@ class _VmChanges:
 
     Attributes:
         record: its new record; None if the current one is up to date.
+        mac: its MAC address; "" for none.
         vm_plan: the changes after the record.
         notes: for the user.
         pending_actions: those of the notes that name an action for the user.
@@ -116,6 +122,7 @@ class _VmChanges:
     """
 
     record: Allocation | None
+    mac: str
     vm_plan: Plan
     notes: tuple[str, ...] = ()
     pending_actions: tuple[str, ...] = ()
@@ -173,7 +180,7 @@ def _build_vm_changes(state: AttachState, vm: Vm, number: int) -> _VmChanges:
             *notes,
             f"{vm.ref} must be stopped: the address that is held for it can be released only while it does not run",
         )
-    return _VmChanges(None if is_current else wanted, plan, notes, pending_actions)
+    return _VmChanges(None if is_current else wanted, mac, plan, notes, pending_actions)
 
 
 def _mac(state: AttachState, vm: Vm, record: Allocation | None) -> str:

@@ -24,7 +24,7 @@ from kubectl_yoshi.model.backend import AddressUse, Attachment, UsageKind
 from kubectl_yoshi.model.errors import ASK_ADMIN_HINT, PreconditionFailed, YoshiError
 from kubectl_yoshi.model.jsonpatch import PatchBuilder
 from kubectl_yoshi.model.network import Network
-from kubectl_yoshi.model.plan import Change, Plan, Verb, sequential
+from kubectl_yoshi.model.plan import AttachmentResult, Change, Plan, Verb, sequential
 from kubectl_yoshi.model.snapshot import Query, Snapshot
 from kubectl_yoshi.model.vm import VM, Vm
 from kubectl_yoshi.plan.attach.planner import AttachRequest, plan_attach
@@ -96,14 +96,21 @@ def _plan_forward(state: MoveState) -> Plan:
     if plan is None:
         handover = write_records(state.allocations, {number: _record_of_target(state)}, {number: target.full_name})
         handover = write_fence(record, state.ctx, target.full_name) + handover
-        return replace(handover, results={target.full_name: str(request.address)})
+        return _with_result(handover, state)
     later_changes = _plan_after_detach(state)
     plan = (
         plan + later_changes
         if state.run.preview
         else replace(plan, future_changes=(*plan.future_changes, *later_changes))
     )
-    return replace(plan, results={target.full_name: str(request.address)})
+    return _with_result(plan, state)
+
+
+def _with_result(plan: Plan, state: MoveState) -> Plan:
+    """Return a plan with the result that the target has the address."""
+    vm, address = state.target.full_name, str(state.request.address)
+    attachment = AttachmentResult(state.network.full_name, address)
+    return replace(plan, results={vm: address}, attachments={vm: attachment})
 
 
 def _record_of_target(state: MoveState) -> Allocation:
@@ -114,7 +121,7 @@ def _record_of_target(state: MoveState) -> Allocation:
 def plan_move_to_reservation(request: MoveToReservationRequest, ctx: PlanContext) -> Plan:
     """Plan the changes that detach an address from its VM and keep it reserved, or reserve it for somebody else.
 
-    The plan's `results` has the address.
+    The plan's `results` has the network of the address.
 
     Raises:
         PreconditionFailed: the address is not allocated, may not be moved, or the quota leaves no room for it.
@@ -134,7 +141,7 @@ def plan_move_to_reservation(request: MoveToReservationRequest, ctx: PlanContext
             f"Reserve a free address with `kubectl yoshi ips reserve {network.full_name} {request.address}`.",
         )
     reservation = record.to_reservation(network, request.reserve_for, ctx.run.micro_time)
-    results = {str(request.address): reservation.holder}
+    results = {str(request.address): network.full_name}
     if record.kind == RESERVATION and record.reserved_for == request.reserve_for:
         return Plan(results=results, errors=ctx.run.failed)
     _check_reservation_quota(network, number, reservation, ctx)
@@ -150,7 +157,7 @@ def plan_move_to_reservation(request: MoveToReservationRequest, ctx: PlanContext
             (network.namespace, network.name), ((record.namespace, record.name),),
             keep=True, reserve_for=request.reserve_for,
         )  # fmt: skip
-        return plan_detach(detach_request, ctx)
+        return replace(plan_detach(detach_request, ctx), results=results)
     is_same_tenant = record.reserved_namespace == reservation.reserved_namespace
     if not is_same_tenant and not request.take_reservation:
         raise PreconditionFailed(

@@ -10,6 +10,7 @@ from kubectl_yoshi.cli.errors import run_reporting_errors
 from kubectl_yoshi.cli.kubectl_flags import META_KEY
 from kubectl_yoshi.cli.session import SESSION_KEY, Session
 from kubectl_yoshi.output.escaping import EscapingStream
+from tests.output_schema import check_output
 from tests.unit.plan.fake_cluster import FakeCluster
 
 PROGRAM = "kubectl yoshi"
@@ -43,4 +44,5 @@ def run(cluster: FakeCluster, *words: str, namespace: str = "prod") -> CliResult
 
     root = lambda: roots[0] if roots else None  # noqa: E731
     code = run_reporting_errors(do, err=guarded["err"], verbosity=lambda: 0, root=root)
+    check_output(words, out.getvalue())
     return CliResult(code, out.getvalue(), err.getvalue())

@@ -50,12 +50,6 @@ def test_dry_run_names_the_unchanged_vms(cluster: FakeCluster, how: str, suffix:
     assert "virtualmachine.kubevirt.io/web-2 patched" in said.out
 
 
-def test_dry_run_with_an_output_format_prints_no_unchanged_line(cluster: FakeCluster) -> None:
-    cluster.vm("web-1")
-    cluster.attach("web-1")
-    assert run(cluster, "vm", "attach", "web-1", "--network", "blue", "--dry-run=client", "-o", "name").out == ""
-
-
 def test_dry_run_prints_no_note_twice(cluster: FakeCluster) -> None:
     cluster.running("web-1")
     said = run(cluster, "vm", "attach", "web-1", "--network", "blue", "--dry-run=server").err.splitlines()

@@ -29,6 +29,7 @@ from kubectl_yoshi.cli.uninstall import UninstallOptions, refuse_or_warn
 from kubectl_yoshi.model.errors import PreconditionFailed, UsageError
 from kubectl_yoshi.model.objects import Json, name_of
 from kubectl_yoshi.model.plan import Verb
+from kubectl_yoshi.output.format_option import OutputFormat
 
 FOUND = {manifest_ref(obj): obj for obj in load_manifests()}
 YOSHI_USER = CLUSTER_ROLE.ref("yoshi-user")
@@ -114,16 +115,16 @@ def session() -> Session:
 def test_uninstall_with_networks_is_refused_and_lists_the_losses() -> None:
     lost = find_lost_networks([{"metadata": {"name": "blue", "namespace": "prod"}}], [])
     with pytest.raises(PreconditionFailed, match="1 network would be lost: prod/blue"):
-        refuse_or_warn(session(), UninstallOptions(force=False, yes=True, dry_run="none"), lost)
+        refuse_or_warn(session(), UninstallOptions(force=False, yes=True, dry_run="none", output=OutputFormat()), lost)
 
 
 def test_forced_uninstall_without_terminal_requires_yes(monkeypatch: pytest.MonkeyPatch) -> None:
     lost = find_lost_networks([{"metadata": {"name": "blue", "namespace": "prod"}}], [])
     monkeypatch.setattr("sys.stdin", io.StringIO())
     with pytest.raises(UsageError, match="confirmation"):
-        refuse_or_warn(session(), UninstallOptions(force=True, yes=False, dry_run="none"), lost)
-    refuse_or_warn(session(), UninstallOptions(force=True, yes=True, dry_run="none"), lost)
-    refuse_or_warn(session(), UninstallOptions(force=True, yes=False, dry_run="client"), lost)
+        refuse_or_warn(session(), UninstallOptions(force=True, yes=False, dry_run="none", output=OutputFormat()), lost)
+    refuse_or_warn(session(), UninstallOptions(force=True, yes=True, dry_run="none", output=OutputFormat()), lost)
+    refuse_or_warn(session(), UninstallOptions(force=True, yes=False, dry_run="client", output=OutputFormat()), lost)
 
 
 @pytest.mark.parametrize(
@@ -147,6 +148,6 @@ def test_install_dry_run_needs_no_cluster(capsys: pytest.CaptureFixture[str], mo
 
     monkeypatch.setenv("KUBECONFIG", "/does/not/exist")
     assert run(["install", "--dry-run", "-o", "yaml"], "kubectl yoshi") == 0
-    assert list(yaml.safe_load_all(capsys.readouterr().out)) == load_manifests()
+    assert yaml.safe_load(capsys.readouterr().out)["items"] == load_manifests()
     assert run(["install", "--dry-run", "-o", "json"], "kubectl yoshi") == 0
     assert json.loads(capsys.readouterr().out)["items"] == load_manifests()

@@ -12,7 +12,7 @@ import yaml
 
 from kubectl_yoshi.model.errors import UsageError, YoshiError
 from kubectl_yoshi.model.objects import Json
-from kubectl_yoshi.output.format_option import OBJECT_FORMATS, OutputFormat, parse_output
+from kubectl_yoshi.output.format_option import OutputFormat, parse_output
 from kubectl_yoshi.output.formats import (
     ListFormat,
     print_objects,
@@ -21,7 +21,6 @@ from kubectl_yoshi.output.formats import (
     to_list_object,
     to_yaml,
     without_managed_fields,
-    write_documents,
 )
 from kubectl_yoshi.output.tables import Column
 
@@ -140,11 +139,6 @@ def test_invalid_columns_file_is_a_usage_error(tmp_path: Path) -> None:
         parse_output(f"custom-columns-file={path}")
 
 
-def test_object_formats_exclude_tables() -> None:
-    with pytest.raises(UsageError, match="wide"):
-        parse_output("wide", OBJECT_FORMATS)
-
-
 def test_failing_template_is_named() -> None:
     with pytest.raises(YoshiError, match=r"items\[9\]"):
         print_objects([], io.StringIO(), parse_output("jsonpath={.items[9]}"))
@@ -184,10 +178,3 @@ def test_yaml_has_no_aliases_and_no_list_indentation() -> None:
     assert to_yaml({"y": same, "x": same}) == (
         'x:\n  b:\n  - 1\n  - |\n    two\n    lines\n"y":\n  b:\n  - 1\n  - |\n    two\n    lines\n'
     )
-
-
-def test_yaml_documents_are_separated() -> None:
-    out = io.StringIO()
-    write_documents([{"a": 1}, {"b": "x\n\n"}, {"c": 3}], out)
-    assert list(yaml.safe_load_all(out.getvalue())) == [{"a": 1}, {"b": "x\n\n"}, {"c": 3}]
-    assert out.getvalue().startswith("a: 1\n---\nb: ")

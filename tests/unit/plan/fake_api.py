@@ -163,6 +163,9 @@ class FakeApi:
                 )
             )
 
+    def invalidate_discovery(self) -> None:
+        """Read what is served again: nothing changes."""
+
     def count(self, resource: Resource, namespace: str | None = None) -> int:
         return len(self.list(resource, namespace))
 
