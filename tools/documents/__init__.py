@@ -1,1 +1,1 @@
-"""Documents generated from the program: docs/reference/commands.md and api.md, and the man pages."""
+"""Documents generated from the program: commands.md, output.md and api.md in docs/reference, and the man pages."""

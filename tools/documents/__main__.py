@@ -1,4 +1,4 @@
-"""python -m tools.documents: makes docs/reference/commands.md and api.md; with flags, more of what is made.
+"""python -m tools.documents: makes commands.md, output.md and api.md in docs/reference; with flags, more of what is made.
 
 --check          only tells whether they are current
 --man FOLDER     the man pages
@@ -14,6 +14,7 @@ from pathlib import Path
 
 from tools.documents.api import api_page
 from tools.documents.markdown import commands_page
+from tools.documents.output_page import output_page
 from tools.documents.roff import man_pages
 
 ROOT = Path(__file__).parent.parent.parent
@@ -51,7 +52,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def stale() -> dict[Path, str]:
     """The files whose text is not what the program makes of them, with the text that they should have."""
     folder = ROOT / "docs" / "reference"
-    made = {folder / "commands.md": commands_page(), folder / "api.md": api_page()}
+    made = {
+        folder / "commands.md": commands_page(),
+        folder / "output.md": output_page(),
+        folder / "api.md": api_page(),
+    }
     return {path: text for path, text in made.items() if not path.exists() or path.read_text(encoding="utf-8") != text}
 
 
