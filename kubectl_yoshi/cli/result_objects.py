@@ -18,8 +18,9 @@ from kubectl_yoshi.model.errors import YoshiError
 if TYPE_CHECKING:
     from kubectl_yoshi.cli.session import Session
     from kubectl_yoshi.engine.loop import RunResult
+    from kubectl_yoshi.model.address_state import AddressState
     from kubectl_yoshi.model.objects import Json, NamespacedName, ObjectRef
-    from kubectl_yoshi.model.plan import Change, ResultState
+    from kubectl_yoshi.model.plan import Change
     from kubectl_yoshi.output.format_option import OutputFormat
 
 API_VERSION = "cli.plumber.k8s.pf9.io/v1alpha1"
@@ -82,7 +83,7 @@ def attachment_object(vm: NamespacedName, network: str, status: Json) -> Json:
     }
 
 
-def attachment_result(result: RunResult, vm: NamespacedName, network: str, state: ResultState) -> Json:
+def attachment_result(result: RunResult, vm: NamespacedName, network: str, state: AddressState) -> Json:
     """Return the Attachment of a VM after a run, or with the error if the run failed for the VM.
 
     Args:
@@ -91,7 +92,8 @@ def attachment_result(result: RunResult, vm: NamespacedName, network: str, state
         network: "namespace/name"; "" if only the result has it.
         state: of a VM that the run found complete.
     """
-    from kubectl_yoshi.model.plan import AttachmentResult, ResultState
+    from kubectl_yoshi.model.address_state import AddressState
+    from kubectl_yoshi.model.plan import AttachmentResult
 
     owner = "/".join(vm)
     address = result.results.get(owner, "")
@@ -103,7 +105,7 @@ def attachment_result(result: RunResult, vm: NamespacedName, network: str, state
         "changed": is_changed(result.changes, owner, attachment.address),
     }
     if error := result.errors.get(owner):
-        status |= {"address": "", "mac": "", "state": ResultState.UNKNOWN.value, "error": error.in_one_line}
+        status |= {"address": "", "mac": "", "state": AddressState.UNKNOWN.value, "error": error.in_one_line}
     return attachment_object(vm, network or attachment.network, status)
 
 
@@ -145,14 +147,14 @@ def network_of_record(change: Change) -> NamespacedName | None:
 
 def released_addresses(changes: Iterable[Change]) -> list[Json]:
     """Return an Address for each address whose record these changes remove."""
-    from kubectl_yoshi.model.plan import ResultState
+    from kubectl_yoshi.model.address_state import AddressState
     from kubectl_yoshi.plan.release import find_released_records
 
     found: dict[tuple[NamespacedName, str], Json] = {}
     for change in changes:
         if network := network_of_record(change):
             for address, record in find_released_records([change], network[0]).items():
-                status = {"state": ResultState.RELEASED.value, "previousHolder": record.holder, "changed": True}
+                status = {"state": AddressState.RELEASED.value, "previousHolder": record.holder, "changed": True}
                 found[(network, address)] = address_object(network, address, status)
     return [*found.values()]
 

@@ -160,20 +160,21 @@ def _show_dry_run(session: Session, report: SyncReport, dry_run: str) -> None:
 def _result_objects(report: SyncReport) -> list[Json]:
     """Return an Attachment for each requested network of each VM, and references to all other objects that changed."""
     from kubectl_yoshi.engine.loop import RunResult
-    from kubectl_yoshi.model.plan import Plan, ResultState
+    from kubectl_yoshi.model.address_state import AddressState
+    from kubectl_yoshi.model.plan import Plan
     from kubectl_yoshi.model.vm import VM
     from kubectl_yoshi.plan.sync.tasks import AttachTask
 
     invalid = {"/".join(vm): error for vm, error in report.sync_plan.errors.items()}
     attachments = [
-        attachment_result(RunResult(Plan(), errors=invalid), vm, "", ResultState.UNKNOWN)
+        attachment_result(RunResult(Plan(), errors=invalid), vm, "", AddressState.UNKNOWN)
         for vm in report.sync_plan.errors
     ]
     changed: dict[ObjectRef, None] = {}
     for task, result in report.results:
         if isinstance(task, AttachTask):
             network = "/".join(task.request.network)
-            attachments += [attachment_result(result, vm, network, ResultState.BOUND) for vm in task.vms]
+            attachments += [attachment_result(result, vm, network, AddressState.BOUND) for vm in task.vms]
         else:
             visible = (change.ref for change in result.changes if _is_visible_change(change))
             changed |= dict.fromkeys(ref for ref in visible if ref.resource != VM)

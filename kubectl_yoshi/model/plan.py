@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from itertools import chain, zip_longest
 from typing import Any
 
+from kubectl_yoshi.model.address_state import AddressState
 from kubectl_yoshi.model.errors import YoshiError
 from kubectl_yoshi.model.objects import Json, ObjectRef
 
@@ -94,17 +95,6 @@ class Change:
         return patch and all(op["op"] == "test" for op in self.body)
 
 
-class ResultState(enum.Enum):
-    """What an address is after a command, in the words of plan.inventory.AddressState."""
-
-    BOUND = "Bound"
-    RESTART_NEEDED = "RestartNeeded"
-    RESERVED = "Reserved"
-    RELEASED = "Released"
-    ORPHANED = "Orphaned"
-    UNKNOWN = "Unknown"  # the command failed for it
-
-
 @dataclass(frozen=True)
 class AttachmentResult:
     """What a VM has, or no longer has, on a network when a plan is applied.
@@ -118,7 +108,7 @@ class AttachmentResult:
     network: str
     address: str
     mac: str = ""
-    state: ResultState = ResultState.BOUND
+    state: AddressState = AddressState.BOUND
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
+from kubectl_yoshi.model.address_state import AddressState
 from kubectl_yoshi.model.addresses import Intervals
 from kubectl_yoshi.model.allocations import Allocation, Allocations, is_large, reserved_for_vm, shard_of, status_shard
 from kubectl_yoshi.model.backend import AddressUse, AddressUses, UsageKind
 from kubectl_yoshi.model.errors import ASK_ADMIN_HINT, LIST_VMS_HINT, PreconditionFailed, YoshiError
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.objects import NamespacedName
-from kubectl_yoshi.model.plan import AttachmentResult, Plan, ResultState, parallel_plans
+from kubectl_yoshi.model.plan import AttachmentResult, Plan, parallel_plans
 from kubectl_yoshi.model.snapshot import Query, Snapshot
 from kubectl_yoshi.model.vm import VM, Vm, find_instance
 from kubectl_yoshi.plan import restart as restarts
@@ -233,7 +234,7 @@ def _detach_vm(state: _DetachState, vm: Vm) -> Plan:
         )
     plan = release.before + plan + release.removal if backend.keeps_addresses else plan + release.plan
     if release.notes:
-        stays = ResultState.RESTART_NEEDED if running and running_uses else ResultState.ORPHANED
+        stays = AddressState.RESTART_NEEDED if running and running_uses else AddressState.ORPHANED
         attachments = {owner: replace(attachment, state=stays) for owner, attachment in attachments.items()}
     if not backend.pins_vm_template:
         return replace(plan, notes=(*plan.notes, *release.notes), results=results, attachments=attachments)
@@ -255,7 +256,7 @@ def _attachments(state: _DetachState, vm: str, vm_records: Mapping[int, Allocati
         return {}
     addresses = ", ".join(str(state.network.address(number)) for number in sorted(vm_records))
     mac = next((record.mac for record in vm_records.values() if record.mac), "")
-    outcome = ResultState.RESERVED if state.request.keep else ResultState.RELEASED
+    outcome = AddressState.RESERVED if state.request.keep else AddressState.RELEASED
     return {vm: AttachmentResult(state.network.full_name, addresses, mac, outcome)}
 
 
@@ -294,5 +295,5 @@ def _detach_missing_vm(state: _DetachState, namespace: str, name: str) -> Plan:
     results = {owner: ", ".join(str(state.network.address(number)) for number in sorted(vm_records))}
     attachments = _attachments(state, owner, vm_records)
     if release.notes:
-        attachments = {owner: replace(attachments[owner], state=ResultState.ORPHANED)}
+        attachments = {owner: replace(attachments[owner], state=AddressState.ORPHANED)}
     return replace(release.plan, notes=release.notes, results=results, attachments=attachments)

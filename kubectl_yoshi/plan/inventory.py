@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from kubectl_yoshi.model.address_state import AddressState
 from kubectl_yoshi.model.addresses import parse_address
 from kubectl_yoshi.model.allocations import NETWORK, RESERVATION, VIRTUALMACHINE, Allocation, Allocations
 from kubectl_yoshi.model.backend import AddressUse, AddressUses, Backend, UsageKind, VmProblem
@@ -22,23 +22,6 @@ from kubectl_yoshi.plan.records import load_allocations
 
 PENDING_SECONDS = 120.0
 """A record younger than this, in seconds, may belong to an attachment in progress."""
-
-
-class AddressState(enum.Enum):
-    """The state of an address, as printed; docs/concepts.md has all of them, and output/tables.py their colours."""
-
-    BOUND = "Bound"  # recorded, on the VM's template, and the VM runs with it or does not run
-    PENDING = "Pending"  # recorded recently and not on the VM's template yet; or not announced yet
-    CONFLICT = "Conflict"  # the backend would assign another address to the VM, or prevents its start
-    RESTART_NEEDED = "RestartNeeded"  # the running VM has an address that its template lacks, or lacks one that it has
-    ORPHANED = "Orphaned"  # recorded for a VM that no longer exists, or that does not request it
-    RESERVED = "Reserved"  # reserved by a user, or used by the network itself
-    LEASED = "Leased"  # leased by the network's DHCP server to a client without an allocation
-    RELEASED = "Released"  # without a record, and not assigned again by the network or its backend yet
-    UNRECORDED = "Unrecorded"  # used without a record
-    UNKNOWN = "Unknown"  # what would show its state cannot be read
-    FREE = "Free"  # can be assigned to any VM (`ips show`)
-    UNUSABLE = "Unusable"  # never assigned, such as the gateway (`ips show`)
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 from ipaddress import ip_network
 
+from kubectl_yoshi.model.address_state import AddressState
 from kubectl_yoshi.model.addresses import Address
 from kubectl_yoshi.model.allocations import VIRTUALMACHINE, Allocation, allocations_outside_cidr
 from kubectl_yoshi.model.backend import Backend
 from kubectl_yoshi.model.errors import ASK_ADMIN_HINT, PreconditionFailed, UsageError, YoshiError
 from kubectl_yoshi.model.network import NETWORKWIZARD, Network, parse_network, parse_network_name
 from kubectl_yoshi.model.objects import Json, NamespacedName
-from kubectl_yoshi.model.plan import AttachmentResult, Change, Plan, ResultState, parallel_plans
+from kubectl_yoshi.model.plan import AttachmentResult, Change, Plan, parallel_plans
 from kubectl_yoshi.model.snapshot import Query, Snapshot
 from kubectl_yoshi.model.vm import VM, Vm, find_instance, instance_queries
 from kubectl_yoshi.plan import restart as restarts
@@ -109,7 +110,7 @@ def plan_detach_from_missing(
     if not plans and error in errors.values() and not ctx.run.sent:
         raise error
     attachments = {
-        vm: AttachmentResult("/".join(network), addresses, state=ResultState.RELEASED)
+        vm: AttachmentResult("/".join(network), addresses, state=AddressState.RELEASED)
         for vm, addresses in results.items()
     }
     return replace(parallel_plans(plans), results=results, attachments=attachments, errors=errors)

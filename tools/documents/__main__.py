@@ -1,4 +1,4 @@
-"""python -m tools.documents: makes commands.md, output.md and api.md in docs/reference; with flags, more of what is made.
+"""python -m tools.documents: makes commands.md, output.md and api.md in docs/reference; flags make more.
 
 --check          only tells whether they are current
 --man FOLDER     the man pages

@@ -16,10 +16,11 @@ from kubectl_yoshi.model.errors import ExitCode
 from kubectl_yoshi.output.format_option import OutputFormat
 
 if TYPE_CHECKING:
+    from kubectl_yoshi.model.address_state import AddressState
     from kubectl_yoshi.model.backend import VmProblem
     from kubectl_yoshi.model.objects import Json, ObjectRef
     from kubectl_yoshi.model.snapshot import Snapshot
-    from kubectl_yoshi.plan.inventory import AddressState, InventoryRow
+    from kubectl_yoshi.plan.inventory import InventoryRow
     from kubectl_yoshi.plan.orphaned_vms import OrphanedVm
 
 KIND = "AddressProblem"
@@ -96,8 +97,9 @@ def _find_problems(
 ) -> list[Problem]:
     """Return every discrepancy, VM of a deleted network, and VM that cannot start."""
     from kubectl_yoshi.cli.inventory import row_to_json
+    from kubectl_yoshi.model.address_state import AddressState
     from kubectl_yoshi.model.vm import VM
-    from kubectl_yoshi.plan.inventory import AddressState, find_discrepancies
+    from kubectl_yoshi.plan.inventory import find_discrepancies
 
     problems = [
         Problem(found.message, {**row_to_json(found.row), "kind": KIND}, found.is_warning)

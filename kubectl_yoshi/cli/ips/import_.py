@@ -194,13 +194,13 @@ def _result_row(observation: Observation, result: RunResult, dry_run: str) -> _R
 
 
 def _row_json(row: _Row) -> Json:
-    from kubectl_yoshi.model.plan import ResultState
+    from kubectl_yoshi.model.address_state import AddressState
 
     existing, is_refused = row.observation.existing, row.result == REFUSED
     status = {
         "address": str(existing.address),
         "mac": existing.mac,
-        "state": (ResultState.UNKNOWN if is_refused else ResultState.BOUND).value,
+        "state": (AddressState.UNKNOWN if is_refused else AddressState.BOUND).value,
         "changed": row.result in (ADOPTED, TO_BE_ADOPTED),
         "error" if is_refused else "evidence": row.reason,
     }

@@ -81,9 +81,10 @@ def move(session: Session, options: MoveOptions) -> None:
 def _move_to_vm(session: Session, options: MoveOptions, to: str) -> None:
     from kubectl_yoshi.cli.vm_args import resolve_vms
     from kubectl_yoshi.engine.loop import RunResult
+    from kubectl_yoshi.model.address_state import AddressState
     from kubectl_yoshi.model.addresses import parse_address
     from kubectl_yoshi.model.network import parse_network_name
-    from kubectl_yoshi.model.plan import Plan, ResultState
+    from kubectl_yoshi.model.plan import Plan
     from kubectl_yoshi.model.ports import parse_ports
     from kubectl_yoshi.plan.move.planner import MoveRequest, plan_move
 
@@ -100,7 +101,7 @@ def _move_to_vm(session: Session, options: MoveOptions, to: str) -> None:
             done = RunResult(Plan(), errors={"/".join(target): error})
         if done is None:
             return
-        objects.append(attachment_result(done, target, "/".join(network or ()), ResultState.BOUND))
+        objects.append(attachment_result(done, target, "/".join(network or ()), AddressState.BOUND))
         raise_errors(session, done)
     if options.output.is_human_readable:
         suffix = "" if done.has_changed() else " (unchanged)"
@@ -109,10 +110,10 @@ def _move_to_vm(session: Session, options: MoveOptions, to: str) -> None:
 
 def _move_to_reservation(session: Session, options: MoveOptions) -> None:
     from kubectl_yoshi.cli.vm_args import parse_reserve_for
+    from kubectl_yoshi.model.address_state import AddressState
     from kubectl_yoshi.model.addresses import parse_address
     from kubectl_yoshi.model.allocations import RESERVATION, Allocation
     from kubectl_yoshi.model.network import parse_network_name
-    from kubectl_yoshi.model.plan import ResultState
     from kubectl_yoshi.plan.move.planner import MoveToReservationRequest, plan_move_to_reservation
 
     address = parse_address(options.address)
@@ -127,7 +128,7 @@ def _move_to_reservation(session: Session, options: MoveOptions) -> None:
         raise_errors(session, done)
         namespace, _, name = done.results[str(address)].partition("/")
         holder = Allocation(RESERVATION, namespace, "", reserved_for=reserve_for).holder
-        status = {"state": ResultState.RESERVED.value, "holder": holder, "changed": done.has_changed()}
+        status = {"state": AddressState.RESERVED.value, "holder": holder, "changed": done.has_changed()}
         objects.append(address_object((namespace, name), str(address), status))
     if options.output.is_human_readable:
         suffix = "" if done.has_changed() else " (unchanged)"

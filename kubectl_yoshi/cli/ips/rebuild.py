@@ -148,8 +148,8 @@ def _address_objects(result: RunResult, audited: Mapping[tuple[str, str], Expect
         result: of the run.
         audited: network and address -> the entry that was shown before the run.
     """
+    from kubectl_yoshi.model.address_state import AddressState
     from kubectl_yoshi.model.allocations import VIRTUALMACHINE, parse_allocation
-    from kubectl_yoshi.model.plan import ResultState
     from kubectl_yoshi.plan.records import written_records
 
     found: dict[tuple[str, str], Json] = {}
@@ -159,7 +159,7 @@ def _address_objects(result: RunResult, audited: Mapping[tuple[str, str], Expect
             assert network is not None
             record = parse_allocation(value, network[0])
             entry = audited.get(("/".join(network), address))
-            state = ResultState.BOUND if record.kind == VIRTUALMACHINE else ResultState.RESERVED
+            state = AddressState.BOUND if record.kind == VIRTUALMACHINE else AddressState.RESERVED
             status = {
                 "state": state.value,
                 "holder": record.holder,

@@ -94,13 +94,13 @@ class _Released:
 
 
 def _address_object(network: NamespacedName, address: str, released: _Released) -> Json:
-    from kubectl_yoshi.model.plan import ResultState
+    from kubectl_yoshi.model.address_state import AddressState
 
     holder = released.holders.get(address, "")
     if error := released.errors.get(address):
-        status = {"state": ResultState.UNKNOWN.value, "holder": holder, "changed": False, "error": error.in_one_line}
+        status = {"state": AddressState.UNKNOWN.value, "holder": holder, "changed": False, "error": error.in_one_line}
     else:
-        status = {"state": ResultState.RELEASED.value, "previousHolder": holder, "changed": bool(holder)}
+        status = {"state": AddressState.RELEASED.value, "previousHolder": holder, "changed": bool(holder)}
     return address_object(network, address, status)
 
 

@@ -77,9 +77,9 @@ def reserve(session: Session, options: ReserveOptions) -> None:
     namespace is assigned to a VM of it with --ip.
     """
     from kubectl_yoshi.cli.vm_args import parse_reserve_for
+    from kubectl_yoshi.model.address_state import AddressState
     from kubectl_yoshi.model.allocations import RESERVATION, Allocation
     from kubectl_yoshi.model.network import parse_network_name
-    from kubectl_yoshi.model.plan import ResultState
     from kubectl_yoshi.plan.records import written_records
     from kubectl_yoshi.plan.reserve import ReserveRequest, plan_reserve
 
@@ -95,7 +95,7 @@ def reserve(session: Session, options: ReserveOptions) -> None:
         written = {address for change in done.changes for address in written_records(change)}
         for address, note in done.results.items():
             holder = Allocation(RESERVATION, network[0], "", note=note, reserved_for=reserve_for).holder
-            status = {"state": ResultState.RESERVED.value, "holder": holder, "changed": address in written}
+            status = {"state": AddressState.RESERVED.value, "holder": holder, "changed": address in written}
             objects.append(address_object(network, address, status))
     if options.output.is_human_readable:
         suffix = "" if done.has_changed() else " (unchanged)"

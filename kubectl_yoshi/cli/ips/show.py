@@ -99,7 +99,7 @@ def _load_address_info(network: Network, address: Address, snapshot: Snapshot, n
 
 def _state(info: _AddressInfo, address: Address) -> tuple[str, str]:
     """Return the state of an address, and the reason for it; "" if it is as recorded."""
-    from kubectl_yoshi.plan.inventory import AddressState
+    from kubectl_yoshi.model.address_state import AddressState
 
     if info.row is not None:
         return info.row.state.value, info.row.reason

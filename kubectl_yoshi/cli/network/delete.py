@@ -131,14 +131,14 @@ def _print_released(session: Session, request: NetworkDeleteRequest, result: Run
 
 def _released_objects(request: NetworkDeleteRequest, result: RunResult) -> list[Json]:
     """Return an Attachment for each detached VM, and an Address for each released reservation."""
+    from kubectl_yoshi.model.address_state import AddressState
     from kubectl_yoshi.model.allocations import VIRTUALMACHINE
-    from kubectl_yoshi.model.plan import ResultState
     from kubectl_yoshi.plan.release import find_released_records
 
     network = (request.namespace, request.name)
     objects: list[Json] = []
     for address, record in find_released_records(result.changes, request.namespace).items():
-        status = {"state": ResultState.RELEASED.value, "changed": True}
+        status = {"state": AddressState.RELEASED.value, "changed": True}
         if record.kind == VIRTUALMACHINE:
             status |= {"address": address, "mac": record.mac}
             objects.append(attachment_object((record.namespace, record.name), "/".join(network), status))

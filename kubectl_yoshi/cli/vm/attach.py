@@ -178,14 +178,14 @@ def attach(session: Session, options: AttachOptions) -> None:
     """Attach VMs to networks and assign each a permanent address."""
     from kubectl_yoshi.cli.vm.execute import VmPart, execute_parts, network_label
     from kubectl_yoshi.cli.vm_args import resolve_vms
-    from kubectl_yoshi.model.plan import ResultState
+    from kubectl_yoshi.model.address_state import AddressState
 
     vms = resolve_vms(session, options.names, options.selector, options.filenames, options.all_namespaces)
     requests = _requests(session, options, vms)
     parts: list[VmPart] = []
     for request in requests:
         template = f"attached to {network_label(request.network, session)}: {{answer}}"
-        parts.append(VmPart(request.network, partial(_attach_planner, request), template, ResultState.BOUND))
+        parts.append(VmPart(request.network, partial(_attach_planner, request), template, AddressState.BOUND))
     run_results = execute_parts(session, options, vms, parts, "attaching")
     if options.wait and options.dry_run == "none":
         for request, done in zip(requests, run_results, strict=False):  # no results under `diff`

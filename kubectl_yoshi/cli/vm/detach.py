@@ -97,15 +97,15 @@ def detach(session: Session, options: DetachOptions) -> None:
     """Detach VMs from networks and release their addresses, or keep these reserved for them."""
     from kubectl_yoshi.cli.vm.execute import VmPart, execute_parts, network_label
     from kubectl_yoshi.cli.vm_args import resolve_vms
+    from kubectl_yoshi.model.address_state import AddressState
     from kubectl_yoshi.model.network import parse_network_name
-    from kubectl_yoshi.model.plan import ResultState
 
     vms = resolve_vms(session, options.names, options.selector, options.filenames, options.all_namespaces)
     if not options.networks and options.public_network is None:
         raise usage_error("name the network with --network or --public-network", _attached_networks_hint(session, vms))
     texts = (*options.networks, *([options.public_network] if options.public_network is not None else []))
     networks = dict.fromkeys(parse_network_name(text, session.namespace) for text in texts)
-    state = ResultState.RESERVED if options.keep else ResultState.RELEASED
+    state = AddressState.RESERVED if options.keep else AddressState.RELEASED
     parts = [
         VmPart(
             network,

@@ -14,9 +14,10 @@ from kubectl_yoshi.cli.result_objects import attachment_result, printed_objects
 from kubectl_yoshi.cli.session import Session
 from kubectl_yoshi.engine.loop import RunResult, preview_errors
 from kubectl_yoshi.engine.read import Planner
+from kubectl_yoshi.model.address_state import AddressState
 from kubectl_yoshi.model.errors import YoshiError
 from kubectl_yoshi.model.objects import Json, NamespacedName
-from kubectl_yoshi.model.plan import Plan, ResultState
+from kubectl_yoshi.model.plan import Plan
 from kubectl_yoshi.output.format_option import OutputFormat
 
 PlannerFactory = Callable[[tuple[NamespacedName, ...]], Planner]
@@ -37,7 +38,7 @@ class VmPart:
     network: NamespacedName
     create_planner: PlannerFactory
     template: str
-    state: ResultState
+    state: AddressState
 
 
 class VmChangeOptions(Protocol):

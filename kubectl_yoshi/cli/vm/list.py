@@ -189,8 +189,8 @@ def _other_namespace_rows(
 def _rows_from_vm(vm: Vm, unreadable: set[tuple[str, str]], known: set[str], running: str) -> list[_VmRow]:
     """Return rows of a VM's unreadable networks, with the addresses that the VM states and that are not in `known`."""
     from kubectl_yoshi.backends.registry import BACKENDS
+    from kubectl_yoshi.model.address_state import AddressState
     from kubectl_yoshi.model.network import parse_network_name
-    from kubectl_yoshi.plan.inventory import AddressState
 
     found: dict[tuple[str, str], list[str]] = {}
     for backend in sorted(

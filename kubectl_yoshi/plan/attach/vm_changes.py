@@ -11,12 +11,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+from kubectl_yoshi.model.address_state import AddressState
 from kubectl_yoshi.model.addresses import Address, Intervals, parse_address
 from kubectl_yoshi.model.allocations import VIRTUALMACHINE, Allocation, is_large, shard_of
 from kubectl_yoshi.model.backend import AddressUse, Attachment, UsageKind
 from kubectl_yoshi.model.errors import PlanningError, PreconditionFailed, YoshiError
 from kubectl_yoshi.model.network import Network
-from kubectl_yoshi.model.plan import AttachmentResult, Plan, ResultState, parallel_plans
+from kubectl_yoshi.model.plan import AttachmentResult, Plan, parallel_plans
 from kubectl_yoshi.model.vm import Vm
 from kubectl_yoshi.plan import restart as restarts
 from kubectl_yoshi.plan.attach.context import AttachState, Selection
@@ -63,7 +64,7 @@ def plan_vm_changes(
             owners[number] = vm.full_name
         plans.append(replace(changes.vm_plan, notes=(*changes.vm_plan.notes, *changes.notes)))
         results[vm.full_name] = str(state.allocations.address(number))
-        result_state = ResultState.RESTART_NEEDED if changes.pending_actions else ResultState.BOUND
+        result_state = AddressState.RESTART_NEEDED if changes.pending_actions else AddressState.BOUND
         attachments[vm.full_name] = AttachmentResult(
             state.network.full_name, results[vm.full_name], changes.mac, result_state
         )

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from kubectl_yoshi.model.address_state import AddressState
 from kubectl_yoshi.output.tables import STATE_COLOURS
-from kubectl_yoshi.plan.inventory import AddressState
 from tests.unit.cli.command_runner import run
 from tests.unit.plan.fake_cluster import FakeCluster
 

@@ -20,19 +20,14 @@ import pytest
 from kubectl_yoshi.backends.calico.api import RAW
 from kubectl_yoshi.backends.calico.ipam import handle_name
 from kubectl_yoshi.engine.read import new_snapshot
+from kubectl_yoshi.model.address_state import AddressState
 from kubectl_yoshi.model.network import NETWORKWIZARD, parse_network
 from kubectl_yoshi.model.objects import ObjectRef, name_of
 from kubectl_yoshi.model.plan import Plan
 from kubectl_yoshi.model.snapshot import Snapshot
 from kubectl_yoshi.model.vm import POD, VM
 from kubectl_yoshi.plan.context import PlanContext, RunContext
-from kubectl_yoshi.plan.inventory import (
-    AddressState,
-    InventoryRow,
-    build_inventory,
-    find_discrepancies,
-    list_other_troubles,
-)
+from kubectl_yoshi.plan.inventory import InventoryRow, build_inventory, find_discrepancies, list_other_troubles
 from kubectl_yoshi.plan.rebuild.planner import RebuildRequest, plan_rebuild
 from kubectl_yoshi.plan.sync.tasks import RepairTask
 from tests.unit.plan.fake_cluster import BACKENDS, FakeCluster

@@ -24,12 +24,13 @@ import pytest
 
 from kubectl_yoshi.backends.calico.api import RAW
 from kubectl_yoshi.engine.read import new_snapshot
+from kubectl_yoshi.model.address_state import AddressState
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, parse_network
 from kubectl_yoshi.model.objects import Json
 from kubectl_yoshi.model.snapshot import MissingQueriesError, Query, Snapshot
 from kubectl_yoshi.model.vm import VM, VMI
 from kubectl_yoshi.plan.context import PlanContext, RunContext
-from kubectl_yoshi.plan.inventory import AddressState, InventoryRow, build_inventory, find_discrepancies
+from kubectl_yoshi.plan.inventory import InventoryRow, build_inventory, find_discrepancies
 from tests.unit.plan.fake_cluster import BACKENDS, FakeCluster, refusal
 
 BLUE = NETWORKWIZARD.ref("blue", "prod")
