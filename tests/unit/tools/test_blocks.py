@@ -15,6 +15,7 @@ from tools.documents.running import Failed, check_syntax, constant, run, with_ou
 NOT_RUN = {
     "make demo": "it starts a lab of its own, and tests/e2e has what it shows",
     "kubectl krew install yoshi": "nothing is released yet",
+    "kubectl krew upgrade yoshi": "the same",
     "make test": "it would run this test",
     "make lint unit": "the same",
     "velero restore create --from-backup nightly": "there is no Velero; its restore is imitated",

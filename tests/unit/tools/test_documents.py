@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
+import kubectl_yoshi
+from kubectl_yoshi.model.network import GROUP
 from tools.documents.__main__ import main, stale
 from tools.documents.api import api_page
 from tools.documents.markdown import commands_page
 from tools.documents.roff import man_pages
 from tools.documents.tree import pages
+
+PACKAGE = Path(kubectl_yoshi.__file__).parent
+ROOT = PACKAGE.parent
 
 
 def test_generated_references_are_current() -> None:
@@ -46,6 +53,14 @@ def test_api_reference_has_every_field_with_its_type_and_description() -> None:
     assert rows["status.allocations"].startswith("| `status.allocations` | map[string]Object |")
     assert {"status.allocations.KEY.uid", "status.history.KEY[].until", "status.conditions[].status"} <= set(rows)
     assert [field for field, row in rows.items() if row.endswith("|  |")] == []
+
+
+def test_annotation_reference_has_every_annotation_of_the_program() -> None:
+    sources = "".join(path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py"))
+    used = {prefix + GROUP + name for prefix, name in re.findall(r'f"([a-z.]*)\{GROUP\}(/\w*)"', sources)}
+    page = (ROOT / "docs" / "reference" / "annotations.md").read_text(encoding="utf-8")
+    assert len(used) > 10
+    assert [name for name in used - {f"{GROUP}/v1"} if f"`{name}" not in page] == []
 
 
 def test_every_command_has_a_man_page() -> None:
