@@ -15,8 +15,8 @@ import kubectl_yoshi
 
 PACKAGE = Path(kubectl_yoshi.__file__).parent
 ROOT = PACKAGE.parent
-DOCUMENTS = ("*.md", "docs/**/*.md", "tests/*.md", "Makefile", "pyproject.toml")
-MANIFESTS = ("kubectl_yoshi/manifests/*.yaml", "*.yaml", ".krew.yaml")
+DOCUMENTS = ("*.md", "docs/**/*.md", "examples/*.md", "tests/*.md", ".github/*.md", "Makefile", "pyproject.toml")
+MANIFESTS = ("kubectl_yoshi/manifests/*.yaml", "*.yaml", ".krew.yaml", "examples/**/*.yaml", ".github/**/*.yml")
 OTHER_CODE = ("lab", "release", "tests", "tools")
 """Folders with code besides the package's."""
 
