@@ -36,6 +36,8 @@ from kubectl_yoshi.output.format_option import FORMATS, FORMATS_WITH_VALUE, Outp
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
+    from kubectl_yoshi.output.sorting import SortBy
+
 __all__ = [
     "all_namespaces_option",
     "as_options",
@@ -45,6 +47,7 @@ __all__ = [
     "no_headers_option",
     "output_option",
     "selector_option",
+    "sort_by_option",
     "timeout_option",
     "wait_option",
     "watch_option",
@@ -158,7 +161,31 @@ filename_option = click.option(
 )
 
 watch_option = option_group("Output")(
-    "-w", "--watch", is_flag=True, help="After the list, watch for changes and print it again."
+    "-w", "--watch", is_flag=True, help="After the list, watch for changes and print the rows that change."
+)
+
+
+class SortByType(click.ParamType):  # type: ignore[type-arg,unused-ignore]
+    """The type of --sort-by, whose syntax is validated before any request is sent."""
+
+    name = "path"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> SortBy:
+        from kubectl_yoshi.output.sorting import SortBy, parse_sort_by
+
+        if isinstance(value, SortBy):
+            return value
+        try:
+            return parse_sort_by(value)
+        except UsageError as error:
+            raise click.UsageError(str(error), ctx) from error
+
+
+sort_by_option = option_group("Output")(
+    "--sort-by",
+    type=SortByType(),
+    metavar="JSONPATH|COLUMN",
+    help="Sort by a field of the objects, as in kubectl, or by a column: --sort-by .metadata.name, --sort-by age.",
 )
 
 take_reservation_option = option_group("Addresses")(

@@ -37,7 +37,7 @@ def resolve_vms(
     if sum((bool(names), bool(selector), bool(filenames))) != 1:
         raise usage_error("name the VMs, or give -l SELECTOR, or -f FILE", "One of the three.")
     if names:
-        return tuple(dict.fromkeys(_parse_vm_name(name, session) for name in names))
+        return tuple(dict.fromkeys(parse_vm_name(name, session) for name in names))
     if selector:
         found = session.api.list(VM, None if all_namespaces else session.namespace, label_selector=selector)
         if not found:
@@ -56,7 +56,12 @@ def resolve_vms(
     return tuple(dict.fromkeys((namespace_of(obj) or session.namespace, name_of(obj)) for obj in objects))
 
 
-def _parse_vm_name(text: str, session: Session) -> tuple[str, str]:
+def parse_vm_name(text: str, session: Session) -> tuple[str, str]:
+    """Return namespace and name of a VM, written as NAME, NAMESPACE/NAME or vm/NAME.
+
+    Raises:
+        UsageError: the text has neither form.
+    """
     kind, slash, rest = text.partition("/")
     if slash and kind.lower() in VM_KINDS:
         text = rest

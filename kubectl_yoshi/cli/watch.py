@@ -1,4 +1,4 @@
-"""-w: print a list again after each change of the resources that it is based on."""
+"""-w: call a function after each change of the resources that a list is based on."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SETTLE_SECONDS = 0.3
 def show_on_changes(
     session: Session, all_namespaces: bool, resources: Sequence[Resource], show: Callable[[], None]
 ) -> None:
-    """Print a list again after each change of these resources, until Ctrl-C; the caller has printed it once.
+    """Print what has changed after each change of these resources, until Ctrl-C; the caller has printed the list.
 
     Raises:
         YoshiError: a resource can no longer be watched.
@@ -36,7 +36,6 @@ def show_on_changes(
                 while True:
                     has_changed |= _is_change(events.get(timeout=SETTLE_SECONDS), listed)
             if has_changed:
-                print(file=session.out)
                 show()
                 session.out.flush()
     finally:

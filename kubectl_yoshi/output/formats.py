@@ -12,14 +12,23 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TextIO, TypeVar
 
 from kubectl_yoshi.model.errors import YoshiError
 from kubectl_yoshi.model.objects import Json, name_of
 from kubectl_yoshi.model.printable import CONTROL_CHARACTERS, escape_json_controls
 from kubectl_yoshi.output.escaping import raw_unless_terminal
 from kubectl_yoshi.output.format_option import HUMAN_READABLE, OutputFormat
-from kubectl_yoshi.output.tables import NONE, Column, TableStyle, align_columns, cell_text, width, write_table
+from kubectl_yoshi.output.tables import (
+    NONE,
+    Column,
+    TableStyle,
+    TableWriter,
+    align_columns,
+    cell_text,
+    width,
+    write_table,
+)
 
 if TYPE_CHECKING:
     from kubectl_yoshi.output import jsonpath
@@ -145,6 +154,46 @@ def print_rows(
         return write_table(rows, columns, out, style)
     objects = (to_json(row) for row in rows)
     return print_objects(objects, out, output, no_headers=list_format.no_headers, single=list_format.single)
+
+
+class RowPrinter(Generic[Row]):
+    """Prints a list, and later the rows that have changed, below it and without headers, as `kubectl get -w` does.
+
+    Args:
+        columns, to_json, out, list_format: see print_rows.
+    """
+
+    def __init__(
+        self, columns: Sequence[Column[Row]], to_json: Callable[[Row], Json], out: TextIO, list_format: ListFormat
+    ) -> None:
+        self._to_json, self._out, self._format = to_json, out, list_format
+        style = TableStyle(wide=list_format.output.kind == "wide", headers=not list_format.no_headers)
+        self._writer = TableWriter(out, columns, style)
+
+    def print_list(self, rows: Sequence[Row]) -> int:
+        """Print the list; return the number of rows."""
+        if self._format.output.is_human_readable:
+            self._writer.pages(rows)
+            return len(rows)
+        objects = map(self._to_json, rows)
+        headers, single = self._format.no_headers, self._format.single
+        return print_objects(objects, self._out, self._format.output, no_headers=headers, single=single)
+
+    def print_changed(self, rows: Sequence[Row]) -> None:
+        """Print rows that have changed; objects are printed one by one, not in a List."""
+        if self._format.output.is_human_readable:
+            self._writer.pages(rows)
+            return
+        for row in rows:
+            if self._format.output.kind == "yaml":
+                self._out.write("---\n")
+            print_objects([self._to_json(row)], self._out, self._format.output, no_headers=True, single=True)
+
+    def shown(self, row: Row) -> object:
+        """Return what is printed of a row, without what changes with time alone, to find out whether it has changed."""
+        if not self._format.output.is_human_readable:
+            return without_managed_fields(self._to_json(row))
+        return tuple(cell_text(column.cell(row)) for column in self._writer.columns if not column.volatile)
 
 
 def print_objects(

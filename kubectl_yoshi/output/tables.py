@@ -80,12 +80,16 @@ class Column(Generic[Row]):
         cell: return the value of a row; None and "" are shown as <none>, a list is joined by commas.
         wide: shown with -o wide only.
         state: the values are state words, which have colours.
+        sort_key: return what --sort-by compares; None for the text of the cell.
+        volatile: the values change with time alone, such as an age.
     """
 
     header: str
     cell: Callable[[Row], object]
     wide: bool = False
     state: bool = False
+    sort_key: Callable[[Row], object] | None = None
+    volatile: bool = False
 
 
 @dataclass(frozen=True)
@@ -137,6 +141,15 @@ class TableWriter(Generic[Row]):
             coloured[0] = lines[0]
         unwrap_stream(self.out).write("\n".join(align_columns(coloured, lines, self.widths)) + "\n")
 
+    def pages(self, rows: Iterable[Row]) -> int:
+        """Write rows as they arrive, PAGE_SIZE at a time; return their number."""
+        count = 0
+        iterator = iter(rows)
+        while page := list(itertools.islice(iterator, PAGE_SIZE)):
+            self.page(page)
+            count += len(page)
+        return count
+
     def _colour_cells(self, line: list[str]) -> list[str]:
         if not self.colour:
             return line
@@ -147,13 +160,7 @@ def write_table(
     rows: Iterable[Row], columns: Sequence[Column[Row]], out: TextIO, style: TableStyle = DEFAULT_STYLE
 ) -> int:
     """Write a table as its rows arrive, PAGE_SIZE rows at a time; return the number of rows."""
-    writer = TableWriter(out, columns, style)
-    count = 0
-    iterator = iter(rows)
-    while page := list(itertools.islice(iterator, PAGE_SIZE)):
-        writer.page(page)
-        count += len(page)
-    return count
+    return TableWriter(out, columns, style).pages(rows)
 
 
 STATE_FIELD = "State"

@@ -14,7 +14,7 @@ it too.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from kubectl_yoshi.model.allocations import Allocations
 from kubectl_yoshi.model.durations import format_duration
@@ -32,6 +32,17 @@ def cooling_down(allocations: Allocations, now: datetime) -> Mapping[int, float]
     records = allocations.records()
     remaining = {number: remaining_cooldown(network, last, now) for number, last in allocations.last_holders.items()}
     return {number: seconds for number, seconds in remaining.items() if seconds > 0 and number not in records}
+
+
+def cooldown_reasons(allocations: Allocations, now: datetime) -> Mapping[int, str]:
+    """Return the free addresses of the loaded shards that cool down, with the end of that and who had them."""
+    reasons = {}
+    for number, seconds in cooling_down(allocations, now).items():
+        until = now + timedelta(seconds=seconds + 0.5)  # rounded to the seconds of the history
+        reasons[number] = (
+            f"it cools down until {until:%Y-%m-%dT%H:%M:%SZ}: {allocations.last_holders[number].holder} had it"
+        )
+    return reasons
 
 
 def remaining_cooldown(network: Network, last: PastAllocation, now: datetime) -> float:

@@ -10,13 +10,12 @@ from kubectl_yoshi.model.address_state import AddressState
 from kubectl_yoshi.model.addresses import parse_address
 from kubectl_yoshi.model.allocations import NETWORK, RESERVATION, VIRTUALMACHINE, Allocation, Allocations
 from kubectl_yoshi.model.backend import AddressUse, AddressUses, Backend, UsageKind, VmProblem
-from kubectl_yoshi.model.durations import format_duration
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.objects import NamespacedName, Resource
 from kubectl_yoshi.model.snapshot import Query, Snapshot
 from kubectl_yoshi.model.vm import VM, VMI, Vm, find_instance
 from kubectl_yoshi.plan.context import PlanContext, age_in_seconds
-from kubectl_yoshi.plan.cool_down import cooling_down
+from kubectl_yoshi.plan.cool_down import cooldown_reasons
 from kubectl_yoshi.plan.network_lookup import get_backend
 from kubectl_yoshi.plan.records import load_allocations
 
@@ -58,6 +57,19 @@ class InventoryRow:
         named = [f"{use.namespace}/{use.name}" for use in self.address_uses if use.name]
         return named[0] if named else str(self.address_uses[0].ref) if self.address_uses else ""
 
+    @property
+    def vms(self) -> frozenset[NamespacedName]:
+        """Return the VMs that hold the address, or use it without an allocation."""
+        users = {(use.namespace, use.name) for use in self.address_uses if use.name}
+        if self.record is None:
+            return frozenset(users)
+        return frozenset({(self.record.namespace, self.record.name)} if self.record.kind == VIRTUALMACHINE else ())
+
+
+def released(row: InventoryRow) -> InventoryRow:
+    """Return the row of an address that is no longer allocated or used."""
+    return InventoryRow(row.network, row.address, row.number, AddressState.FREE, None, (), None, running=False)
+
 
 def build_inventory(
     network: Network, ctx: PlanContext, all_namespaces: bool, exact: bool = False
@@ -96,11 +108,7 @@ def build_inventory(
         _unreadable_namespaces(VMI, namespaces, snapshot),
         _by_vm(vm_problems),
     )
-    last_holders = allocations.last_holders
-    cooldowns = {
-        number: f"it cools down for another {format_duration(seconds)}: {last_holders[number].holder} had it"
-        for number, seconds in cooling_down(allocations, ctx.run.now).items()
-    }
+    cooldowns = cooldown_reasons(allocations, ctx.run.now)
     numbers = sorted({*allocations.records(), *(use.number for use in found), *cooldowns})
     rows = (_row(number, allocations, address_uses, backend.pins_vm_template, visibility) for number in numbers)
     return tuple(

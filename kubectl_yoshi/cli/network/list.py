@@ -14,6 +14,7 @@ from kubectl_yoshi.cli.options import (
     no_headers_option,
     output_option,
     selector_option,
+    sort_by_option,
     watch_option,
 )
 from kubectl_yoshi.cli.param_types import NETWORK_NAME
@@ -23,7 +24,8 @@ from kubectl_yoshi.output.format_option import OutputFormat
 
 if TYPE_CHECKING:
     from kubectl_yoshi.cli.inventory import NetworkRow
-    from kubectl_yoshi.model.objects import ObjectRef
+    from kubectl_yoshi.model.objects import ObjectRef, Resource
+    from kubectl_yoshi.output.sorting import SortBy
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class ListOptions:
     names: tuple[str, ...]
     all_namespaces: bool
     selector: str
+    sort_by: SortBy | None
     watch: bool
     no_headers: bool
     output: OutputFormat
@@ -42,6 +45,7 @@ class ListOptions:
 @click.argument("names", nargs=-1, type=NETWORK_NAME, metavar="[NAME]…")
 @all_namespaces_option
 @selector_option
+@sort_by_option
 @watch_option
 @no_headers_option
 @output_option(NETWORK)
@@ -49,38 +53,46 @@ class ListOptions:
 def list_networks(session: Session, options: ListOptions) -> None:
     """List the networks of a namespace, or of all namespaces."""
     from kubectl_yoshi.cli.inventory import exit_if_missing
-    from kubectl_yoshi.cli.watch import show_on_changes
+    from kubectl_yoshi.cli.row_list import ListFlags, RowList, print_row_list
     from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD
     from kubectl_yoshi.model.objects import dig, metadata, name_of, namespace_of
-    from kubectl_yoshi.output.formats import ListFormat, print_rows
+    from kubectl_yoshi.output.formats import ListFormat
     from kubectl_yoshi.output.tables import Column, age
 
     not_found: set[ObjectRef] = set()
+    columns: list[Column[NetworkRow]] = [
+        Column("NAMESPACE", lambda row: namespace_of(row.raw)),
+        Column("NAME", lambda row: name_of(row.raw)),
+        Column("PLUGIN", lambda row: dig(row.raw, "spec", "plugin")),
+        Column("CIDR", lambda row: str(row.network.cidr or "") if row.network else dig(row.raw, "spec", "cidr")),
+        Column("READY", lambda row: row.ready),
+        Column("USED", lambda row: "<unknown>" if row.used is None else str(row.used), sort_key=lambda row: row.used),
+        Column("FREE", lambda row: row.free),
+        Column("REASON", lambda row: dig(row.raw, "status", "reason"), wide=True),
+        Column(
+            "AGE",
+            lambda row: age(metadata(row.raw).get("creationTimestamp")),
+            sort_key=lambda row: metadata(row.raw).get("creationTimestamp"),
+            volatile=True,
+        ),
+    ]
 
-    def show() -> None:
-        rows = _network_rows(session, options, not_found)
-        columns: list[Column[NetworkRow]] = [
-            Column("NAMESPACE", lambda row: namespace_of(row.raw)),
-            Column("NAME", lambda row: name_of(row.raw)),
-            Column("PLUGIN", lambda row: dig(row.raw, "spec", "plugin")),
-            Column("CIDR", lambda row: str(row.network.cidr or "") if row.network else dig(row.raw, "spec", "cidr")),
-            Column("READY", lambda row: row.ready),
-            Column("USED", lambda row: "<unknown>" if row.used is None else str(row.used)),
-            Column("FREE", lambda row: row.free),
-            Column("REASON", lambda row: dig(row.raw, "status", "reason"), wide=True),
-            Column("AGE", lambda row: age(metadata(row.raw).get("creationTimestamp"))),
-        ]
-        shown = columns if options.all_namespaces else columns[1:]
-        list_format = ListFormat(options.output, options.no_headers, single=len(options.names) == 1)
-        count = print_rows(rows, shown, lambda row: row.raw, session.out, list_format)
-        if not count and not not_found and options.output.is_human_readable:
-            where = "" if options.all_namespaces else f" in {session.namespace} namespace"
-            session.note(f"No networks found{where}.")
+    def resources() -> list[Resource]:
+        # Platform9 yoshi has no AddressBlocks
+        return [NETWORKWIZARD, *([ADDRESSBLOCK] if ADDRESSBLOCK in session.api.served else [])]
 
-    show()
-    if options.watch:
-        watched = [ADDRESSBLOCK] if ADDRESSBLOCK in session.api.served else []  # Platform9 yoshi has no AddressBlocks
-        show_on_changes(session, options.all_namespaces, [NETWORKWIZARD, *watched], show)
+    networks = RowList(
+        "networks",
+        columns if options.all_namespaces else columns[1:],
+        lambda row: row.raw,
+        key=lambda row: (namespace_of(row.raw), name_of(row.raw)),
+        load=lambda: _network_rows(session, options, not_found),
+        removed=lambda row: row,
+        resources=resources,
+    )
+    list_format = ListFormat(options.output, options.no_headers, single=len(options.names) == 1)
+    flags = ListFlags(options.all_namespaces, options.watch, options.sort_by, list_format)
+    print_row_list(session, networks, flags, not_found)
     exit_if_missing(not_found)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import click
@@ -14,6 +14,7 @@ from kubectl_yoshi.cli.options import (
     no_headers_option,
     output_option,
     selector_option,
+    sort_by_option,
     watch_option,
 )
 from kubectl_yoshi.cli.param_types import NETWORK_NAME, VM_NAME
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from kubectl_yoshi.model.objects import Json, ObjectRef
     from kubectl_yoshi.model.snapshot import Snapshot
     from kubectl_yoshi.model.vm import Vm
+    from kubectl_yoshi.output.sorting import SortBy
     from kubectl_yoshi.plan.inventory import InventoryRow
 
 
@@ -40,6 +42,7 @@ class ListOptions:
     network: str | None
     all_namespaces: bool
     selector: str
+    sort_by: SortBy | None
     watch: bool
     no_headers: bool
     output: OutputFormat
@@ -50,6 +53,7 @@ class ListOptions:
 @click.option("--network", type=NETWORK_NAME, metavar="NAME", help="Only VMs of this network.")
 @all_namespaces_option
 @selector_option
+@sort_by_option
 @watch_option
 @no_headers_option
 @output_option(ATTACHMENT)
@@ -57,38 +61,37 @@ class ListOptions:
 def list_vms(session: Session, options: ListOptions) -> None:
     """List VMs with their networks, addresses and states."""
     from kubectl_yoshi.cli.inventory import exit_if_missing
-    from kubectl_yoshi.cli.watch import show_on_changes
+    from kubectl_yoshi.cli.row_list import ListFlags, RowList, print_row_list
     from kubectl_yoshi.model.network import NETWORKWIZARD
     from kubectl_yoshi.model.objects import dig
     from kubectl_yoshi.model.vm import VM, VMI
-    from kubectl_yoshi.output.formats import ListFormat, print_rows
+    from kubectl_yoshi.output.formats import ListFormat
     from kubectl_yoshi.output.tables import Column
 
     not_found: set[ObjectRef] = set()
-
-    def show() -> None:
-        rows = _vm_rows(session, options, not_found)
-        columns: list[Column[_VmRow]] = [
-            Column("NAMESPACE", lambda row: row.vm.namespace),
-            Column("VM", lambda row: row.vm.name),
-            Column("NETWORK", lambda row: row.network_label),
-            Column("ADDRESS", lambda row: row.address),
-            Column("RUNNING WITH", lambda row: row.running),
-            Column("STATE", lambda row: row.state, state=True),
-            Column("REASON", lambda row: row.reason),
-            Column("MAC", lambda row: row.mac, wide=True),
-            Column("STATUS", lambda row: dig(row.vm.raw, "status", "printableStatus"), wide=True),
-        ]
-        shown = columns if options.all_namespaces else columns[1:]
-        list_format = ListFormat(options.output, options.no_headers, single=len(options.names) == 1)
-        count = print_rows(rows, shown, _vm_json, session.out, list_format)
-        if not count and not not_found and options.output.is_human_readable:
-            where = "" if options.all_namespaces else f" in {session.namespace} namespace"
-            session.note(f"No VMs found{where}.")
-
-    show()
-    if options.watch:
-        show_on_changes(session, options.all_namespaces, [NETWORKWIZARD, VM, VMI], show)
+    columns: list[Column[_VmRow]] = [
+        Column("NAMESPACE", lambda row: row.vm.namespace),
+        Column("VM", lambda row: row.vm.name),
+        Column("NETWORK", lambda row: row.network_label),
+        Column("ADDRESS", lambda row: row.address),
+        Column("RUNNING WITH", lambda row: row.running),
+        Column("STATE", lambda row: row.state, state=True),
+        Column("REASON", lambda row: row.reason),
+        Column("MAC", lambda row: row.mac, wide=True),
+        Column("STATUS", lambda row: dig(row.vm.raw, "status", "printableStatus"), wide=True),
+    ]
+    vms = RowList(
+        "VMs",
+        columns if options.all_namespaces else columns[1:],
+        _vm_json,
+        key=lambda row: (row.vm.namespace, row.vm.name, row.network),
+        load=lambda: _vm_rows(session, options, not_found),
+        removed=lambda row: replace(row, address="", mac="", state="", reason=""),
+        resources=lambda: [NETWORKWIZARD, VM, VMI],
+    )
+    list_format = ListFormat(options.output, options.no_headers, single=len(options.names) == 1)
+    flags = ListFlags(options.all_namespaces, options.watch, options.sort_by, list_format)
+    print_row_list(session, vms, flags, not_found)
     exit_if_missing(not_found)
 
 

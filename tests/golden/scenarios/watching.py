@@ -45,7 +45,7 @@ SCENARIOS = [
         "network list",
         [
             *BEFORE,
-            Run("network list -w", watch=Watch(2, [("blue", add_network), ("red", delete_network), ("blue", refuse)])),
+            Run("network list -w", watch=Watch(2, [("blue", add_network), ("red", delete_network), ("red", refuse)])),
         ],
         real_waits=True,
     ),
