@@ -187,6 +187,7 @@ def attach(session: Session, options: AttachOptions) -> None:
         template = f"attached to {network_label(request.network, session)}: {{answer}}"
         parts.append(VmPart(request.network, partial(_attach_planner, request), template, AddressState.BOUND))
     run_results = execute_parts(session, options, vms, parts, "attaching")
+    _restart_remaining(session, options, requests, run_results)
     if options.wait and options.dry_run == "none":
         for request, done in zip(requests, run_results, strict=False):  # no results under `diff`
             _wait_and_release(session, options, request, done)
@@ -219,7 +220,7 @@ def _requests(session: Session, options: AttachOptions, vms: tuple[NamespacedNam
         kinds.require(options.nic_flags[0], kinds.layer2, "Layer 2", single=bool(options.interface_name))
     if mac is not None:
         kinds.require("--mac", kinds.pinned, "private or Layer 2", single=True)
-    return [
+    requests = [
         replace(
             request,
             mac=mac if request.network in kinds.pinned else None,
@@ -229,6 +230,20 @@ def _requests(session: Session, options: AttachOptions, vms: tuple[NamespacedNam
         )
         for request in requests
     ]
+    return _with_one_restart(requests, kinds) if options.restart and len(kinds.pinned) > 1 else requests
+
+
+def _with_one_restart(requests: Sequence[AttachRequest], kinds: _NetworksByKind) -> list[AttachRequest]:
+    """Return the requests in an order, and with flags, in which a VM is restarted once, with all its addresses.
+
+    The private network is the last of those that need a restart: its address may be released only while the VM is
+    stopped.
+    """
+    layer2 = [request for request in requests if request.network in kinds.layer2]
+    private = [request for request in requests if request.network in {*kinds.pinned} - {*kinds.layer2}]
+    public = [request for request in requests if request.network not in kinds.pinned]
+    *earlier, last = [*layer2, *private]
+    return [*(replace(request, restart=False, restart_later=True) for request in earlier), last, *public]
 
 
 def _named_networks(
@@ -355,6 +370,26 @@ def _attach_planner(request: AttachRequest, vms: tuple[NamespacedName, ...]) -> 
     from kubectl_yoshi.plan.attach.planner import plan_attach
 
     return partial(plan_attach, replace(request, vms=vms))
+
+
+def _restart_remaining(
+    session: Session, options: AttachOptions, requests: Sequence[AttachRequest], run_results: Sequence[RunResult]
+) -> None:
+    """Restart the VMs that still run without one of their addresses: the last network needed no restart."""
+    from kubectl_yoshi.backends.registry import BACKENDS
+    from kubectl_yoshi.engine.loop import RunOptions, run
+    from kubectl_yoshi.engine.wait import waiters
+    from kubectl_yoshi.plan.restart import starts_vm
+
+    restarted = {change.owner for result in run_results for change, _ in result.executed if starts_vm(change)}
+    run_options = RunOptions(waiters=waiters(limit_seconds=options.timeout))
+    for request, result in zip(requests, run_results, strict=False):  # no results of a dry run
+        remaining = tuple(vm for vm in request.vms if "/".join(vm) in result.results.keys() - restarted)
+        if request.restart_later and remaining:
+            planner = _attach_planner(replace(request, restart=True, restart_later=False), remaining)
+            done = run(planner, session.api, BACKENDS, run_options)
+            raise_errors(session, done)
+            restarted |= {change.owner for change, _ in done.executed if starts_vm(change)}
 
 
 def _wait_and_release(session: Session, options: AttachOptions, request: AttachRequest, result: RunResult) -> None:

@@ -47,6 +47,7 @@ class AttachRequest:
         take_reservation: assign the requested address although it is reserved for others; the user must be permitted
             to change the network.
         restart: restart a VM that runs without the address.
+        restart_later: a later part of the same command restarts such a VM, so that no note names the restart.
         plugin: the plugin that the network must have; "" for any.
         ports: the open ports of a public address; () for its current ports, or the default ones.
         wait: wait until the address is reachable, if that does not depend on the VM.
@@ -71,6 +72,7 @@ class AttachRequest:
     skip_repeated_notes: bool = False
     network_planned: bool = False
     take_reservation: bool = False
+    restart_later: bool = False
 
     @cached_property
     def existing_by_vm(self) -> Mapping[NamespacedName, ExistingAddress]:

@@ -170,7 +170,7 @@ def _build_vm_changes(state: AttachState, vm: Vm, number: int) -> _VmChanges:
     pending_actions: tuple[str, ...] = ()
     if restart and (request.restart or restart.resumes):
         plan = plan + restart.plan
-    elif restart:
+    elif restart and not request.restart_later:
         reason = f"{vm.ref} runs without {state.allocations.address(number)}"
         hot_plug = backend.hot_plug(vm, snapshot) if request.nic.live else None
         pending_actions = (restarts.restart_note(reason, hot_plug),)

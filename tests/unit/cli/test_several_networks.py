@@ -156,6 +156,25 @@ def test_flags_apply_to_the_networks_that_they_are_meant_for(cluster: FakeCluste
     assert json.loads(template["metadata"]["annotations"]["cni.projectcalico.org/ipAddrs"]) == ["10.133.0.1"]
 
 
+@pytest.mark.parametrize("first", ["", "blue", "lab"])
+def test_running_vm_is_restarted_once(cluster: FakeCluster, first: str) -> None:
+    """Whichever of the networks it runs with already."""
+    cluster.running("run-1")
+    if first:
+        assert attach(cluster, f"--network {first} --restart", "run-1").code == 0
+        cluster.time_passes()
+    cluster.api.writes.clear()
+    said = attach(cluster, "--network blue --network lab --network fast --network pub --restart", "run-1")
+    assert said.code == 0
+    assert "restart needed" not in said.err
+    # Calico keeps the address of a running VM, which is then stopped and started again.
+    assert sum(write.startswith(("restart ", "stop ")) for write in cluster.api.writes) == 1
+    cluster.time_passes()
+    cluster.api.writes.clear()
+    assert attach(cluster, "--network blue --network lab --network fast --restart", "run-1").err == ""
+    assert cluster.api.writes == []
+
+
 def test_dry_run_shows_the_changes_of_each_network(cluster: FakeCluster) -> None:
     said = attach(cluster, "--network blue --network pub --dry-run=client")
     assert "record 10.133.0.1 for prod/web-1" in said.out
