@@ -12,9 +12,14 @@ from __future__ import annotations
 
 import json
 
+import click
 import pytest
 
 from kubectl_yoshi.backends.public.services import SERVICE
+from kubectl_yoshi.cli.completion.sources import NameRequest, list_known_names
+from kubectl_yoshi.cli.param_types import NameKind
+from kubectl_yoshi.cli.session import Session
+from kubectl_yoshi.cli.vm.attach import attach as attach_command
 from kubectl_yoshi.model.objects import dig
 from kubectl_yoshi.model.vm import VM
 from tests.unit.cli.command_runner import CliResult, run
@@ -173,6 +178,15 @@ def test_running_vm_is_restarted_once(cluster: FakeCluster, first: str) -> None:
     cluster.api.writes.clear()
     assert attach(cluster, "--network blue --network lab --network fast --restart", "run-1").err == ""
     assert cluster.api.writes == []
+
+
+def test_free_addresses_are_completed_after_the_name(cluster: FakeCluster) -> None:
+    param = next(param for param in attach_command.params if param.name == "networks")
+    session = Session({"namespace": "prod"}, api=cluster.api)  # type: ignore[arg-type]
+    cluster.reserve("10.133.0.251")
+    request = NameRequest(session, click.Context(attach_command), param, "blue=10.133.0.25")
+    found = [item.value for item in list_known_names(NameKind.NETWORK_ADDRESS, request)]
+    assert found == [f"blue=10.133.0.{number}" for number in (25, 250, 252, 253, 254)]
 
 
 def test_dry_run_shows_the_changes_of_each_network(cluster: FakeCluster) -> None:
