@@ -36,6 +36,7 @@ class ExecuteOptions:
         total: number of VMs, for the progress line; 0 where it is not counted by VM.
         unchanged: owner ("": the whole plan) -> the line of a dry run where nothing would change for it.
         tolerate_errors: whether a dry run returns its result, with errors, instead of raising them.
+        exact_counters: see RunOptions.
     """
 
     dry_run: str
@@ -45,6 +46,7 @@ class ExecuteOptions:
     total: int = 0
     unchanged: Mapping[str, str] = field(default_factory=lambda: {"": "unchanged"})
     tolerate_errors: bool = False
+    exact_counters: bool = False
 
 
 def execute(session: Session, planner: Planner, options: ExecuteOptions) -> RunResult | None:
@@ -80,7 +82,8 @@ def execute(session: Session, planner: Planner, options: ExecuteOptions) -> RunR
             limit_seconds=options.timeout,
             progress=lambda _change, message: line.step(0, f"waiting: {message}"),
         )
-        done = run(planner, session.api, BACKENDS, RunOptions(options.dry_run, step, waiting))
+        run_options = RunOptions(options.dry_run, step, waiting, exact_counters=options.exact_counters)
+        done = run(planner, session.api, BACKENDS, run_options)
     for note in done.lines:
         session.note(f"note: {note}")
     if options.dry_run == "none" or not options.output.is_human_readable:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import click
 
@@ -12,7 +13,7 @@ from kubectl_yoshi.cli.result_objects import ADDRESS, API_VERSION
 from kubectl_yoshi.cli.session import Session
 from kubectl_yoshi.engine.read import new_snapshot
 from kubectl_yoshi.kube.errors import NotFoundError
-from kubectl_yoshi.model.allocations import allocations_outside_cidr
+from kubectl_yoshi.model.allocations import allocations_outside_cidr, compute_counters
 from kubectl_yoshi.model.errors import ExitCode, UsageError
 from kubectl_yoshi.model.network import Network, parse_network, parse_network_name
 from kubectl_yoshi.model.objects import Json, ObjectRef, dig
@@ -39,13 +40,23 @@ class NetworkRow:
         created = dig(self.raw, "status", "created")
         return "Unknown" if created is None else str(bool(created))
 
-    @property
-    def free(self) -> str:
-        """The number of free addresses."""
-        if self.network is None or self.used is None or self.network.cidr is None:
-            return "<unknown>"
-        inside = self.used - len(allocations_outside_cidr(self.network))
-        return _format_count(max(self.network.usable.size - inside, 0))
+    @cached_property
+    def counters(self) -> Mapping[str, int]:
+        """The counters as they are now (see compute_counters); {} if they are unknown."""
+        if self.network is None or self.used is None:
+            return {}
+        return compute_counters(self.network, self.used, len(allocations_outside_cidr(self.network)))
+
+    def count(self, counter: str) -> str:
+        """Return one of the counters as printed."""
+        number = self.counters.get(counter)
+        return "<unknown>" if number is None else _format_count(number)
+
+    def to_json(self) -> Json:
+        """Return the network with the counters as they are now."""
+        if not self.counters:
+            return self.raw
+        return {**self.raw, "status": {**(self.raw.get("status") or {}), **self.counters}}
 
 
 def _format_count(number: int) -> str:

@@ -41,6 +41,7 @@ from kubectl_yoshi.model.plan import AttachmentResult, Change, Plan, Verb
 from kubectl_yoshi.model.snapshot import MissingQueriesError, Snapshot, unreadable_note
 from kubectl_yoshi.plan.block_maintenance import delete_empty_block, fix_counters, list_follow_ups
 from kubectl_yoshi.plan.context import PlanContext, RunContext
+from kubectl_yoshi.plan.counters import Count, count_blocks, count_change, counting_query, list_counts
 from kubectl_yoshi.plan.release import drop_outdated_notes
 
 MAX_ROUNDS_WITHOUT_PROGRESS = 15
@@ -107,12 +108,14 @@ class RunOptions:
         progress: called for every change; for one without a response, again when it is observed as applied.
         waiters: see apply_plan.
         rng: the source of random choices; None for a new one.
+        exact_counters: write the counters of large networks whenever they differ; for planners that read all blocks.
     """
 
     dry_run: str = "none"
     progress: ProgressCallback | None = None
     waiters: Mapping[str, Waiter] | None = None
     rng: random.Random | None = None
+    exact_counters: bool = False
 
 
 DEFAULT_OPTIONS = RunOptions()
@@ -234,6 +237,8 @@ def run(
         )
         endless.changes_so_far = journal.changes_so_far()
         raise endless
+    answers = {change.ref: answer for change, answer in journal.done if answer is not None}
+    _write_counters(list_counts(answers, snapshot, context.now, exact=options.exact_counters), api)
     errors = journal.explain_errors({**plan.errors, **context.failed}, snapshot, plan.results)
     errors.pop("", None)
     current_notes = drop_outdated_notes(notes, (change for change, _ in journal.done))
@@ -342,6 +347,23 @@ def _is_retryable(change: Change, error: YoshiError) -> bool:
     if isinstance(error, AlreadyExistsError):
         return change.verb is Verb.CREATE
     return isinstance(error, NotFoundError) and change.verb is not Verb.CREATE
+
+
+def _write_counters(counts: Iterable[Count], api: Api) -> None:
+    """Write the counters of large networks after a run; best effort, as they are for people only."""
+    for count in counts:
+        try:
+            if count.in_blocks is None:
+                query = counting_query(count.network)
+                blocks = new_snapshot(api, discover=False)
+                rows = blocks.lookup(query)
+                if blocks.unreadable_reason(query):
+                    continue
+                count = Count(count.network, count_blocks(count.network, rows))
+            if change := count_change(count, RunContext().now):
+                send_change(change, api, dry_run=False, waiters={})
+        except ClusterError:
+            continue
 
 
 def _clean_up(result: ApplyResult, api: Api) -> None:

@@ -248,20 +248,39 @@ def allocations_outside_cidr(network: Network) -> Mapping[Address, Allocation]:
     return {network.address(number): record for number, record in outside.items()}
 
 
-def count_addresses(network: Network, texts: Iterable[str]) -> dict[str, int]:
-    """Return the counters in the status of a small network that holds these addresses.
+COUNTERS = ("size", "used", "free", "usePercent")
+"""The counters in the status of a network."""
+MAX_COUNT = (1 << 63) - 1
+"""The largest integer that the API server stores; a network of IPv6 may have more addresses."""
+
+
+def compute_counters(network: Network, used: int, outside: int) -> dict[str, int]:
+    """Return the counters in the status of a network.
+
+    Args:
+        network: the network.
+        used: the number of its allocations.
+        outside: how many of these are outside its CIDR. They count as used, but do not reduce `free`.
 
     Returns:
-        `used`, and `free` if the network has a CIDR. Addresses outside the CIDR count as used, but do not reduce
-        `free`.
+        `used`; if the network has a CIDR, also `size`, the number of addresses that can be assigned, `free`, and
+        `usePercent`, rounded up as df does.
     """
-    held = list(texts)
     if network.cidr is None:
-        return {"used": len(held)}
+        return {"used": used}
+    size, inside = network.usable.size, used - outside
+    percent = min(-(-100 * inside // size), 100) if size else 100
+    counts = {"size": size, "used": used, "free": max(size - inside, 0), "usePercent": percent}
+    return {key: min(count, MAX_COUNT) for key, count in counts.items()}
+
+
+def count_addresses(network: Network, texts: Iterable[str]) -> dict[str, int]:
+    """Return the counters in the status of a small network that holds these addresses."""
+    held = list(texts)
     outside = 0
     if network.accepts_outside_cidr:
         outside = sum(1 for number, _ in Allocations(network, {}).numbers(held) if number not in network.cidr_addresses)
-    return {"used": len(held), "free": max(network.usable.size - (len(held) - outside), 0)}
+    return compute_counters(network, len(held), outside)
 
 
 def block_name(network: Network, first: int) -> str:

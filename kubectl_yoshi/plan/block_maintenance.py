@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from kubectl_yoshi.model.addresses import parse_address
-from kubectl_yoshi.model.allocations import count_addresses
+from kubectl_yoshi.model.allocations import count_addresses, is_large
 from kubectl_yoshi.model.errors import UsageError
 from kubectl_yoshi.model.history import RETENTION_SECONDS, parse_history
 from kubectl_yoshi.model.jsonpatch import PatchBuilder, json_pointer
@@ -30,8 +30,14 @@ def fix_counters(obj: Json) -> Change | None:
     patch = PatchBuilder().test(("metadata", "resourceVersion"), resource_version_of(obj))
     ref = _reference_to(obj)
     counted = {"used": len(allocations or {})}
-    if ref.resource == NETWORKWIZARD and dig(obj, "status", "free") is not None:
-        counted = _network_counters(obj) or counted
+    if ref.resource == NETWORKWIZARD:
+        try:
+            network = parse_network(obj)
+        except UsageError:  # the free addresses of an invalid spec cannot be counted
+            return None
+        if is_large(network):  # plan/counters.py
+            return None
+        counted = count_addresses(network, allocations or {})
     for key, value in counted.items():
         patch.add(("status", key), value)
     return Change(Verb.PATCH, ref, "update the address counters", patch.ops, "status", before=obj)
@@ -73,13 +79,6 @@ def _search_start(hint: Change) -> int:
     path = json_pointer(STATUS_SEARCH_FROM)
     starts = [int(parse_address(op["value"])) for op in hint.body if op["op"] == "add" and op["path"] == path]
     return starts[0] if starts else 1 << 128
-
-
-def _network_counters(network: Json) -> dict[str, int]:
-    try:
-        return count_addresses(parse_network(network), dig(network, "status", "allocations") or {})
-    except UsageError:  # the free addresses of an invalid spec cannot be counted
-        return {}
 
 
 def _reference_to(obj: Json) -> ObjectRef:

@@ -15,6 +15,7 @@ from dataclasses import replace
 
 from kubectl_yoshi.model.addresses import Address, parse_address
 from kubectl_yoshi.model.allocations import (
+    COUNTERS,
     RESERVATION,
     SHARD_SIZE,
     Allocation,
@@ -61,7 +62,7 @@ STATUS_HISTORY = ("status", "history")
 STATUS_DELETING = ("status", "deleting")
 MAX_RESERVED_FOR_VMS = 1024
 """Addresses of a large network that are reserved for single VMs: they are listed in its status, up to 70 KB."""
-COUNTER_PATHS = ("/status/used", "/status/free")
+COUNTER_PATHS = tuple(f"/status/{counter}" for counter in COUNTERS)
 """Counters that every writer recomputes: what one patch writes there, another soon replaces."""
 
 
@@ -530,7 +531,7 @@ def _guarded_patch(shard: Shard, network: Network) -> PatchBuilder:
 
 
 def _update_counters(patch: PatchBuilder, shard: Shard, network: Network, keys: Collection[str]) -> None:
-    """Add the counters of an object to a patch; a large network counts only the addresses of its blocks, in these."""
+    """Add the counters of a block or small network to a patch; those of a large network: plan/counters.py."""
     if shard.is_block:
         patch.add(("status", "used"), len(keys))
     elif not is_large(network):

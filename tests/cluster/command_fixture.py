@@ -332,7 +332,10 @@ def _one_of_many(blocks: Sequence[Json]) -> Iterator[Json]:
 
 def _lasting(obj: Json) -> Json:
     kept = {key: value for key, value in obj.items() if key not in ("apiVersion", "kind")}
-    volatile = {"spec": ["healthCheckNodePort"], "status": ["used", "free", "history", "contendedAt", "reservedForVMs"]}
+    volatile = {
+        "spec": ["healthCheckNodePort"],
+        "status": ["size", "used", "free", "usePercent", "countedAt", "history", "contendedAt", "reservedForVMs"],
+    }
     for part, field_names in volatile.items():
         if part in kept:
             kept[part] = {key: value for key, value in kept[part].items() if key not in field_names}

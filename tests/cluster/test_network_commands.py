@@ -184,10 +184,10 @@ def test_network_list_flags_and_formats(yoshi: Yoshi, cidr: Cidrs, blue: str) ->
     yoshi.done("network", "create", "big", "--cidr", big)
     yoshi.done("ips", "reserve", "big", "--count", "3")
     header, *rows = [line.split() for line in yoshi.done("network", "list").splitlines()]
-    assert header == ["NAME", "PLUGIN", "CIDR", "READY", "USED", "FREE", "AGE"]
-    assert [row[:6] for row in rows] == [
-        ["big", "calico", big, "True", "3", "16379"],
-        ["blue", "calico", blue, "True", "0", "254"],
+    assert header == ["NAME", "PLUGIN", "CIDR", "READY", "SIZE", "USED", "FREE", "USE%", "AGE"]
+    assert [row[:8] for row in rows] == [
+        ["big", "calico", big, "True", "16382", "3", "16379", "1"],
+        ["blue", "calico", blue, "True", "254", "0", "254", "0"],
     ]
     assert yoshi.done("network", "list", "blue", "--no-headers").split()[:3] == ["blue", "calico", blue]
     assert yoshi.done("network", "list", "-o", "name").splitlines() == [
@@ -300,4 +300,4 @@ def test_network_list_watch_prints_changes_of_large_networks(
 
 def _used(shown: Path) -> list[str]:
     """How many addresses were in use each time that the list was shown."""
-    return [line.split()[4] for line in shown.read_text().splitlines() if line.endswith("s")]
+    return [line.split()[5] for line in shown.read_text().splitlines() if line.endswith("s")]

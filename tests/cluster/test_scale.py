@@ -97,7 +97,10 @@ def test_address_blocks_are_created_on_demand_and_kept_for_their_history(
     told = yoshi.done("ips", "list", "--network", "big")
     assert [line.split()[0] for line in told.splitlines()[1:]] == ask
     for listed in (("network", "list"), ("network", "list", f"{yoshi.namespace}/big", "-n", "default")):
-        assert re.search(r"^big +calico +\S+ +True +2 +4092 ", yoshi.done(*listed), re.MULTILINE)
+        assert re.search(r"^big +calico +\S+ +True +4094 +2 +4092 +1 ", yoshi.done(*listed), re.MULTILINE)
+    assert "nothing to collect" in yoshi.done("ips", "gc", "--network", "big", "--yes")
+    shown = installed.kubectl("get", "networkwizard", "big", "-n", yoshi.namespace)
+    assert re.search(r"^big +calico +\S+ +True +4094 +2 +4092 +1 ", shown, re.MULTILINE)
     described = yoshi.done("network", "describe", "big")
     assert re.search(r"^Kept In: +2 address blocks$", described, re.MULTILINE)
     assert re.search(r"^Used: +2$", described, re.MULTILINE)

@@ -67,7 +67,11 @@ def gc(session: Session, options: GcOptions) -> None:
             session.confirm("Continue?", options.yes)
     empty_message = "nothing to collect"
     execute_options = ExecuteOptions(
-        options.dry_run, options.output, activity="collecting", unchanged={"": empty_message}
+        options.dry_run,
+        options.output,
+        activity="collecting",
+        unchanged={"": empty_message},
+        exact_counters=True,
     )
     with printed_objects(session, options.output) as objects:
         done = execute(session, planner, execute_options)

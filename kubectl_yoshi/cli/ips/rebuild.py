@@ -79,7 +79,9 @@ def rebuild(session: Session, options: RebuildOptions) -> None:
         audited, unchanged = _show_audits(session, request)
         if audited and options.dry_run == "none":
             session.confirm("Write these records?", options.yes)
-    execute_options = ExecuteOptions(options.dry_run, options.output, activity="rebuilding", unchanged={"": unchanged})
+    execute_options = ExecuteOptions(
+        options.dry_run, options.output, activity="rebuilding", unchanged={"": unchanged}, exact_counters=True
+    )
     with printed_objects(session, options.output) as objects:
         done = execute(session, partial(plan_rebuild, request), execute_options)
         if done is None:

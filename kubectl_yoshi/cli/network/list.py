@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from kubectl_yoshi.cli.inventory import NetworkRow
     from kubectl_yoshi.model.objects import ObjectRef, Resource
     from kubectl_yoshi.output.sorting import SortBy
+    from kubectl_yoshi.output.tables import Column
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,7 @@ def list_networks(session: Session, options: ListOptions) -> None:
         Column("PLUGIN", lambda row: dig(row.raw, "spec", "plugin")),
         Column("CIDR", lambda row: str(row.network.cidr or "") if row.network else dig(row.raw, "spec", "cidr")),
         Column("READY", lambda row: row.ready),
-        Column("USED", lambda row: "<unknown>" if row.used is None else str(row.used), sort_key=lambda row: row.used),
-        Column("FREE", lambda row: row.free),
+        *(_counter_column(header, counter) for header, counter in COUNTER_COLUMNS),
         Column("REASON", lambda row: dig(row.raw, "status", "reason"), wide=True),
         Column(
             "AGE",
@@ -84,7 +84,7 @@ def list_networks(session: Session, options: ListOptions) -> None:
     networks = RowList(
         "networks",
         columns if options.all_namespaces else columns[1:],
-        lambda row: row.raw,
+        lambda row: row.to_json(),
         key=lambda row: (namespace_of(row.raw), name_of(row.raw)),
         load=lambda: _network_rows(session, options, not_found),
         removed=lambda row: row,
@@ -94,6 +94,15 @@ def list_networks(session: Session, options: ListOptions) -> None:
     flags = ListFlags(options.all_namespaces, options.watch, options.sort_by, list_format)
     print_row_list(session, networks, flags, not_found)
     exit_if_missing(not_found)
+
+
+COUNTER_COLUMNS = (("SIZE", "size"), ("USED", "used"), ("FREE", "free"), ("USE%", "usePercent"))
+
+
+def _counter_column(header: str, counter: str) -> Column[NetworkRow]:
+    from kubectl_yoshi.output.tables import Column
+
+    return Column(header, lambda row: row.count(counter), sort_key=lambda row: row.counters.get(counter))
 
 
 def _network_rows(session: Session, options: ListOptions, not_found: set[ObjectRef]) -> list[NetworkRow]:

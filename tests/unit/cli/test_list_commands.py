@@ -177,6 +177,7 @@ def test_lists_refuse_wrong_flags(cluster: FakeCluster, words: str, message: str
         ("name", ["blue", "red-2", "red-10"]),
         (".metadata.name", ["blue", "red-2", "red-10"]),
         ("used", ["red-10", "red-2", "blue"]),
+        ("use%", ["red-10", "red-2", "blue"]),
         (".spec.cidr", ["red-10", "blue", "red-2"]),
     ],
 )

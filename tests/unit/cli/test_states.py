@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from kubectl_yoshi.cli.ips.list import STATES
 from kubectl_yoshi.model.address_state import AddressState
 from kubectl_yoshi.output.tables import STATE_COLOURS
 from tests.unit.cli.command_runner import run
@@ -22,6 +23,7 @@ def test_every_state_is_one_word_with_a_colour_and_documented() -> None:
     documented = re.findall(r"^\| `(\w+)` \|.*\| (\w+) \|$", CONCEPTS.read_text(encoding="utf-8"), re.MULTILINE)
     assert dict(documented) == STATE_COLOURS
     assert sorted(STATE_COLOURS) == sorted(states)
+    assert {*STATES} == {*states} - {"Free", "Unusable"}
 
 
 @pytest.mark.parametrize(

@@ -171,7 +171,10 @@ class FakeApi:
 
     def table(self, resource: Resource, namespace: str | None = None, *, label_selector: str = "") -> tuple[Json, ...]:
         found = self.list(resource, namespace, label_selector=label_selector)
-        return tuple({"Name": name_of(obj), "Used": obj.get("status", {}).get("used")} for obj in found)
+        return tuple(
+            {"Name": name_of(obj), "Network": obj["spec"]["network"], "Used": obj.get("status", {}).get("used")}
+            for obj in found
+        )
 
     def create(
         self, ref: ObjectRef, body: Json, *, subresource: str = "", strict: bool = False, dry_run: bool = False

@@ -81,7 +81,7 @@ def test_network_create_creates_pool_and_status(empty: FakeCluster) -> None:
         NETWORK_UID_ANNOTATION: empty.api.get(BLUE)["metadata"]["uid"],
     }
     assert (status(empty)["created"], status(empty)["reason"]) == (True, "")
-    assert (status(empty)["used"], status(empty)["free"]) == (0, 254)
+    assert [status(empty)[counter] for counter in ("size", "used", "free", "usePercent")] == [254, 0, 254, 0]
     assert (ready(empty)["status"], ready(empty)["reason"], ready(empty)["message"]) == ("True", "Made", "")
     assert status(empty)["observedGeneration"] == 1
 
