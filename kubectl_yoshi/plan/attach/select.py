@@ -143,7 +143,7 @@ def _check_available(state: AttachState, vm: Vm, number: int, suffix: str = "") 
         if not state.may_take(record, vm):
             raise PreconditionFailed(
                 f"{address}{suffix} is not free: it is {record.holder} on network {state.network.full_name}",
-                "Choose another address; who may change the network can assign it with --take-reservation.",
+                "Choose another address; users who can change the network can assign it with --take-reservation.",
             )
     elif record is not None and record.uid != vm.uid and number not in state.held_by_predecessor(vm):
         raise PreconditionFailed(
@@ -165,7 +165,7 @@ def _check_available(state: AttachState, vm: Vm, number: int, suffix: str = "") 
 
 
 def take_reservation_test(network: Network) -> Change:
-    """Return a patch that only tests: the API server refuses it to users who may not change the network."""
+    """Return a patch that only tests: the API server refuses it to users who cannot change the network."""
     summary = f"check the permission to take reservations of network {network.full_name}"
     return Change(Verb.PATCH, network.ref, summary, PatchBuilder.for_uid(network.uid).ops, before=network.raw)
 

@@ -119,7 +119,7 @@ def _record_of_target(state: MoveState) -> Allocation:
 
 
 def plan_move_to_reservation(request: MoveToReservationRequest, ctx: PlanContext) -> Plan:
-    """Plan the changes that detach an address from its VM and keep it reserved, or reserve it for somebody else.
+    """Plan the changes that detach an address from its VM and keep it reserved, or reserve it for another VM or namespace.
 
     The plan's `results` has the network of the address.
 
@@ -162,7 +162,7 @@ def plan_move_to_reservation(request: MoveToReservationRequest, ctx: PlanContext
     if not is_same_tenant and not request.take_reservation:
         raise PreconditionFailed(
             f"{request.address} is {record.holder} on network {network.full_name}",
-            "Who may change the network can pass --take-reservation.",
+            "Users who can change the network can pass --take-reservation.",
         )
     if "" in ctx.run.failed:
         raise ctx.run.failed[""]
