@@ -119,7 +119,7 @@ def _record_of_target(state: MoveState) -> Allocation:
 
 
 def plan_move_to_reservation(request: MoveToReservationRequest, ctx: PlanContext) -> Plan:
-    """Plan the changes that detach an address from its VM and keep it reserved, or reserve it for another VM or namespace.
+    """Plan the changes that keep an address of a VM reserved, or that reserve it for another VM or namespace.
 
     The plan's `results` has the network of the address.
 
