@@ -131,7 +131,7 @@ def output_option(*kinds: str) -> Decorator:
         type=OutputType(kinds),
         default=OutputFormat(),
         metavar="FORMAT",
-        help=f"Output format: {'|'.join(FORMAT_WORDS)}.",
+        help=f"Output format: {', '.join(FORMAT_WORDS)}.",
         show_default=False,
     )
 

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from kubectl_yoshi.plan.inventory import InventoryRow
     from kubectl_yoshi.plan.orphaned_vms import OrphanedVm
 
-KIND = "AddressProblem"
-
 
 @dataclass(frozen=True)
 class CheckOptions:
@@ -102,7 +100,7 @@ def _find_problems(
     from kubectl_yoshi.plan.inventory import find_discrepancies
 
     problems = [
-        Problem(found.message, {**row_to_json(found.row), "kind": KIND}, found.is_warning)
+        Problem(found.message, {**row_to_json(found.row), "kind": FINDING}, found.is_warning)
         for found in find_discrepancies(rows)
     ]
     for orphan in [] if options.network else _find_orphaned_vms(session, options.all_namespaces, snapshot):

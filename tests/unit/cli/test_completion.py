@@ -142,7 +142,7 @@ def test_given_flag_is_completed_again_only_if_repeatable() -> None:
 @pytest.mark.parametrize(
     ("words", "offered", "directive"),
     [
-        (["version", "-o", "js"], ["json", "jsonpath=", "jsonpath-file="], 4 | 2),
+        (["version", "-o", "js"], ["json", "jsonpath=", "jsonpath-file="], 4),
         (["ips", "list", "-o", "jsonp"], ["jsonpath=", "jsonpath-file="], 4 | 2),
         (["vm", "attach", "--dry-run=s"], ["server"], 4),
         (["vm", "attach", "--dry-run=server", "--dry"], [], 4),

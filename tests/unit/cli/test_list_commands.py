@@ -216,7 +216,7 @@ def test_watch_prints_only_changed_rows(cluster: FakeCluster, monkeypatch: pytes
         ["10.133.0.7", "blue", "Bound", "prod/web-1"],
     ]
     shown = watched(cluster, monkeypatch, "vm list -o name", lambda: cluster.detach("web-2")).splitlines()
-    assert shown == [f"attachment.plumber.k8s.pf9.io/{name}" for name in ("web-1", "web-2", "web-2", "web-2")]
+    assert shown == [f"attachment.cli.plumber.k8s.pf9.io/{name}" for name in ("web-1", "web-2", "web-2", "web-2")]
     shown = watched(cluster, monkeypatch, "ips list --free", lambda: cluster.attach("web-2")).splitlines()
     assert [line.split()[1] for line in shown[1:]] == [
         "10.133.0.1-10.133.0.6", "10.133.0.8-10.133.0.254", "10.133.0.1", "10.133.0.3-10.133.0.6",

@@ -36,6 +36,7 @@ LINES = {
     "install": "install --dry-run=client",
     "uninstall": "uninstall --dry-run=client",
     "network create": "network create red --cidr 10.134.0.0/24",
+    "network update": "network update blue --cooldown 10m",
     "network list": "network list",
     "network describe": "network describe blue",
     "network delete": "network delete blue --force --yes",
@@ -56,7 +57,7 @@ LINES = {
 }
 """A command line for each command with a result."""
 SINGLE = {
-    "network create", "network describe", "vm attach", "vm detach",
+    "network create", "network update", "network describe", "vm attach", "vm detach",
     "ips show", "ips reserve", "ips release", "ips move", "version",
 }  # fmt: skip
 """Commands whose line names one object."""
