@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ def printed_objects(words: Sequence[str], out: str) -> list[dict[str, Any]]:
     """Return the objects in the output of a command line with -o json or -o yaml; [] for other formats."""
     if "diff" in words:
         return []
-    formats = [after for word, after in zip(words, [*words[1:], ""], strict=True) if word in ("-o", "--output")]
+    formats = [after for word, after in pairwise([*words, ""]) if word in ("-o", "--output")]
     documents = {"json": _json_documents, "yaml": yaml.safe_load_all}.get(formats[-1] if formats else "")
     found = list(documents(out)) if documents and out else []
     return [obj for document in found for obj in (document["items"] if document["kind"] == "List" else [document])]
