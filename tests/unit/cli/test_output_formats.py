@@ -15,6 +15,7 @@ import yaml
 
 from kubectl_yoshi.cli.installation import CLUSTER_ROLE, CRD, load_manifests
 from kubectl_yoshi.cli.result_objects import REFERENCE
+from kubectl_yoshi.model.network import NETWORKWIZARD
 from kubectl_yoshi.output.format_option import FORMATS
 from tests.output_schema import API_VERSION, load_schema, printed_objects
 from tests.unit.cli.command_runner import run
@@ -203,6 +204,18 @@ def test_sync_prints_an_attachment_for_each_request() -> None:
     assert {one["spec"]["vm"]: one["status"]["changed"] for one in found} == {"idle": True, "web-1": False}
     said = run(cluster, "sync", "--watch", "-o", "json")
     assert (said.code, said.out) == (2, "")
+
+
+def test_other_objects_of_the_program_fit_the_schema() -> None:
+    cluster = new_cluster("ips check")
+    assert {one["kind"] for one in objects(cluster, "ips list --free")} == {"FreeAddresses"}
+    objects(cluster, "ips release blue 10.133.0.50")
+    for address in ("10.133.0.50", "10.133.0.255"):
+        (found,) = objects(cluster, f"ips show {address}")
+        assert found["status"]["holder"] == ""
+    cluster.api.drop(NETWORKWIZARD.ref("blue", "prod"))
+    (finding,) = objects(cluster, "ips check", code=1)
+    assert (finding["metadata"]["name"], finding["kind"]) == ("web-1", "Finding")
 
 
 def test_import_prints_refusals_as_errors(tmp_path: Path) -> None:
