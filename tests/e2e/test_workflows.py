@@ -1,4 +1,5 @@
-"""GitHub's workflows, as far as they can be tried without GitHub: actionlint, and every script of a release, run here.
+"""GitHub's workflows, as far as they can be tried without GitHub: actionlint, and the scripts of a release and of the
+documentation site, run here.
 
 The archive for this machine is made; empty files stand for those of the other platforms, and a program that writes down
 what it is asked for stands for GitHub's own.
@@ -23,14 +24,14 @@ from lab.progress import Progress
 from release.platforms import PLATFORMS, VERSION, this_platform
 from tests.e2e.conftest import ROOT
 
-WORKFLOW = ".github/workflows/release.yml"
+WORKFLOWS = Path(".github/workflows")
 LEFT_OUT = shutil.ignore_patterns(".git", ".venv", "build", "dist", "*.egg-info", "__pycache__", ".*_cache")
 GH = '#!/bin/sh\nprintf "%s\\n" "$@" > "$0.asked"\n'
 
 
-def scripts(sources: Path, job: str) -> list[str]:
+def scripts(sources: Path, job: str, file: str = "release.yml") -> list[str]:
     """What a job's steps run, in order."""
-    workflow: dict[str, Any] = yaml.safe_load((sources / WORKFLOW).read_text())
+    workflow: dict[str, Any] = yaml.safe_load((sources / WORKFLOWS / file).read_text())
     return [step["run"] for step in workflow["jobs"][job]["steps"] if "run" in step]
 
 
@@ -49,12 +50,12 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return checkout
 
 
-def run(sources: Path, script: str) -> None:
+def run(sources: Path, script: str, tag: str = VERSION) -> None:
     """Runs a script as a runner does (https://docs.github.com/en/actions/reference/workflows-and-actions)."""
     variables = {
         "HOME": str(sources.parent),
         "PATH": f"{sources.parent}/python/bin:{os.environ['PATH']}",
-        "TAG": VERSION,
+        "TAG": tag,
         "REPOSITORY": "some/where",
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
     }
@@ -101,6 +102,23 @@ def test_krew_release_bot_template_names_the_repository(sources: Path) -> None:
     assert "REPOSITORY" not in text
     named = re.findall(r"https://github.com/(\S+?/\w+)", text.partition("\n")[2])
     assert named == ["some/where"] * (1 + len(PLATFORMS))
+
+
+@pytest.mark.timeout(1200)  # packages from PyPI, and two builds of the site
+def test_pages_scripts_publish_main_and_each_release(sources: Path, tmp_path: Path) -> None:
+    origin = ["git", "-C", str(tmp_path)]
+    subprocess.run([*origin, "init", "--quiet", "--bare"], check=True)
+    subprocess.run(["git", "-C", sources, "remote", "add", "origin", tmp_path], check=True)
+    for tag in ("", VERSION):
+        for script in scripts(sources, "publish", "pages.yml"):
+            run(sources, script, tag)
+        subprocess.run(["git", "-C", sources, "branch", "--quiet", "-D", "gh-pages"], check=True)
+    shown = subprocess.run([*origin, "show", "gh-pages:versions.json"], capture_output=True, text=True, check=True)
+    published = [(one["version"], one["aliases"]) for one in yaml.safe_load(shown.stdout)]
+    assert published == [("main", []), (VERSION.removeprefix("v"), ["latest"])]
+    listed = ["ls-tree", "-r", "--name-only", "gh-pages"]
+    files = subprocess.run([*origin, *listed], capture_output=True, text=True, check=True)
+    assert {"index.html", "main/getting-started/index.html"} <= set(files.stdout.splitlines())
 
 
 def test_release_with_a_tag_of_another_version_fails(sources: Path) -> None:
