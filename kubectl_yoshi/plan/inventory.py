@@ -59,11 +59,13 @@ class InventoryRow:
 
     @property
     def vms(self) -> frozenset[NamespacedName]:
-        """Return the VMs that hold the address, or use it without an allocation."""
+        """Return the VMs that hold the address, for which it is reserved, or that use it without an allocation."""
         users = {(use.namespace, use.name) for use in self.address_uses if use.name}
         if self.record is None:
             return frozenset(users)
-        return frozenset({(self.record.namespace, self.record.name)} if self.record.kind == VIRTUALMACHINE else ())
+        is_held = self.record.kind == VIRTUALMACHINE
+        vm = (self.record.namespace, self.record.name) if is_held else self.record.reserved_vm
+        return frozenset([vm] if vm else ())
 
 
 def released(row: InventoryRow) -> InventoryRow:

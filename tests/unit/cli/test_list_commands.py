@@ -127,7 +127,7 @@ def mixed(cluster: FakeCluster) -> FakeCluster:
     cluster.vm("old")
     cluster.attach("old")
     cluster.api.delete(VM.ref("old", "prod"))
-    cluster.reserve("10.133.0.9")
+    cluster.reserve("10.133.0.9", reserved_for="vm/prod/web-9")
     cluster.api.change(VM.ref("web-2", "prod"), lambda obj: obj["metadata"].update(labels={"app": "shop"}))
     cluster.time_passes()
     return cluster
@@ -140,6 +140,7 @@ def mixed(cluster: FakeCluster) -> FakeCluster:
         ("--state Reserved --state Bound", ["10.133.0.1", "10.133.0.2", "10.133.0.9"]),
         ("--vm web-2", ["10.133.0.2"]),
         ("--vm prod/web-2", ["10.133.0.2"]),
+        ("--vm web-9", ["10.133.0.9"]),
         ("--vm nope", []),
         ("-l app=shop", ["10.133.0.2"]),
         ("-l app=none", []),
