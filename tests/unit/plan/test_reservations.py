@@ -29,7 +29,7 @@ from kubectl_yoshi.plan.records import MAX_RESERVED_FOR_VMS
 from tests.unit.plan.fake_cluster import FakeCluster, is_killed, refusal
 from tests.unit.plan.test_public import public
 
-pytestmark = [pytest.mark.I1, pytest.mark.I2, pytest.mark.I5]
+pytestmark = [pytest.mark.I1, pytest.mark.I2, pytest.mark.I5, pytest.mark.I11]
 
 SMALL, LARGE = "10.133.0.0/24", "10.133.0.0/16"
 SIZES = pytest.mark.parametrize("cidr", [SMALL, LARGE])
