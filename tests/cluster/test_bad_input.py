@@ -158,7 +158,7 @@ TABLE = [
             f"{ATTACH} blue --ip 10.97.0.11",
             1,
             "10.97.0.11 is not free: it is reserved (printer)",
-            "ips show 10.97.0.11",
+            "--take-reservation",
         ),
         ("vm attach web-1 --network blue --ip 10.97.0.20", 1, "already has 10.97.0.10", "Pass --replace"),
         ("ips show 203.0.113.9", 1, "203.0.113.9 is in no network that you can access", "network list`"),

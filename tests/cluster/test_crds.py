@@ -339,15 +339,16 @@ def test_printer_columns_of_networks(server: Server) -> None:
         "message": "",
         "lastTransitionTime": "2026-01-02T03:04:05Z",
     }
-    status = {"conditions": [condition], "used": 3, "free": 9223372036854775807, "reason": "no Calico"}
+    counters = {"size": 9223372036854775807, "used": 3, "free": 9223372036854775804, "usePercent": 1}
+    status = {"conditions": [condition], **counters, "reason": "no Calico"}
     server.network("shown", {"plugin": "calico", "cidr": "fd00::/64"}, status)
     table = server.api.get(NETWORKS, accept="application/json;as=Table;g=meta.k8s.io;v=v1")
     columns = [(column["name"], column["priority"]) for column in table["columnDefinitions"]]
     assert columns == [("Name", 0), *((name, 0) for name in COLUMNS), ("Reason", 1)]
     shown = cells(server, NETWORKS, "shown")
-    assert shown[:6] == ["shown", "calico", "fd00::/64", "False", 3, 9223372036854775807]
-    assert shown[7] == "no Calico"
+    assert shown[:8] == ["shown", "calico", "fd00::/64", "False", *counters.values()]
+    assert shown[9] == "no Calico"
     assert "fd00::/64" in server.lab.kubectl("get", "nw", "shown")
 
 
-COLUMNS = ("Plugin", "CIDR", "Ready", "Used", "Free", "Age")
+COLUMNS = ("Plugin", "CIDR", "Ready", "Size", "Used", "Free", "Use%", "Age")
