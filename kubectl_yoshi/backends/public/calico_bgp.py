@@ -65,10 +65,9 @@ class CalicoBgp:
         api = get_write_api(snapshot)
         peers, _ = calico_bgp_peers(api).ensure(network, snapshot)
         changes = (*bgp_configuration.ensure_configuration(network, api, snapshot), *peers)
-        if changes:
-            return Plan((changes,), self._export_notes(api, snapshot))
         former_peers = calico_bgp_peers(api).remove_former(network, snapshot)
-        return Plan((former_peers,) if former_peers else ())
+        notes = self._export_notes(api, snapshot) if changes else ()
+        return Plan(tuple(stage for stage in (changes, former_peers) if stage), notes)
 
     def _export_notes(self, api: CalicoApi, snapshot: Snapshot) -> tuple[str, ...]:
         """Return a note about the pools whose blocks Calico announces to every peer as well."""

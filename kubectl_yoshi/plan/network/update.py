@@ -70,8 +70,8 @@ def plan_network_update(request: NetworkUpdateRequest, ctx: PlanContext) -> Plan
     plan = sequential(_spec_patch(network, new_spec, changed), notes=_kept_addresses_note(network, updated, ctx))
     status_plan = plan_status(updated, NetworkStatus(True), ctx.run, network.full_name)
     if ctx.run.preview:
-        return replace(plan + later, future_changes=tuple(status_plan))
-    return replace(plan, requeue=True, future_changes=(*later, *status_plan))
+        return replace(plan + later, future_changes=(*later.future_changes, *status_plan))
+    return replace(plan, requeue=True, future_changes=(*later, *later.future_changes, *status_plan))
 
 
 def _set_fields(spec: Json, fields: Mapping[tuple[str, ...], Any]) -> Json:

@@ -106,6 +106,15 @@ def test_objects_of_calico_are_changed(cluster: FakeCluster) -> None:
 
 
 @pytest.mark.parametrize(("announce", "resource"), [("calico-bgp", RAW.bgp_peer), ("metallb-bgp", metallb.PEER)])
+def test_missing_permission_to_delete_a_former_peer_changes_nothing(announce: str, resource: Resource) -> None:
+    cluster = public(announce=announce)
+    before = (spec(cluster, "pub"), cluster.api.every(resource))
+    cluster.api.refuse("delete", resource)
+    assert command(cluster, "pub --peer 10.240.0.9").code == 1
+    assert (spec(cluster, "pub"), cluster.api.every(resource)) == before
+
+
+@pytest.mark.parametrize(("announce", "resource"), [("calico-bgp", RAW.bgp_peer), ("metallb-bgp", metallb.PEER)])
 def test_peers_are_replaced(announce: str, resource: Resource) -> None:
     cluster = public(announce=announce)
     line = "pub --peer 10.240.0.9 --peer 10.240.0.10 --remote-asn 64999"
