@@ -6,7 +6,7 @@ import enum
 
 
 class AddressState(enum.Enum):
-    """The state of an address, as printed; docs/concepts.md has all of them, and output/tables.py their colours."""
+    """The state of an address, as printed: docs/reference/states.md has all, and output/tables.py their colours."""
 
     BOUND = "Bound"  # recorded, on the VM's template, and the VM runs with it or does not run
     PENDING = "Pending"  # recorded recently and not on the VM's template yet; or not announced yet

@@ -19,7 +19,8 @@ HEAD = """\
 Without `-o` a command prints a table or sentences for people, which may change. With `-o json`, `yaml`, `name`,
 `jsonpath` or `custom-columns`
 
-- stdout has only objects; notes, progress and errors are on stderr, and the exit code is the same;
+- stdout has only objects; notes, progress and errors are on stderr, and the [exit code](commands.md#exit-codes) is the
+  same;
 - several objects are one `v1` List; an object that the command line names, alone, is printed alone;
 - a VM or an address for which the command failed has an object with `status.error`; a command that fails as a whole
   prints nothing on stdout;

@@ -14,13 +14,13 @@ from kubectl_yoshi.output.tables import STATE_COLOURS
 from tests.unit.cli.command_runner import run
 from tests.unit.plan.fake_cluster import FakeCluster
 
-CONCEPTS = Path(__file__).parents[3] / "docs" / "concepts.md"
+STATES_PAGE = Path(__file__).parents[3] / "docs" / "reference" / "states.md"
 
 
 def test_every_state_is_one_word_with_a_colour_and_documented() -> None:
     states = [state.value for state in AddressState]
     assert all(re.fullmatch(r"([A-Z][a-z]+)+", state) for state in states)
-    documented = re.findall(r"^\| `(\w+)` \|.*\| (\w+) \|$", CONCEPTS.read_text(encoding="utf-8"), re.MULTILINE)
+    documented = re.findall(r"^\| `(\w+)` \|.*\| (\w+) \|$", STATES_PAGE.read_text(encoding="utf-8"), re.MULTILINE)
     assert dict(documented) == STATE_COLOURS
     assert sorted(STATE_COLOURS) == sorted(states)
     assert {*STATES} == {*states} - {"Free", "Unusable"}
