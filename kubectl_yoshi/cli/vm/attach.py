@@ -226,7 +226,7 @@ def _requests(session: Session, options: AttachOptions, vms: tuple[NamespacedNam
             mac=mac if request.network in kinds.pinned else None,
             nic=nic if request.network in kinds.layer2 else request.nic,
             ports=ports if request.network in kinds.public else (),
-            take_reservation=options.take_reservation,
+            take_reservation=options.take_reservation and request.address is not None,
         )
         for request in requests
     ]

@@ -74,7 +74,8 @@ def plan_attach(request: AttachRequest, ctx: PlanContext) -> Plan:
     # The record of an address that a VM runs with is not rolled back, so all changes must be permitted first.
     if request.existing:
         plan = replace(plan, future_changes=(*plan.future_changes, *plan))
-    if request.take_reservation and _takes_reservation_of_others(state, selection):
+    assigned = [vm for vm in admitted if vm.full_name in plan.results]
+    if request.take_reservation and _takes_reservation_of_others(state, assigned, selection):
         plan = sequential(take_reservation_test(network)) + plan
     errors = {**missing, **selection.errors, **quota.errors, **plan.errors}
     errors |= {vm.full_name: refused[vm.full_name] for vm in state.vms if vm.full_name in refused}
@@ -172,9 +173,9 @@ def _must_recheck_networks(state: AttachState, vms: Iterable[Vm], selection: Sel
     return not state.written_by_run.keys() >= outside_cidr
 
 
-def _takes_reservation_of_others(state: AttachState, selection: Selection) -> bool:
-    """Return whether a selected address is reserved, but not for the VM or its namespace."""
-    records = ((vm, state.records.get(selection.addresses.get(vm.full_name, -1))) for vm in state.vms)
+def _takes_reservation_of_others(state: AttachState, vms: Iterable[Vm], selection: Selection) -> bool:
+    """Return whether the address selected for one of these VMs is reserved, but not for the VM or its namespace."""
+    records = ((vm, state.records.get(selection.addresses[vm.full_name])) for vm in vms)
     return any(
         record is not None and record.kind == RESERVATION and not record.is_reserved_for(vm.namespace, vm.name)
         for vm, record in records

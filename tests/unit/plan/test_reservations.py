@@ -157,6 +157,25 @@ def test_take_reservation_requires_the_permission_to_change_the_network(reviews:
     assert (cluster.records(), cluster.pin()) == (before, "")
 
 
+def test_reservation_is_not_taken_beyond_the_quota() -> None:
+    cluster = with_network(SMALL, maxAddressesPerNamespace=1)
+    cluster.attach("web-2")
+    cluster.reserve("10.133.0.7", reserved_for="vm/other/web-1")
+    before = cluster.records()
+    done = cluster.attach(ip="10.133.0.7", take_reservation=True)
+    assert "which allows 1 per namespace" in refusal(done).message
+    assert (done.executed, cluster.records()) == ((), before)
+
+
+def test_reservation_is_not_taken_for_a_vm_that_must_be_stopped_first(cluster: FakeCluster) -> None:
+    cluster.running(pin="10.133.0.9")
+    cluster.attach()
+    cluster.reserve("10.133.0.7", reserved_for="vm/other/web-1")
+    done = cluster.attach(ip="10.133.0.7", replace=True, take_reservation=True)
+    assert "Pass --restart to stop it" in refusal(done).hint
+    assert (done.executed, cluster.holders()["10.133.0.7"]) == ((), "reserved for VM other/web-1")
+
+
 def test_several_addresses_reserved_for_one_vm_must_be_named() -> None:
     cluster = with_network(SMALL)
     cluster.reserve("10.133.0.7", "10.133.0.9", reserved_for=FOR_WEB_1)
