@@ -102,23 +102,16 @@ def attachment_result(result: RunResult, vm: NamespacedName, network: str, state
         "address": attachment.address,
         "mac": attachment.mac,
         "state": attachment.state.value,
-        "changed": is_changed(result.changes, owner, attachment.address),
+        "changed": is_changed(result, owner, attachment.address),
     }
     if error := result.errors.get(owner):
         status |= {"address": "", "mac": "", "state": AddressState.UNKNOWN.value, "error": error.in_one_line}
     return attachment_object(vm, network or attachment.network, status)
 
 
-def is_changed(changes: Iterable[Change], owner: str, address: str) -> bool:
-    """Return whether these changes change a VM ("namespace/name"), or its record in a patch shared with other VMs."""
-    from kubectl_yoshi.model.plan import Verb
-    from kubectl_yoshi.plan.records import written_records
-
-    return any(
-        change.owner == owner or (not change.owner and address in written_records(change))
-        for change in changes
-        if change.verb is not Verb.WAIT and not change.is_test_only
-    )
+def is_changed(result: RunResult, owner: str, address: str) -> bool:
+    """Return whether a run changed a VM ("namespace/name"), or its record in a patch shared with other VMs."""
+    return result.has_changed(owner) or address in result.shared_records
 
 
 def address_object(network: NamespacedName, address: str, status: Json) -> Json:

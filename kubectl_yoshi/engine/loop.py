@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
+from functools import cached_property
 
 from kubectl_yoshi.engine.apply import ApplyResult, ProgressCallback, apply_plan, send_change
 from kubectl_yoshi.engine.outcomes import AMBIGUOUS_ERRORS, WriteJournal, WriteOutcome
@@ -42,6 +43,7 @@ from kubectl_yoshi.model.snapshot import MissingQueriesError, Snapshot, unreadab
 from kubectl_yoshi.plan.block_maintenance import delete_empty_block, fix_counters, list_follow_ups
 from kubectl_yoshi.plan.context import PlanContext, RunContext
 from kubectl_yoshi.plan.counters import Count, count_blocks, count_change, counting_query, list_counts
+from kubectl_yoshi.plan.records import written_records
 from kubectl_yoshi.plan.release import drop_outdated_notes
 
 MAX_ROUNDS_WITHOUT_PROGRESS = 15
@@ -81,10 +83,22 @@ class RunResult:
     attachments: Mapping[str, AttachmentResult] = field(default_factory=dict)
     is_dry_run: bool = False
 
-    @property
+    @cached_property
     def changes(self) -> tuple[Change, ...]:
         """Return the changes that the run made; those that it would make, if it was a dry run."""
         return tuple(self.plan) if self.is_dry_run else tuple(change for change, _ in self.executed)
+
+    @cached_property
+    def changed_owners(self) -> frozenset[str]:
+        """Return the owners of all changes but waits and patches that only test; "" for changes for all VMs."""
+        written = (change for change in self.changes if change.verb is not Verb.WAIT and not change.is_test_only)
+        return frozenset(change.owner for change in written)
+
+    @cached_property
+    def shared_records(self) -> frozenset[str]:
+        """Return the addresses, as written, whose records were written by patches for several VMs."""
+        shared = (change for change in self.changes if not change.owner)
+        return frozenset(address for change in shared for address in written_records(change))
 
     @property
     def lines(self) -> tuple[str, ...]:
@@ -96,7 +110,7 @@ class RunResult:
 
         Shared changes, such as a patch of a block's records, always come with changes of each owner.
         """
-        return any(change.verb is not Verb.WAIT and (not owner or change.owner == owner) for change in self.changes)
+        return owner in self.changed_owners if owner else bool(self.changed_owners)
 
 
 @dataclass(frozen=True)

@@ -159,6 +159,8 @@ def _mark_reservations(state: _DetachState, vms: Iterable[NamespacedName]) -> Pl
 
 def _unmark_addresses(state: _DetachState, errors: Mapping[str, YoshiError]) -> Plan:
     """Plan to restore the allocations of VMs that are not detached, as they were before this run marked them."""
+    if not errors:
+        return Plan()
     written, before = records_written_by_run(state.network, state.run), original_records(state.network, state.run)
     marked = {
         number: before[number]

@@ -188,7 +188,7 @@ def _result_row(observation: Observation, result: RunResult, dry_run: str) -> _R
     owner = "/".join(observation.existing.vm)
     if error := result.errors.get(owner):
         return _Row(observation, REFUSED, error.message)
-    if not is_changed(result.changes, owner, str(observation.existing.address)):
+    if not is_changed(result, owner, str(observation.existing.address)):
         return _Row(observation, UNCHANGED, observation.evidence)
     return _Row(observation, ADOPTED if dry_run == "none" else TO_BE_ADOPTED, observation.evidence)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 import click
@@ -74,18 +74,18 @@ class _Released:
     result: RunResult
     addresses: tuple[str, ...]
 
-    @property
+    @cached_property
     def holders(self) -> Mapping[str, str]:
         """The holder that each address had."""
         return {**self.result.plan.results, **self.result.results}
 
-    @property
+    @cached_property
     def common_error(self) -> YoshiError | None:
         """The error that concerns all addresses, if there is one."""
         single_messages = {error.message for owner, error in self.result.errors.items() if owner in self.addresses}
         return next((error for error in self.result.errors.values() if error.message not in single_messages), None)
 
-    @property
+    @cached_property
     def errors(self) -> Mapping[str, YoshiError]:
         """The error of each address that was not released."""
         if self.common_error is not None:

@@ -67,15 +67,15 @@ def plan_rollback(state: AttachState, vms: Sequence[Vm], selection: Selection, *
     plans.append(state.backend.unreserve(state.network, to_unreserve, state.snapshot).plan)
     # Removals that follow a cleanup are planned one by one, as the cleanup may be refused for one and not for another.
     parts = [{number} for number in sorted(with_cleanup)] + [numbers.keys() - with_cleanup]
-    removals = [_restore_records(state, {number: numbers[number] for number in sorted(part)}) for part in parts]
+    removals = [_restore_records(state, {n: numbers[n] for n in sorted(part)}, replaced) for part in parts]
     return parallel_plans(plans) + parallel_plans(removals) + released
 
 
-def _restore_records(state: AttachState, numbers: Mapping[int, Allocation]) -> Plan:
-    """Plan to remove records of this run; those that replaced a reservation become that reservation again."""
+def _restore_records(state: AttachState, numbers: Mapping[int, Allocation], replaced: Mapping[int, Allocation]) -> Plan:
+    """Plan to remove records of this run, or to write the reservations that they replaced again."""
     owners = {number: record.owner for number, record in numbers.items()}
-    reservations = _replaced_reservations(state, numbers)
-    free = {number: record for number, record in numbers.items() if number not in reservations}
+    reservations = {number: replaced[number] for number in numbers if number in replaced}
+    free = {number: record for number, record in numbers.items() if number not in replaced}
     restoration = Plan()
     if reservations:
         restoration = state.backend.reserve(state.network, reservations, state.snapshot)

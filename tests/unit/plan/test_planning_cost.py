@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 
+from kubectl_yoshi.cli.result_objects import attachment_result
+from kubectl_yoshi.engine.loop import RunResult
+from kubectl_yoshi.model.address_state import AddressState
 from tests.unit.plan.fake_cluster import FakeCluster
 
 pytestmark = pytest.mark.I9
@@ -49,9 +52,16 @@ def crowd(count: int, cidr: str = "10.133.0.0/20") -> tuple[FakeCluster, list[st
     return cluster, names
 
 
+def report(result: RunResult, names: list[str]) -> None:
+    for name in names:
+        attachment_result(result, ("prod", name), "prod/blue", AddressState.BOUND)
+        result.has_changed(f"prod/{name}")
+
+
 VERBS: dict[str, Callable[[FakeCluster, list[str]], Any]] = {
     "attach": lambda cluster, names: cluster.attach(*names, dry_run="client"),
     "attach again": lambda cluster, names: (cluster.attach(*names), cluster.attach(*names, dry_run="client")),
+    "report what was attached": lambda cluster, names: report(cluster.attach(*names), names),
     "detach": lambda cluster, names: (cluster.attach(*names), cluster.detach(*names)),
     "collect": lambda cluster, names: (
         cluster.attach(*names),
