@@ -139,15 +139,21 @@ def network_of_record(change: Change) -> NamespacedName | None:
 
 
 def released_addresses(changes: Iterable[Change]) -> list[Json]:
-    """Return an Address for each address whose record these changes remove."""
+    """Return an Address for each address whose record these changes remove or replace by a reservation."""
     from kubectl_yoshi.model.address_state import AddressState
+    from kubectl_yoshi.model.allocations import parse_allocation
+    from kubectl_yoshi.plan.records import written_records
     from kubectl_yoshi.plan.release import find_released_records
 
     found: dict[tuple[NamespacedName, str], Json] = {}
     for change in changes:
         if network := network_of_record(change):
+            reservations = written_records(change)
             for address, record in find_released_records([change], network[0]).items():
                 status = {"state": AddressState.RELEASED.value, "previousHolder": record.holder, "changed": True}
+                if address in reservations:
+                    holder = parse_allocation(reservations[address], network[0]).holder
+                    status |= {"state": AddressState.RESERVED.value, "holder": holder}
                 found[(network, address)] = address_object(network, address, status)
     return [*found.values()]
 

@@ -58,7 +58,7 @@ def plan_gc(request: GcRequest, ctx: PlanContext) -> Plan:
             plan = plan + Plan(notes=(f"{reason}: it is skipped",))
             continue
         part = _release_unused(request, network, backend, ctx).parallel(_delete_empty_blocks(network, ctx))
-        part = part.parallel(unlist_outdated_reservations(load_allocations(network, ctx.snapshot)))
+        part = part.parallel(unlist_outdated_reservations(network, ctx.snapshot))
         # The backend also keeps what is still recorded for a VM that no longer exists.
         if not part and not ctx.run.failed:
             part = part + backend.orphaned_allocations(

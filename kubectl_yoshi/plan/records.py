@@ -385,16 +385,17 @@ def _reserved_for_vms_changes(
     )
 
 
-def unlist_outdated_reservations(allocations: Allocations) -> Plan:
-    """Plan to remove addresses that a killed run left in a large network's list of those reserved for VMs.
-
-    Args:
-        allocations: all of the network.
-    """
+def unlist_outdated_reservations(network: Network, snapshot: Snapshot) -> Plan:
+    """Plan to remove addresses that a killed run left in a large network's list of those reserved for VMs."""
+    if not network.reserved_for_vms:
+        return Plan()
+    records = load_allocations(network, snapshot).records()
+    if snapshot.unreadable_reason(blocks_query(network.namespace)):
+        return Plan()
     # An allocation of a VM that replaced a reservation may become one again.
-    reserved = {number for number, record in allocations.records().items() if record.reserved_for}
-    outdated = dict.fromkeys(number for number in allocations.network.reserved_for_vms if number not in reserved)
-    _, unlisted = _reserved_for_vms_changes(allocations.network, outdated, "")
+    reserved = {number for number, record in records.items() if record.reserved_for}
+    outdated = dict.fromkeys(number for number in network.reserved_for_vms if number not in reserved)
+    _, unlisted = _reserved_for_vms_changes(network, outdated, "")
     return Plan((unlisted,) if unlisted else ())
 
 

@@ -225,3 +225,18 @@ def test_import_prints_refusals_as_errors(tmp_path: Path) -> None:
     found = {one["spec"]["vm"]: one["status"] for one in listed}
     assert {vm: status["changed"] for vm, status in found.items()} == {"idle": True, "web-1": False, "nobody": False}
     assert [vm for vm, status in found.items() if "error" in status] == ["nobody"]
+
+
+def test_gc_prints_whether_an_address_is_free_or_reserved_again() -> None:
+    cluster = FakeCluster()
+    cluster.network()
+    cluster.reserve("10.133.0.7", reserved_for="vm/prod/web-1")
+    for name in ("web-1", "web-2"):
+        cluster.vm(name)
+        cluster.attach(name)
+        cluster.delete_vm(name)
+    found = {one["spec"]["address"]: one["status"] for one in objects(cluster, "ips gc --grace 0s --yes")}
+    assert {address: (status["state"], status.get("holder", "")) for address, status in found.items()} == {
+        "10.133.0.1": ("Released", ""),
+        "10.133.0.7": ("Reserved", "reserved for VM prod/web-1"),
+    }

@@ -387,6 +387,15 @@ def test_outdated_entry_of_the_list_is_ignored_and_removed_by_gc() -> None:
     assert listed(cluster) == {}
 
 
+def test_gc_leaves_the_list_alone_if_the_reservations_cannot_be_read() -> None:
+    cluster = with_network(LARGE)
+    cluster.reserve(ADDRESS, reserved_for=FOR_WEB_1)
+    other = cluster.second_client(1)
+    other.api.refuse("list", ADDRESSBLOCK)
+    other.collect()
+    assert listed(cluster) == {ADDRESS: "prod/web-1"}
+
+
 def test_addresses_are_reserved_with_one_patch_per_block() -> None:
     cluster = with_network(LARGE)
     addresses = [f"10.133.{block}.{number}" for block in (4, 5) for number in range(10, 40)]
