@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from kubectl_yoshi.model.addresses import Address, Intervals
@@ -23,7 +23,7 @@ from kubectl_yoshi.model.plan import Plan
 from kubectl_yoshi.model.snapshot import Query, Snapshot
 from kubectl_yoshi.model.vm import VM, Vm
 from kubectl_yoshi.plan.attach.allocate import find_unused_addresses
-from kubectl_yoshi.plan.attach.quota import count_by_namespace, quota_error
+from kubectl_yoshi.plan.attach.quota import check_reservation_quota
 from kubectl_yoshi.plan.conflicts import OtherNetworks
 from kubectl_yoshi.plan.context import PlanContext
 from kubectl_yoshi.plan.network_lookup import (
@@ -36,7 +36,6 @@ from kubectl_yoshi.plan.network_lookup import (
 from kubectl_yoshi.plan.records import (
     check_room_for_reservations,
     check_room_outside_cidr,
-    load_allocations,
     load_shards,
     records_written_by_run,
     remove_records,
@@ -90,7 +89,8 @@ def plan_reserve(request: ReserveRequest, ctx: PlanContext) -> Plan:
             selection = _select_requested(request, allocations, backend, ctx)
         else:
             selection = _select_free(request.count - len(reserved_by_run), allocations, backend, ctx)
-        is_counted = _check_quota(network, record, selection.numbers, reserved_by_run, ctx)
+        new_numbers = {*selection.numbers, *reserved_by_run}
+        check_reservation_quota(network, record.reserved_namespace, new_numbers, ctx.snapshot)
         if record.reserved_vm:
             check_room_for_reservations(network, selection.numbers)
     except PreconditionFailed as error:
@@ -100,6 +100,7 @@ def plan_reserve(request: ReserveRequest, ctx: PlanContext) -> Plan:
     results = {str(network.address(number)): request.note for number in reserved}
     plan = Plan()
     if numbers:
+        is_counted = network.max_per_namespace is not None and bool(record.reserved_namespace)
         uses_blocks = is_large(network)
         new_records = dict.fromkeys(numbers, record)
         plan = write_records(allocations, new_records, if_unchanged=is_counted and not uses_blocks, hint=selection.hint)
@@ -153,8 +154,9 @@ def _select_requested(
             raise PreconditionFailed(
                 f"{address} is not free: {holder_text} on network {network.full_name}", FREE_ADDRESSES_HINT
             )
-    for use in backend.address_uses(network, (), Intervals.from_numbers(numbers), ctx.snapshot):
-        if use.number in numbers:
+    wanted_numbers = Intervals.from_numbers(numbers)
+    for use in backend.address_uses(network, (), wanted_numbers, ctx.snapshot):
+        if use.number in wanted_numbers:
             raise PreconditionFailed(f"{network.address(use.number)} is not free: {use.summary}", FREE_ADDRESSES_HINT)
     check_room_outside_cidr(allocations, numbers)
     return _Selection(allocations, numbers)
@@ -179,33 +181,6 @@ def _select_free(count: int, allocations: Allocations, backend: Backend, ctx: Pl
     if isinstance(found, PreconditionFailed):
         raise found
     return _Selection(allocations, found.numbers, found.hint)
-
-
-def _check_quota(
-    network: Network, record: Allocation, numbers: Sequence[int], reserved_by_run: Collection[int], ctx: PlanContext
-) -> bool:
-    """Check that the quota of the namespace for which addresses are reserved leaves room for them (attach/quota.py).
-
-    Args:
-        network: the network.
-        record: the record of each.
-        numbers: those to be reserved.
-        reserved_by_run: those that this run has reserved.
-        ctx: the context of the planner.
-
-    Returns:
-        Whether they count.
-
-    Raises:
-        PreconditionFailed: they exceed the quota.
-    """
-    limit, namespace = network.max_per_namespace, record.reserved_namespace
-    if limit is None or not namespace or not (numbers or reserved_by_run):
-        return False
-    count = count_by_namespace(load_allocations(network, ctx.snapshot).records().values())[namespace]
-    if count + len(numbers) > limit:
-        raise quota_error(network, namespace, count - len(reserved_by_run))
-    return True
 
 
 def _reserved_by_run(network: Network, ctx: PlanContext) -> tuple[Allocations, dict[int, Allocation]]:

@@ -22,12 +22,13 @@ same room, and the namespace may then exceed its quota, by one address with two 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from kubectl_yoshi.model.allocations import VIRTUALMACHINE, Allocation
 from kubectl_yoshi.model.errors import PreconditionFailed, YoshiError
 from kubectl_yoshi.model.network import Network
+from kubectl_yoshi.model.snapshot import Snapshot
 from kubectl_yoshi.model.vm import Vm
 from kubectl_yoshi.plan.attach.context import AttachState, Selection
 from kubectl_yoshi.plan.records import load_allocations, original_records
@@ -53,17 +54,17 @@ def check_quota(state: AttachState, vms: Iterable[Vm], selection: Selection) -> 
         return QuotaCheck()
     records = load_allocations(state.network, state.snapshot).records()
     names = _vm_names(records.values())
-    count = count_by_namespace(records.values())
+    count = _count_by_namespace(records.values())
     errors: dict[str, YoshiError] = {}
     has_new_vms = False
     for vm in vms:
         if (vm.namespace, vm.name) in names:
             if count[vm.namespace] > limit and (not state.on_vm(vm) or _has_only_recorded(state, vm)):
-                errors[vm.full_name] = quota_error(state.network, vm.namespace, count[vm.namespace])
+                errors[vm.full_name] = _quota_error(state.network, vm.namespace, count[vm.namespace])
         elif _reserved_namespace(records, selection.addresses[vm.full_name]) == vm.namespace:
             continue  # it counts already
         elif count[vm.namespace] >= limit:
-            errors[vm.full_name] = quota_error(state.network, vm.namespace, count[vm.namespace])
+            errors[vm.full_name] = _quota_error(state.network, vm.namespace, count[vm.namespace])
         else:
             count[vm.namespace] += 1
             has_new_vms = True
@@ -94,22 +95,43 @@ def check_quota_room(network: Network, records: Iterable[Allocation], vm: Vm) ->
         PreconditionFailed: the quota is used up.
     """
     limit, others = network.max_per_namespace, list(records)
-    count = count_by_namespace(others)[vm.namespace]
+    count = _count_by_namespace(others)[vm.namespace]
     if limit is not None and count >= limit and (vm.namespace, vm.name) not in _vm_names(others):
-        raise quota_error(network, vm.namespace, count)
+        raise _quota_error(network, vm.namespace, count)
+
+
+def check_reservation_quota(network: Network, namespace: str, numbers: Collection[int], snapshot: Snapshot) -> None:
+    """Check that a namespace may have addresses of a network reserved for it.
+
+    Args:
+        network: the network.
+        namespace: for which they are reserved; "" for none.
+        numbers: the addresses; those that are allocated already are counted as reserved for the namespace.
+        snapshot: the state of the cluster.
+
+    Raises:
+        PreconditionFailed: they exceed the quota.
+    """
+    limit = network.max_per_namespace
+    if limit is None or not namespace or not numbers:
+        return
+    records = load_allocations(network, snapshot).records()
+    count = _count_by_namespace(record for number, record in records.items() if number not in numbers)[namespace]
+    if count + len(numbers) > limit:
+        raise _quota_error(network, namespace, count)
 
 
 def list_quota_violations(network: Network, records: Iterable[Allocation]) -> Iterator[str]:
     """Yield a sentence for each namespace whose VMs hold more addresses than the quota allows."""
     limit = network.max_per_namespace
     if limit is not None:
-        count = count_by_namespace(records)
+        count = _count_by_namespace(records)
         for namespace in sorted(count):
             if count[namespace] > limit:
-                yield quota_error(network, namespace, count[namespace]).message
+                yield _quota_error(network, namespace, count[namespace]).message
 
 
-def count_by_namespace(records: Iterable[Allocation]) -> Counter[str]:
+def _count_by_namespace(records: Iterable[Allocation]) -> Counter[str]:
     """Return how many addresses of a network count for each namespace."""
     counted = list(records)
     reserved = (record.reserved_namespace for record in counted if record.reserved_namespace)
@@ -125,8 +147,7 @@ def _vm_names(records: Iterable[Allocation]) -> set[tuple[str, str]]:
     return {(record.namespace, record.name) for record in records if record.kind == VIRTUALMACHINE}
 
 
-def quota_error(network: Network, namespace: str, count: int) -> PreconditionFailed:
-    """Return why a namespace that holds `count` addresses of a network gets no more."""
+def _quota_error(network: Network, namespace: str, count: int) -> PreconditionFailed:
     return PreconditionFailed(
         f"namespace {namespace} holds {count} addresses of network {network.full_name}, which allows "
         f"{network.max_per_namespace} per namespace",

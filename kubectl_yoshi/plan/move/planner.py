@@ -28,14 +28,14 @@ from kubectl_yoshi.model.plan import AttachmentResult, Change, Plan, Verb, seque
 from kubectl_yoshi.model.snapshot import Query, Snapshot
 from kubectl_yoshi.model.vm import VM, Vm
 from kubectl_yoshi.plan.attach.planner import AttachRequest, plan_attach
-from kubectl_yoshi.plan.attach.quota import check_quota_room, count_by_namespace, quota_error
+from kubectl_yoshi.plan.attach.quota import check_quota_room, check_reservation_quota
 from kubectl_yoshi.plan.attach.select import take_reservation_test
 from kubectl_yoshi.plan.context import PlanContext
 from kubectl_yoshi.plan.detach import DetachRequest, plan_detach
 from kubectl_yoshi.plan.move.context import MoveRequest, MoveState, MoveToReservationRequest
 from kubectl_yoshi.plan.move.rollback import roll_back_move, stage_detach_changes
 from kubectl_yoshi.plan.network_lookup import check_initialized, find_network_of, get_backend, load_network
-from kubectl_yoshi.plan.records import load_allocations, load_shards, write_records
+from kubectl_yoshi.plan.records import check_room_for_reservations, load_allocations, load_shards, write_records
 from kubectl_yoshi.plan.release import write_fence
 
 __all__ = ["MoveRequest", "MoveToReservationRequest", "plan_move", "plan_move_to_reservation"]
@@ -144,7 +144,8 @@ def plan_move_to_reservation(request: MoveToReservationRequest, ctx: PlanContext
     results = {str(request.address): network.full_name}
     if record.kind == RESERVATION and record.reserved_for == request.reserve_for:
         return Plan(results=results, errors=ctx.run.failed)
-    _check_reservation_quota(network, number, reservation, ctx)
+    if not ctx.run.sent:  # a move in progress is completed
+        check_reservation_quota(network, reservation.reserved_namespace, {number}, ctx.snapshot)
     if record.kind == VIRTUALMACHINE:
         if backend.pins_vm_template:
             raise PreconditionFailed(
@@ -166,24 +167,11 @@ def plan_move_to_reservation(request: MoveToReservationRequest, ctx: PlanContext
         )
     if "" in ctx.run.failed:
         raise ctx.run.failed[""]
+    if reservation.reserved_vm:
+        check_room_for_reservations(network, {number})
     plan = Plan() if is_same_tenant else sequential(take_reservation_test(network))
     plan = plan + write_records(allocations, {number: reservation})
     return replace(plan + backend.reserve(network, {number: reservation}, ctx.snapshot), results=results)
-
-
-def _check_reservation_quota(network: Network, number: int, reservation: Allocation, ctx: PlanContext) -> None:
-    """Check that the quota of the namespace for which an address is to be reserved leaves room for it.
-
-    Raises:
-        PreconditionFailed: the quota is used up.
-    """
-    limit, namespace = network.max_per_namespace, reservation.reserved_namespace
-    if limit is None or ctx.run.sent:
-        return
-    records = load_allocations(network, ctx.snapshot).records()
-    count = count_by_namespace(record for other, record in records.items() if other != number)[namespace]
-    if count >= limit:
-        raise quota_error(network, namespace, count)
 
 
 def _load_vm(name: tuple[str, str], snapshot: Snapshot) -> Vm:

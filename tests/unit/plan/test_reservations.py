@@ -376,6 +376,8 @@ def test_large_network_lists_a_limited_number_of_reservations_for_vms() -> None:
     cluster.api.change(NETWORKWIZARD.ref("blue", "prod"), lambda obj: obj["status"].update(reservedForVMs=names))
     with_error(lambda: cluster.reserve("10.133.200.1", reserved_for=FOR_WEB_1), "for single VMs, not 1025")
     cluster.reserve("10.133.200.1", reserved_for="namespace/prod")
+    request = MoveToReservationRequest(parse_address("10.133.200.1"), FOR_WEB_1, "prod", ("prod", "blue"))
+    with_error(lambda: cluster.run(plan_move_to_reservation, request), "for single VMs, not 1025")
 
 
 def test_outdated_entry_of_the_list_is_ignored_and_removed_by_gc() -> None:
