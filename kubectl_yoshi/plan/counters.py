@@ -48,21 +48,14 @@ def list_counts(answers: Answers, snapshot: Snapshot, now: datetime, exact: bool
         exact: the run has read all blocks: write the counters whenever they differ.
     """
     counts = []
-    written_blocks = {
-        (ref.namespace, dig(obj, "spec", "network")) for ref, obj in answers.items() if ref.resource == ADDRESSBLOCK
-    }
-    for network in _large_networks(answers, snapshot):
-        blocks = _read_blocks(network, snapshot)
+    for network in _large_networks(answers, snapshot, only_written=not exact):
+        counted_at = str(dig(network.raw, *STATUS_COUNTED, default=""))
+        if not exact and abs(seconds_between(counted_at, now)) < COUNT_SECONDS:
+            continue
         in_blocks = None
-        if blocks is not None:
+        if (blocks := _read_blocks(network, snapshot)) is not None:
             in_blocks = sum(len(dig(answers.get(_ref(block), block), *STATUS_ALLOCATIONS) or {}) for block in blocks)
-        if exact:
-            is_due = in_blocks is not None and not _has_counters(network, in_blocks)
-        else:
-            is_written = network.ref in answers or (network.namespace, network.name) in written_blocks
-            counted_at = str(dig(network.raw, *STATUS_COUNTED, default=""))
-            is_due = is_written and abs(seconds_between(counted_at, now)) >= COUNT_SECONDS
-        if is_due:
+        if not exact or (in_blocks is not None and not _has_counters(network, in_blocks)):
             counts.append(Count(network, in_blocks))
     return counts
 
@@ -102,10 +95,18 @@ def count_change(count: Count, now: datetime) -> Change | None:
     return Change(Verb.PATCH, network.ref, "update the address counters", patch.ops, "status", before=network.raw)
 
 
-def _large_networks(answers: Answers, snapshot: Snapshot) -> list[Network]:
+def _large_networks(answers: Answers, snapshot: Snapshot, only_written: bool) -> list[Network]:
+    """Return the large networks that a run has read; with `only_written`, those whose allocations it wrote."""
+    written = {
+        NETWORKWIZARD.ref(str(dig(obj, "spec", "network")), ref.namespace) if ref.resource == ADDRESSBLOCK else ref
+        for ref, obj in answers.items()
+    }
+    if only_written and not written:
+        return []
     latest = {_ref(obj): obj for obj in snapshot.list_objects(NETWORKWIZARD)}
     latest |= {ref: obj for ref, obj in answers.items() if ref.resource == NETWORKWIZARD}
-    return [network for network in parse_networks(latest.values()) if is_large(network) and not network.is_deleting]
+    candidates = [obj for ref, obj in latest.items() if not only_written or ref in written]
+    return [network for network in parse_networks(candidates) if is_large(network) and not network.is_deleting]
 
 
 def _read_blocks(network: Network, snapshot: Snapshot) -> list[Json] | None:
