@@ -103,6 +103,7 @@ class AttachmentResult:
         network: "namespace/name".
         address: the VM's address; several, separated by commas, if a detached VM had more.
         mac: the MAC address that belongs to it; "" for none.
+        state: of the address once the plan is applied.
     """
 
     network: str

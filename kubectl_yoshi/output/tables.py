@@ -41,7 +41,7 @@ STATE_COLOURS = {
     "Free": "grey",
     "Unusable": "grey",
 }
-"""The colour of each state of an address (plan.inventory.AddressState)."""
+"""The colour of each AddressState (model/address_state.py)."""
 
 
 def uses_colours(stream: TextIO, environ: Mapping[str, str] | None = None) -> bool:

@@ -30,7 +30,8 @@ class RunContext:
         unanswered: those of them that were not observed as applied; they may still be applied later.
         failed: owner -> the error that ended its changes; what this run did for it is to be rolled back.
         rolled_back: see Plan.rolled_back.
-        previous_snapshot: the snapshot of the previous round: a hint where to look first; no change may depend on it.
+        previous_snapshot: the snapshot of the previous round: a hint where to look first; no change may depend on it,
+            but a refusal may (`network update` does not overwrite what another client wrote meanwhile).
         preview: the plan is only printed, so it must contain all changes that can be foreseen.
     """
 

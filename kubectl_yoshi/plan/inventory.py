@@ -68,7 +68,7 @@ class InventoryRow:
         return frozenset([vm] if vm else ())
 
 
-def released(row: InventoryRow) -> InventoryRow:
+def free_row(row: InventoryRow) -> InventoryRow:
     """Return the row of an address that is no longer allocated or used."""
     return InventoryRow(row.network, row.address, row.number, AddressState.FREE, None, (), None, running=False)
 

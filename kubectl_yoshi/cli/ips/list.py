@@ -22,6 +22,7 @@ from kubectl_yoshi.cli.options import (
 from kubectl_yoshi.cli.param_types import NETWORK_NAME, VM_NAME
 from kubectl_yoshi.cli.result_objects import ADDRESS, API_VERSION, FREE_ADDRESSES
 from kubectl_yoshi.cli.session import Session
+from kubectl_yoshi.model.address_state import AddressState
 from kubectl_yoshi.output.format_option import OutputFormat
 
 if TYPE_CHECKING:
@@ -34,11 +35,8 @@ if TYPE_CHECKING:
 
     FreeRow = tuple[Network, str, int]
 
-STATES = (
-    "Bound", "Pending", "Conflict", "RestartNeeded", "Orphaned", "Reserved", "Leased", "Released", "Unrecorded",
-    "Unknown",
-)  # fmt: skip
-"""The states that the list can show (plan.inventory.AddressState)."""
+STATES = tuple(state.value for state in AddressState if state not in (AddressState.FREE, AddressState.UNUSABLE))
+"""The states that the list can show."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +109,7 @@ def _address_list(session: Session, options: ListOptions) -> RowList[InventoryRo
     from kubectl_yoshi.cli.row_list import RowList
     from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD
     from kubectl_yoshi.model.vm import VM, VMI
-    from kubectl_yoshi.plan.inventory import released
+    from kubectl_yoshi.plan.inventory import free_row
 
     def load() -> list[InventoryRow]:
         rows, _ = load_inventory(session, options.network, options.all_namespaces)
@@ -124,7 +122,7 @@ def _address_list(session: Session, options: ListOptions) -> RowList[InventoryRo
         row_to_json,
         key=lambda row: (row.network.full_name, row.number),
         load=load,
-        removed=None if options.states or options.vm or options.selector else released,
+        removed=None if options.states or options.vm or options.selector else free_row,
         resources=lambda: [NETWORKWIZARD, ADDRESSBLOCK, VM, VMI],
     )
 

@@ -104,7 +104,7 @@ class _VmRow:
         network: namespace and name, or None.
         address, mac: of the VM on this network.
         running: the addresses that the VM runs with.
-        state: an AddressState (plan.inventory).
+        state: an AddressState.
         reason: why the address has this state; "" if it is as recorded.
     """
 
