@@ -31,9 +31,10 @@ from tests.unit.plan.test_public import public
 
 pytestmark = [pytest.mark.I1, pytest.mark.I2, pytest.mark.I5, pytest.mark.I11]
 
-SMALL, LARGE = "10.133.0.0/24", "10.133.0.0/16"
-SIZES = pytest.mark.parametrize("cidr", [SMALL, LARGE])
+SMALL, LARGE, LARGE_IPV6 = "10.133.0.0/24", "10.133.0.0/16", "fd00:133::/112"
+SIZES = pytest.mark.parametrize("cidr", [SMALL, LARGE, LARGE_IPV6])
 ADDRESS = "10.133.4.7"
+ADDRESSES = {SMALL: "10.133.0.7", LARGE: ADDRESS, LARGE_IPV6: "fd00:133::407"}
 FOR_WEB_1 = "vm/prod/web-1"
 
 
@@ -47,7 +48,7 @@ def with_network(cidr: str, **spec: Any) -> FakeCluster:
 
 
 def address_in(cidr: str) -> str:
-    return ADDRESS if cidr == LARGE else "10.133.0.7"
+    return ADDRESSES[cidr]
 
 
 def listed(cluster: FakeCluster) -> dict[str, str]:
@@ -61,7 +62,7 @@ def test_reserved_address_is_attached_kept_attached_again_and_released(cidr: str
     cluster, address = with_network(cidr), address_in(cidr)
     cluster.reserve(address, reserved_for=FOR_WEB_1, note="shop front")
     assert cluster.holders() == {address: "reserved for VM prod/web-1 (shop front)"}
-    assert listed(cluster) == ({address: "prod/web-1"} if cidr == LARGE else {})
+    assert listed(cluster) == ({address: "prod/web-1"} if cidr != SMALL else {})
 
     assert cluster.attach().results == {"prod/web-1": address}
     assert cluster.holders() == {address: "prod/web-1"}
@@ -200,7 +201,7 @@ def test_refused_attachment_restores_the_reservation(cidr: str) -> None:
     cluster.api.refuse("patch", VM)
     assert refusal(cluster.attach())
     assert cluster.records() == before
-    assert listed(cluster) == ({address: "prod/web-1"} if cidr == LARGE else {})
+    assert listed(cluster) == ({address: "prod/web-1"} if cidr != SMALL else {})
 
 
 @SIZES
