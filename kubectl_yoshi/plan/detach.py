@@ -140,20 +140,23 @@ def _mark_reservations(state: _DetachState, vms: Iterable[NamespacedName]) -> Pl
     Raises:
         PreconditionFailed: a large network has too many reservations for VMs.
     """
-    records, owners, results = dict[int, Allocation](), dict[int, str](), dict[str, str]()
-    for namespace, name in vms:
-        reserved_for = state.request.reservation(namespace, name)
-        held = state.allocations.held_by(namespace, name)
-        for number, record in held.items():
-            if record.reserved_for != reserved_for:
-                records[number] = replace(record, reserved_for=reserved_for)
-                owners[number] = record.owner
-        if held:
-            results[f"{namespace}/{name}"] = ", ".join(str(state.network.address(number)) for number in sorted(held))
+    held = {f"{namespace}/{name}": state.allocations.held_by(namespace, name) for namespace, name in vms}
+    records = {
+        number: replace(record, reserved_for=reserved_for)
+        for vm_records in held.values()
+        for number, record in vm_records.items()
+        if record.reserved_for != (reserved_for := state.request.reservation(record.namespace, record.name))
+    }
     if not records:
         return Plan()
     if state.request.keep:
         check_room_for_reservations(state.network, records.keys())
+    owners = {number: record.owner for number, record in records.items()}
+    results = {
+        owner: ", ".join(str(state.network.address(number)) for number in sorted(vm_records))
+        for owner, vm_records in held.items()
+        if vm_records
+    }
     return replace(write_records(state.allocations, records, owners), requeue=True, results=results)
 
 
