@@ -55,7 +55,7 @@ demo: $(STAMP) ## Demonstrate the main commands on a new control plane
 	$(BIN)/python -m lab demo
 bench: $(STAMP) ## Run the benchmarks, with those of other programs
 	$(BIN)/python -m tests.bench
-documents: $(STAMP) ## Generate commands.md, output.md and api.md in docs/reference
+documents: $(STAMP) ## Generate docs/rules, and commands.md, output.md and api.md in docs/reference
 	$(BIN)/python -m tools.documents
 traces: $(STAMP) ## Record requests and output of command lines in tests/golden/traces
 	$(BIN)/python -m tests.golden record

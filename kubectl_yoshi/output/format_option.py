@@ -16,8 +16,13 @@ if TYPE_CHECKING:
 FORMATS = ("wide", "json", "yaml", "name", "jsonpath", "jsonpath-file", "custom-columns", "custom-columns-file")
 """The formats of -o, which every command with a result accepts; without -o, sentences or a table are printed."""
 FORMATS_WITH_VALUE = ("jsonpath", "jsonpath-file", "custom-columns", "custom-columns-file")
-FORMATS_HINT = f"Allowed are {', '.join(word + ('=…' if word in FORMATS_WITH_VALUE else '') for word in FORMATS)}."
+_FOR_PROGRAMS = tuple(word.removesuffix("-file") for word in FORMATS if word != "wide")
 _GO_TEMPLATES = ("go-template", "go-template-file", "template", "templatefile")
+
+
+def _formats_hint(own_formats: tuple[str, ...]) -> str:
+    words = (word + ("=…" if word in FORMATS_WITH_VALUE else "") for word in (*own_formats, *FORMATS))
+    return f"Allowed are {', '.join(words)}."
 
 
 @dataclass(frozen=True)
@@ -25,7 +30,8 @@ class OutputFormat:
     """A requested output format.
 
     Attributes:
-        kind: "" for human-readable output, "wide", "json", "yaml", "name", "jsonpath", "custom-columns".
+        kind: "" for human-readable output, "wide", "json", "yaml", "name", "jsonpath", "custom-columns", or one that
+            only the command has.
         template: for jsonpath.
         columns: for custom-columns, headers and paths.
     """
@@ -36,15 +42,19 @@ class OutputFormat:
 
     @property
     def is_human_readable(self) -> bool:
-        """Return whether a table, or sentences, are requested."""
-        return self.kind in ("", "wide")
+        """Return whether no objects are requested, but what people read, such as a table."""
+        return self.kind not in _FOR_PROGRAMS
 
 
 HUMAN_READABLE = OutputFormat()
 
 
-def parse_output(text: str) -> OutputFormat:
+def parse_output(text: str, own_formats: tuple[str, ...] = ()) -> OutputFormat:
     """Parse the value of -o, including templates and their files, so that errors are reported before any request.
+
+    Args:
+        text: the value.
+        own_formats: human-readable formats that only this command has.
 
     Raises:
         UsageError: the format does not exist, or its template is invalid.
@@ -54,11 +64,15 @@ def parse_output(text: str) -> OutputFormat:
         raise UsageError(
             f"-o {kind} is not supported: it needs Go", "Use -o jsonpath=…, -o custom-columns=… or -o json."
         )
+    if text in own_formats:
+        return OutputFormat(text)
     if kind not in FORMATS:
-        raise UsageError(f'unable to match a printer suitable for the output format "{kind}"', FORMATS_HINT)
+        raise UsageError(
+            f'unable to match a printer suitable for the output format "{kind}"', _formats_hint(own_formats)
+        )
     if kind not in FORMATS_WITH_VALUE:
         if equals:
-            raise UsageError(f'the output format "{kind}" takes no value', FORMATS_HINT)
+            raise UsageError(f'the output format "{kind}" takes no value', _formats_hint(own_formats))
         return OutputFormat(kind)
     if not value:
         raise UsageError(f"{kind} format specified but no value given", f"Write it as -o {kind}=….")

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from kubectl_yoshi.model.address_state import AddressState
-from kubectl_yoshi.model.addresses import parse_address
 from kubectl_yoshi.model.allocations import NETWORK, RESERVATION, VIRTUALMACHINE, Allocation, Allocations
 from kubectl_yoshi.model.backend import AddressUse, AddressUses, Backend, UsageKind, VmProblem
 from kubectl_yoshi.model.network import Network
@@ -261,64 +260,7 @@ def _state(
     return AddressState.ORPHANED
 
 
-@dataclass(frozen=True)
-class Discrepancy:
-    """A difference between an allocation and its use in the cluster.
-
-    Attributes:
-        row: the address.
-        message: a sentence that names it.
-        is_warning: whether all is recorded as it should be, and only a restart is missing.
-    """
-
-    row: InventoryRow
-    message: str
-    is_warning: bool = False
-
-
-def find_discrepancies(rows: Iterable[InventoryRow]) -> list[Discrepancy]:
-    """Return every discrepancy in an inventory (`ips check`)."""
-    found: list[Discrepancy] = []
-    for row in rows:
-        if row.state is AddressState.RESTART_NEEDED and not row.vm_problems:
-            message = f"{row.holder} runs without its template's latest changes; it needs a restart"
-            found.append(Discrepancy(row, f"{_place(row)}: {message}", is_warning=True))
-        found += [Discrepancy(row, sentence) for sentence in _discrepancies_of(row)]
-    return found
-
-
-def _place(row: InventoryRow) -> str:
-    return f"{row.address} on {row.network.full_name}"
-
-
 def _use_it_phrase(address_uses: Iterable[AddressUse]) -> str:
     """Format uses of an address, each object once: "a uses it", "a, b and c use it"."""
     *others, last = dict.fromkeys(str(use.ref) for use in address_uses)
     return f"{', '.join(others)} and {last} use it" if others else f"{last} uses it"
-
-
-def _discrepancies_of(row: InventoryRow) -> list[str]:
-    """Return what is not as it should be, a sentence each."""
-    place = _place(row)
-    if row.state is AddressState.UNRECORDED:
-        return [f"{place}: {row.reason}"]
-    if row.record is None or row.state is AddressState.UNKNOWN:
-        return []
-    others = (
-        use for use in row.address_uses if not use.is_for_vm(row.record.namespace, row.record.name, row.record.uid)
-    )
-    shared = [
-        f"{place}: recorded for {row.holder}, but {use.cooldown_reason or f'{use.ref} uses it too'}" for use in others
-    ]
-    discrepancies = [f"{place}: {trouble}" for trouble in row.vm_problems]
-    if row.state is AddressState.PENDING:
-        return discrepancies + shared
-    if row.state is AddressState.ORPHANED:
-        discrepancies.append(f"{place}: recorded for {row.holder}, but {row.reason}")
-    if row.record.kind == VIRTUALMACHINE and not row.record.uid:
-        discrepancies.append(
-            f"{place}: recorded in the format of Platform9 yoshi, without the VM's uid; attach {row.holder} again"
-        )
-    if why_not := row.network.unusable_reason(parse_address(row.address)):
-        discrepancies.append(f"{place}: recorded for {row.holder}, but {why_not}")
-    return discrepancies + shared

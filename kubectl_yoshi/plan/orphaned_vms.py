@@ -41,12 +41,11 @@ class OrphanedVm:
     addresses: tuple[Address, ...]
 
     @property
-    def summary(self) -> str:
-        """Return one sentence, with the command that resolves it."""
+    def message(self) -> str:
+        """Return the finding in a sentence."""
         name = "/".join(self.network)
         address_text = f", and still has {', '.join(map(str, self.addresses))}" if self.addresses else ""
-        hint = f"kubectl yoshi vm detach {self.vm.name} -n {self.vm.namespace} --network {name}"
-        return f"VM {self.vm.full_name} requests network {name}, which does not exist{address_text} (`{hint}`)"
+        return f"VM {self.vm.full_name} requests network {name}, which does not exist{address_text}"
 
 
 def find_orphaned_vms(vms: Iterable[Vm], backends: Mapping[str, Backend], snapshot: Snapshot) -> list[OrphanedVm]:

@@ -1,4 +1,4 @@
-"""python -m tools.documents: makes commands.md, output.md and api.md in docs/reference; flags make more.
+"""python -m tools.documents: makes docs/rules, and commands.md, output.md and api.md in docs/reference.
 
 --check          only tells whether they are current
 --man FOLDER     the man pages
@@ -16,6 +16,7 @@ from tools.documents.api import api_page
 from tools.documents.markdown import commands_page
 from tools.documents.output_page import output_page
 from tools.documents.roff import man_pages
+from tools.documents.rules_pages import rules_pages
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -56,6 +57,7 @@ def stale() -> dict[Path, str]:
         folder / "commands.md": commands_page(),
         folder / "output.md": output_page(),
         folder / "api.md": api_page(),
+        **{ROOT / "docs" / "rules" / name: text for name, text in rules_pages()},
     }
     return {path: text for path, text in made.items() if not path.exists() or path.read_text(encoding="utf-8") != text}
 

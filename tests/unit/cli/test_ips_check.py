@@ -60,7 +60,8 @@ def test_vm_that_needs_a_restart_is_a_warning_unless_strict() -> None:
     cluster.running(pin="10.133.0.9")
     cluster.attach()
     cluster.detach()
-    message = "10.133.0.9 on prod/blue: prod/web-1 runs without its template's latest changes; it needs a restart\n"
+    restart = "it needs a restart (`virtctl restart web-1 -n prod`)"
+    message = f"10.133.0.9 on prod/blue: prod/web-1 runs without its template's latest changes; {restart}\n"
     said = run(cluster, "ips", "check")
     assert (said.code, said.out) == (0, f"warning: {message}1 addresses, all as recorded\n")
     assert [run(cluster, "ips", "check", *words).code for words in (["--strict"], ["--strict", "-o", "json"])] == [1, 1]

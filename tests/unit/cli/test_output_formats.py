@@ -53,13 +53,14 @@ LINES = {
     "ips gc": "ips gc --grace 0s --yes",
     "ips import": "ips import -f ports.csv --network blue",
     "ips rebuild": "ips rebuild --yes",
+    "doctor": "doctor --fail-on never",
     "sync": "sync",
     "version": "version --client",
 }
 """A command line for each command with a result."""
 SINGLE = {
     "network create", "network update", "network describe", "vm attach", "vm detach",
-    "ips show", "ips reserve", "ips release", "ips move", "version",
+    "ips show", "ips reserve", "ips release", "ips move", "doctor", "version",
 }  # fmt: skip
 """Commands whose line names one object."""
 

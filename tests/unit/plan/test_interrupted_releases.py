@@ -27,9 +27,10 @@ from kubectl_yoshi.model.plan import Plan
 from kubectl_yoshi.model.snapshot import Snapshot
 from kubectl_yoshi.model.vm import POD, VM
 from kubectl_yoshi.plan.context import PlanContext, RunContext
-from kubectl_yoshi.plan.inventory import InventoryRow, build_inventory, find_discrepancies, list_other_troubles
+from kubectl_yoshi.plan.inventory import InventoryRow, build_inventory
 from kubectl_yoshi.plan.rebuild.planner import RebuildRequest, plan_rebuild
 from kubectl_yoshi.plan.sync.tasks import RepairTask
+from tests.unit.diagnosis.diagnosing import allocation_lines
 from tests.unit.plan.fake_cluster import BACKENDS, FakeCluster
 
 pytestmark = pytest.mark.I10
@@ -77,11 +78,9 @@ def looked_at(cluster: FakeCluster, age: timedelta = timedelta(hours=1)) -> tupl
     now = datetime.now(timezone.utc) + age
 
     def ask(snapshot: Snapshot) -> tuple[dict[str, InventoryRow], list[str]]:
-        network, backend = parse_network(cluster.api.get(NETWORKWIZARD.ref("blue", "prod"))), BACKENDS["calico"]
+        network = parse_network(cluster.api.get(NETWORKWIZARD.ref("blue", "prod")))
         rows = build_inventory(network, PlanContext(snapshot, BACKENDS, RunContext(now=now)), False, exact=True)
-        said = [found.message for found in find_discrepancies(rows)]
-        said += map(str, list_other_troubles(network, backend, rows, snapshot))
-        return {row.address: row for row in rows}, said
+        return {row.address: row for row in rows}, allocation_lines(cluster, age=age)
 
     return ask(new_snapshot(cluster.api))  # type: ignore[arg-type]
 

@@ -30,7 +30,8 @@ from kubectl_yoshi.model.objects import Json
 from kubectl_yoshi.model.snapshot import MissingQueriesError, Query, Snapshot
 from kubectl_yoshi.model.vm import VM, VMI
 from kubectl_yoshi.plan.context import PlanContext, RunContext
-from kubectl_yoshi.plan.inventory import InventoryRow, build_inventory, find_discrepancies
+from kubectl_yoshi.plan.inventory import InventoryRow, build_inventory
+from tests.unit.diagnosis.diagnosing import allocation_messages
 from tests.unit.plan.fake_cluster import BACKENDS, FakeCluster, refusal
 
 BLUE = NETWORKWIZARD.ref("blue", "prod")
@@ -50,7 +51,7 @@ def surveyed(
 
     rows = ask(new_snapshot(cluster.api))  # type: ignore[arg-type]
     assert [row.number for row in rows] == sorted(row.number for row in rows)
-    return {row.address: row for row in rows}, [found.message for found in find_discrepancies(rows)]
+    return {row.address: row for row in rows}, allocation_messages(cluster, age=age)
 
 
 def state_of(cluster: FakeCluster, address: str, **more: Any) -> AddressState:

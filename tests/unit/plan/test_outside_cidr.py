@@ -24,12 +24,11 @@ from kubectl_yoshi.model.addresses import parse_address
 from kubectl_yoshi.model.errors import PreconditionFailed
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, Network, parse_network
 from kubectl_yoshi.model.objects import Json, dig, labels_of, name_of
-from kubectl_yoshi.plan.context import PlanContext, RunContext
-from kubectl_yoshi.plan.inventory import build_inventory, find_discrepancies
 from kubectl_yoshi.plan.move.planner import MoveRequest, plan_move
 from kubectl_yoshi.plan.network_lookup import find_network_of
 from kubectl_yoshi.plan.rebuild.planner import RebuildRequest, plan_rebuild
-from tests.unit.plan.fake_cluster import BACKENDS, FakeCluster, refusal
+from tests.unit.diagnosis.diagnosing import allocation_messages
+from tests.unit.plan.fake_cluster import FakeCluster, refusal
 from tests.unit.plan.test_public import PUB, SECOND, announced, make_public, public, requested_public_ip, services
 
 pytestmark = [pytest.mark.I1, pytest.mark.I4]
@@ -67,9 +66,7 @@ def found(cluster: FakeCluster, ip: str) -> str:
 
 def findings(cluster: FakeCluster) -> list[str]:
     """What `ips check` says of the network."""
-    ctx = PlanContext(new_snapshot(cluster.api), BACKENDS, RunContext())  # type: ignore[arg-type]
-    rows = build_inventory(network(cluster), ctx, all_namespaces=True)
-    return [found.message for found in find_discrepancies(rows)]
+    return allocation_messages(cluster, "pub")
 
 
 def whole(cluster: FakeCluster, held: dict[str, str]) -> bool:

@@ -1,0 +1,147 @@
+"""Run the rules of a diagnosis against the cluster, and print what they find."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, TextIO
+
+from kubectl_yoshi.cli.inventory import row_to_json
+from kubectl_yoshi.cli.result_objects import API_VERSION, DIAGNOSIS, FINDING
+from kubectl_yoshi.diagnosis.facts import Facts, Scope
+from kubectl_yoshi.diagnosis.finding import Severity
+from kubectl_yoshi.diagnosis.rule import Diagnosis, Finding
+from kubectl_yoshi.output.tables import paint, uses_colours
+
+if TYPE_CHECKING:
+    from kubectl_yoshi.cli.session import Session
+    from kubectl_yoshi.model.objects import Json
+
+SEVERITY_COLOURS = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.INFO: "cyan"}
+CONFIRMATION_SECONDS = 1.0
+"""How long after the first read volatile facts are read again."""
+
+
+def read_facts(session: Session, scope: Scope) -> Facts:
+    """Return new facts, which read from the cluster what rules need."""
+    from kubectl_yoshi.backends.registry import BACKENDS
+    from kubectl_yoshi.engine.read import new_snapshot
+    from kubectl_yoshi.plan.context import PlanContext, RunContext
+
+    return Facts(PlanContext(new_snapshot(session.api, trim_objects=True), BACKENDS, RunContext()), scope)
+
+
+def finding_object(finding: Finding) -> Json:
+    """Return the object of a finding that -o json prints."""
+    seen = finding.observation
+    namespace = {"namespace": seen.ref.namespace} if seen.ref.namespace else {}
+    remedy = {"manifest": seen.manifest} if seen.manifest else {"commands": [*seen.commands]}
+    network = "/".join(seen.network or ())
+    return {
+        "apiVersion": API_VERSION,
+        "kind": FINDING,
+        "metadata": {"name": seen.ref.name, **namespace},
+        "code": finding.rule.code,
+        "severity": finding.rule.severity.value,
+        "title": finding.rule.title,
+        "message": seen.message,
+        "object": {
+            "apiVersion": seen.ref.resource.api_version,
+            "kind": seen.ref.resource.kind,
+            "name": seen.ref.name,
+            **namespace,
+        },
+        "field": seen.field,
+        "evidence": [*seen.evidence],
+        "remedy": remedy,
+        "documentation": finding.rule.documentation,
+        "spec": {"network": network, "vm": "/".join(seen.vm or ()), "address": seen.address},
+        **({"status": row_to_json(seen.row)["status"]} if seen.row else {}),
+    }
+
+
+def diagnosis_object(diagnosis: Diagnosis, *, success: bool) -> Json:
+    """Return the object of a diagnosis that -o json prints.
+
+    Args:
+        diagnosis: the diagnosis.
+        success: whether the command exits with 0.
+    """
+    return {
+        "apiVersion": API_VERSION,
+        "kind": DIAGNOSIS,
+        "metadata": {"name": "cluster"},
+        "success": success,
+        "counts": {
+            **{severity.value.lower(): diagnosis.count(severity) for severity in Severity},
+            "unchecked": len(diagnosis.unchecked),
+            "rules": diagnosis.rules,
+        },
+        "findings": [finding_object(finding) for finding in diagnosis.findings],
+        "unchecked": [
+            {"code": one.rule.code, "title": one.rule.title, "reason": one.reason} for one in diagnosis.unchecked
+        ],
+    }
+
+
+def print_short(diagnosis: Diagnosis, out: TextIO) -> None:
+    """Print one line for each finding, and for each reason why something could not be checked."""
+    for finding in diagnosis.findings:
+        ref = finding.observation.ref
+        place = f"{ref.namespace}/{ref.name}" if ref.namespace else ref.name
+        head = f"{_severity(finding.rule.severity, out)} [{finding.rule.code}] ({ref.resource.kind} {place})"
+        print(f"{head} {finding.observation.message}", file=out)
+    _print_unchecked(diagnosis, out)
+    print(summary(diagnosis), file=out)
+
+
+def print_findings(diagnosis: Diagnosis, out: TextIO, *, with_evidence: bool) -> None:
+    """Print findings in blocks: what is wrong, why, and what repairs it; then what could not be checked."""
+    for finding in diagnosis.findings:
+        seen = finding.observation
+        print(f"{_severity(finding.rule.severity, out)} {finding.rule.code}: {finding.rule.title}", file=out)
+        print(f"  {seen.message}", file=out)
+        print(f"  object:  {seen.ref}{', ' + seen.field if seen.field else ''}", file=out)
+        for text in seen.evidence if with_evidence else ():
+            print(f"  seen:    {text}", file=out)
+        for command in seen.commands:
+            print(f"  remedy:  {command}", file=out)
+        if seen.manifest:
+            print("  remedy:  apply", file=out)
+            print("\n".join(f"    {line}" for line in seen.manifest.splitlines()), file=out)
+        print(f"  explain: kubectl yoshi doctor --explain {finding.rule.code}\n", file=out)
+    _print_unchecked(diagnosis, out)
+    print(summary(diagnosis), file=out)
+
+
+def summary(diagnosis: Diagnosis) -> str:
+    """Return the number of findings of each severity and of rules that could not be checked, in a line."""
+    parts = [_count(diagnosis.count(severity), severity.value.lower()) for severity in Severity]
+    found = ", ".join(part for part in parts if part) or "no findings"
+    missing = f", {len(diagnosis.unchecked)} of {diagnosis.rules} rules not checked" if diagnosis.unchecked else ""
+    return f"{found}{missing}"
+
+
+def _count(number: int, word: str) -> str:
+    if not number:
+        return ""
+    plural = word if number == 1 or word == Severity.INFO.value.lower() else f"{word}s"
+    return f"{number} {plural}"
+
+
+def _print_unchecked(diagnosis: Diagnosis, out: TextIO) -> None:
+    codes: dict[str, list[str]] = defaultdict(list)
+    for one in diagnosis.unchecked:
+        codes[one.reason].append(one.rule.code)
+    mark = paint("?", "yellow") if uses_colours(out) else "?"
+    for reason, affected in codes.items():
+        print(f"{mark} not checked, {reason}: {', '.join(affected)}", file=out)
+
+
+def _severity(severity: Severity, out: TextIO) -> str:
+    return paint(severity.value, SEVERITY_COLOURS[severity]) if uses_colours(out) else severity.value
+
+
+def is_failed(findings: Iterable[Finding], threshold: Severity | None) -> bool:
+    """Return whether a finding is at least as serious as the threshold; None for no threshold."""
+    return threshold is not None and any(finding.rule.severity.rank <= threshold.rank for finding in findings)

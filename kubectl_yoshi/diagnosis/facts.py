@@ -1,0 +1,262 @@
+"""The facts that rules check: what was read from the cluster, parsed and joined once.
+
+Every list is read once, whatever the size of the cluster, and only if a rule needs it: a cluster without public
+networks is never asked for MetalLB's objects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property, partial
+
+from kubectl_yoshi.diagnosis.finding import CannotCheckError
+from kubectl_yoshi.model.allocations import Allocations
+from kubectl_yoshi.model.backend import Backend
+from kubectl_yoshi.model.errors import UsageError
+from kubectl_yoshi.model.network import NETWORKWIZARD, Network, parse_network_name
+from kubectl_yoshi.model.objects import Json, NamespacedName, Resource, name_of, namespace_of
+from kubectl_yoshi.model.snapshot import Query, ServedApis, Snapshot
+from kubectl_yoshi.model.vm import LAUNCHER_SELECTOR, POD, VM, VMI, Vm, find_instance, list_launcher_pods
+from kubectl_yoshi.plan.context import PlanContext
+from kubectl_yoshi.plan.inventory import InventoryRow, build_inventory
+from kubectl_yoshi.plan.network_lookup import list_requested_networks, network_query, parse_networks
+from kubectl_yoshi.plan.records import load_allocations
+
+LABEL_SELECTORS: Mapping[Resource, str] = {POD: LAUNCHER_SELECTOR}
+"""Resources of which only the objects with these labels are of interest."""
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What a diagnosis is about.
+
+    Attributes:
+        namespace: the namespace of VMs and networks; None for all.
+        network, vm: only findings about these; None for all.
+    """
+
+    namespace: str | None = None
+    network: NamespacedName | None = None
+    vm: NamespacedName | None = None
+
+
+class Facts:
+    """See the module.
+
+    Args:
+        ctx: the snapshot, the backends and the time.
+        scope: what the diagnosis is about.
+        server_version: the version of the API server, such as "v1.36.3"; "" if unknown.
+    """
+
+    def __init__(self, ctx: PlanContext, scope: Scope, server_version: str = "") -> None:
+        self.ctx = ctx
+        self.scope = scope
+        self.server_version = server_version
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """Return what was read, for the functions of other packages."""
+        return self.ctx.snapshot
+
+    @property
+    def served(self) -> ServedApis:
+        """Return the APIs that the API server serves."""
+        return self.ctx.snapshot.served
+
+    @property
+    def backends(self) -> Mapping[str, Backend]:
+        """Return the backends by plugin."""
+        return self.ctx.backends
+
+    @property
+    def now(self) -> datetime:
+        """Return the time of the diagnosis."""
+        return self.ctx.run.now
+
+    # -- objects -------------------------------------------------------------------------------------------------
+
+    def objects(self, resource: Resource) -> list[Json]:
+        """Return the objects of a resource in all namespaces, or else in the namespace of the scope.
+
+        Returns:
+            () for a resource that is not served: the product is not installed.
+
+        Raises:
+            CannotCheckError: they cannot be read.
+        """
+        query = self._query(resource)
+        found = self.snapshot.lookup(query)
+        if self.snapshot.unreadable_reason(query) and resource.namespaced and self.scope.namespace is not None:
+            query = self._query(resource, self.scope.namespace)
+            found = self.snapshot.lookup(query)
+        if reason := self.snapshot.unreadable_reason(query):
+            raise CannotCheckError(reason)
+        return found
+
+    @staticmethod
+    def _query(resource: Resource, namespace: str | None = None) -> Query:
+        return Query(resource, namespace, label_selector=LABEL_SELECTORS.get(resource, ""))
+
+    def find(self, resource: Resource, name: str, namespace: str = "") -> Json | None:
+        """Return one of `objects`; None if it does not exist.
+
+        Raises:
+            CannotCheckError: they cannot be read.
+        """
+        self.objects(resource)
+        return self.snapshot.get_object(resource, name, namespace)
+
+    def is_served(self, resource: Resource) -> bool:
+        """Return whether the API server serves a resource, in any version."""
+        return resource.full_name in self.served.resources
+
+    # -- networks ------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def networks(self) -> tuple[Network, ...]:
+        """Return the networks of the scope, with a known plugin: the named one, or those of the namespace or of all.
+
+        Networks of other namespaces that VMs of the namespace request are among them.
+
+        Raises:
+            PreconditionFailed: the named network does not exist, or networks cannot be listed.
+        """
+        return tuple(network for network in self._networks_and_errors[0] if network.plugin in self.backends)
+
+    @cached_property
+    def invalid_networks(self) -> tuple[str, ...]:
+        """Return a sentence for each network of the scope whose spec is invalid.
+
+        Raises:
+            PreconditionFailed: networks cannot be listed.
+        """
+        return self._networks_and_errors[1]
+
+    @cached_property
+    def _networks_and_errors(self) -> tuple[tuple[Network, ...], tuple[str, ...]]:
+        scope = self.scope
+        network_queries = () if scope.network else (Query(NETWORKWIZARD, scope.namespace),)
+        self.snapshot.prefetch(*network_queries, *(self._query(resource) for resource in (VM, VMI, POD)))
+        networks, errors = list_requested_networks(scope.network, scope.namespace, self.snapshot)
+        if scope.network is None and scope.namespace is not None:
+            queries = [network_query(*name) for name in self._networks_requested_elsewhere(scope.namespace)]
+            networks += parse_networks(self.snapshot.lookup(*queries))
+        return tuple(networks), tuple(errors)
+
+    def _networks_requested_elsewhere(self, namespace: str) -> tuple[NamespacedName, ...]:
+        """Return the networks of other namespaces that VMs of a namespace request."""
+        try:
+            vms = [vm for vm in self.vms if vm.namespace == namespace]
+        except CannotCheckError:
+            return ()
+        names = [
+            parse_network_name(text, namespace)
+            for vm in vms
+            for backend in self.backends.values()
+            for text in _requested_names(vm, backend)
+        ]
+        return tuple(dict.fromkeys(name for name in names if name[0] != namespace))
+
+    def backend(self, network: Network) -> Backend:
+        """Return the backend of a network."""
+        return self.backends[network.plugin]
+
+    def allocations(self, network: Network) -> Allocations:
+        """Return the allocations of a network, from all of its shards."""
+        return load_allocations(network, self.snapshot, all_namespaces=True)
+
+    @cached_property
+    def rows(self) -> Mapping[NamespacedName, tuple[InventoryRow, ...]]:
+        """Return for each network the addresses that are recorded or used, with their states (see build_inventory).
+
+        Raises:
+            PreconditionFailed: networks cannot be listed.
+        """
+        return self._rows_and_reasons[0]
+
+    @cached_property
+    def hidden_from_rows(self) -> tuple[str, ...]:
+        """Return why the rows may lack uses, or the states of some are unknown; () if everything could be read."""
+        return self._rows_and_reasons[1]
+
+    @cached_property
+    def _rows_and_reasons(self) -> tuple[Mapping[NamespacedName, tuple[InventoryRow, ...]], tuple[str, ...]]:
+        networks, snapshot = self.networks, self.snapshot
+        snapshot.prefetch(Query(VM), Query(VMI))
+        is_exact = not snapshot.unreadable_reason(Query(VM))
+        known = {*snapshot.unreadable_queries()} - {Query(VM), Query(VMI)}
+        found = snapshot.parallel(
+            partial(build_inventory, network, self.ctx, self.scope.namespace is None, is_exact) for network in networks
+        )
+        reasons = (reason for query, reason in snapshot.unreadable_queries().items() if query not in known)
+        rows = {(n.namespace, n.name): rows for n, rows in zip(networks, found, strict=True)}
+        return rows, tuple(dict.fromkeys(reasons))
+
+    # -- VMs -----------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def vms(self) -> tuple[Vm, ...]:
+        """Return all readable VMs, also those outside the scope.
+
+        Raises:
+            CannotCheckError: they cannot be read.
+        """
+        return tuple(map(Vm, self.objects(VM)))
+
+    def vm(self, name: NamespacedName) -> Vm | None:
+        """Return a VM by namespace and name; None if it does not exist.
+
+        Raises:
+            CannotCheckError: VMs cannot be read.
+        """
+        found = self.find(VM, name[1], name[0])
+        return Vm(found) if found else None
+
+    def instance(self, vm: Vm) -> Json | None:
+        """Return the VM's VMI that has not ended; None if there is none.
+
+        Raises:
+            CannotCheckError: VMIs cannot be read.
+        """
+        self.objects(VMI)
+        return find_instance(vm, self.snapshot)
+
+    def pods(self, vm: Vm) -> list[Json]:
+        """Return the VM's launcher pods that have not ended.
+
+        Raises:
+            CannotCheckError: pods cannot be read.
+        """
+        self.objects(POD)
+        return list_launcher_pods(vm.namespace, vm.name, self.snapshot)
+
+    @cached_property
+    def attachments(self) -> tuple[tuple[Vm, InventoryRow], ...]:
+        """Return each existing VM that holds an address, with the address.
+
+        Raises:
+            CannotCheckError: VMs cannot be read.
+        """
+        vms = {(vm.namespace, vm.name): vm for vm in self.vms}
+        return tuple(
+            (vms[(row.record.namespace, row.record.name)], row)
+            for rows in self.rows.values()
+            for row in rows
+            if row.record is not None and row.vm is not None and (row.record.namespace, row.record.name) in vms
+        )
+
+
+def full_name(obj: Json) -> NamespacedName:
+    """Return the namespace and name of an object."""
+    return namespace_of(obj), name_of(obj)
+
+
+def _requested_names(vm: Vm, backend: Backend) -> tuple[str, ...]:
+    """Return the names of the networks that a VM requests from a backend; () if its annotations are invalid."""
+    try:
+        return backend.requested_networks(vm).networks
+    except UsageError:
+        return ()

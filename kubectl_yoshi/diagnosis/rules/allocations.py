@@ -1,0 +1,204 @@
+"""Rules about allocations and their use: 0xxx. `ips check` runs these."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+
+from kubectl_yoshi.diagnosis.facts import Facts
+from kubectl_yoshi.diagnosis.finding import CannotCheckError, Observation, Severity
+from kubectl_yoshi.diagnosis.rule import rule
+from kubectl_yoshi.model.address_state import AddressState
+from kubectl_yoshi.model.addresses import parse_address
+from kubectl_yoshi.model.allocations import VIRTUALMACHINE
+from kubectl_yoshi.model.network import NETWORKWIZARD
+from kubectl_yoshi.model.objects import NamespacedName, dig
+from kubectl_yoshi.model.vm import VM, Vm
+from kubectl_yoshi.plan.inventory import InventoryRow, list_other_troubles
+from kubectl_yoshi.plan.orphaned_vms import find_orphaned_vms
+
+
+def observe_row(row: InventoryRow, sentence: str, *commands: str, vm: NamespacedName | None = None) -> Observation:
+    """Return an observation about an address of a network.
+
+    Args:
+        row: the address.
+        sentence: what is wrong, which follows the address in the message.
+        commands: see Observation.
+        vm: the VM concerned; by default the holder, else the only VM that uses the address.
+    """
+    if vm is None and row.record is not None and row.record.kind == VIRTUALMACHINE:
+        vm = (row.record.namespace, row.record.name)
+    elif vm is None and len(row.vms) == 1:
+        (vm,) = row.vms
+    return Observation(
+        NETWORKWIZARD.ref(row.network.name, row.network.namespace),
+        f"{row.address} on {row.network.full_name}: {sentence}",
+        field=f"status.allocations[{row.address}]",
+        evidence=tuple(dict.fromkeys(f"{use.kind.value}: {use.ref}" for use in row.address_uses)),
+        commands=commands,
+        network=(row.network.namespace, row.network.name),
+        vm=vm,
+        address=row.address,
+        row=row,
+    )
+
+
+def _readable_rows(facts: Facts) -> Iterator[InventoryRow]:
+    """Return the addresses of all networks.
+
+    Raises:
+        CannotCheckError: after the last one, if something about them cannot be read.
+    """
+    for rows in facts.rows.values():
+        yield from rows
+    if facts.hidden_from_rows:
+        raise CannotCheckError("; ".join(facts.hidden_from_rows))
+
+
+def _gc(row: InventoryRow) -> str:
+    return f"kubectl yoshi ips gc -n {row.network.namespace} --network {row.network.name}"
+
+
+@rule("0001", Severity.ERROR, "An address is allocated to a VM that does not exist or does not request it")
+def allocation_without_vm(facts: Facts) -> Iterator[Observation]:
+    """The VM was deleted with kubectl, its annotations were edited by hand, or an attachment was killed.
+
+    The address stays allocated, so nobody else gets it. `kubectl yoshi ips gc` releases it as soon as nothing uses it
+    any more; if the VM is to have it, attach the VM again.
+    """
+    for row in _readable_rows(facts):
+        if row.state is AddressState.ORPHANED:
+            yield observe_row(row, f"recorded for {row.holder}, but {row.reason}", _gc(row))
+
+
+@rule("0002", Severity.ERROR, "An address is used without an allocation")
+def use_without_allocation(facts: Facts) -> Iterator[Observation]:
+    """Somebody wrote the address into a VM's template, a Service or Calico's IPAM by hand, or allocations were lost.
+
+    Yoshi assigns the address to nobody while it can see the use, but nothing says who owns it. `kubectl yoshi ips
+    rebuild` records the addresses that VMs have; otherwise remove the use.
+    """
+    for row in _readable_rows(facts):
+        if row.state is AddressState.UNRECORDED:
+            rebuild = f"kubectl yoshi ips rebuild -n {row.network.namespace} --network {row.network.name}"
+            yield observe_row(row, row.reason, rebuild)
+
+
+@rule("0003", Severity.ERROR, "An address that is allocated to one holder is used by another one")
+def used_by_another(facts: Facts) -> Iterator[Observation]:
+    """Two VMs have, or request, one address: often after a VM was cloned, restored, or edited by hand.
+
+    The allocation says who owns the address. Detach the other VM, or attach it to get an address of its own.
+    """
+    for row in _readable_rows(facts):
+        if row.record is None or row.state is AddressState.UNKNOWN:
+            continue
+        record = row.record
+        for use in row.address_uses:
+            if use.is_for_vm(record.namespace, record.name, record.uid):
+                continue
+            sentence = f"recorded for {row.holder}, but {use.cooldown_reason or f'{use.ref} uses it too'}"
+            attach = f"kubectl yoshi vm attach {use.name} -n {use.namespace} --network {row.network.full_name}"
+            show = f"kubectl yoshi ips show {row.address}"
+            yield observe_row(row, sentence, f"{attach} --replace" if use.name else show)
+
+
+@rule("0004", Severity.ERROR, "Two VMs have the same MAC address")
+def duplicate_mac_address(facts: Facts) -> Iterator[Observation]:
+    """Two VMs of one network have the same MAC address in their templates, often after a VM was cloned.
+
+    On a Layer 2 network neither is reachable reliably. Remove the MAC address from the clone and attach it again: it
+    then gets one of its own.
+    """
+    holders: dict[tuple[NamespacedName, str], dict[NamespacedName, Vm]] = defaultdict(dict)
+    for vm, row in facts.attachments:
+        network = (row.network.namespace, row.network.name)
+        for mac in _mac_addresses(vm):
+            holders[(network, mac)][(vm.namespace, vm.name)] = vm
+    for (network, mac), vms in holders.items():
+        for name, vm in [*vms.items()][1:] if len(vms) > 1 else ():
+            first = next(iter(vms.values()))
+            yield Observation(
+                VM.ref(vm.name, vm.namespace),
+                f"VM {vm.full_name} has the MAC address {mac} of VM {first.full_name}, both on {'/'.join(network)}",
+                field="spec.template.spec.domain.devices.interfaces",
+                commands=(f"kubectl yoshi vm attach {vm.name} -n {vm.namespace} --network {'/'.join(network)}",),
+                network=network,
+                vm=name,
+            )
+
+
+def _mac_addresses(vm: Vm) -> set[str]:
+    interfaces = dig(vm.raw, "spec", "template", "spec", "domain", "devices", "interfaces", default=[])
+    found = {str(interface.get("macAddress", "")).lower() for interface in interfaces}
+    return found - {""}
+
+
+@rule("0005", Severity.ERROR, "The CNI's own records disagree with the allocations")
+def cni_disagrees(facts: Facts) -> Iterator[Observation]:
+    """Calico's IPAM would give the VM another address, or prevents its start.
+
+    From Calico 3.32 on an IPAMHandle keeps a VM's address and is stronger than the template. The finding names the
+    command that repairs the handle.
+    """
+    for row in _readable_rows(facts):
+        if row.record is not None and row.state is not AddressState.UNKNOWN:
+            for problem in row.vm_problems:
+                yield observe_row(row, problem.summary, problem.hint)
+    for network in facts.networks:
+        rows = facts.rows[(network.namespace, network.name)]
+        for problem in list_other_troubles(network, facts.backend(network), rows, facts.snapshot):
+            yield Observation(
+                VM.ref(problem.name, problem.namespace),
+                problem.summary,
+                commands=(problem.hint,),
+                network=(network.namespace, network.name),
+                vm=(problem.namespace, problem.name),
+            )
+
+
+@rule("0006", Severity.ERROR, "An allocation is in the format of Platform9 yoshi")
+def allocation_of_platform9(facts: Facts) -> Iterator[Observation]:
+    """The allocation names a VM without its uid, so another VM of that name looks the same.
+
+    Attach the VM again to write the uid, or run `kubectl yoshi install`, which converts all allocations.
+    """
+    for row in _readable_rows(facts):
+        if row.record is not None and row.record.kind == VIRTUALMACHINE and not row.record.uid:
+            sentence = f"recorded in the format of Platform9 yoshi, without the VM's uid; attach {row.holder} again"
+            attach = f"kubectl yoshi vm attach {row.record.name} -n {row.record.namespace}"
+            yield observe_row(row, sentence, f"{attach} --network {row.network.full_name}")
+
+
+@rule("0007", Severity.ERROR, "An address is allocated that the network does not assign")
+def unusable_allocation(facts: Facts) -> Iterator[Observation]:
+    """The allocation is outside the range, or excluded, or the gateway: the network was edited after it was made.
+
+    The VM keeps the address, since an edit must not detach it. Attach the VM again with --replace to get another one,
+    or change the range back.
+    """
+    for row in _readable_rows(facts):
+        if row.record is None or row.state is AddressState.UNKNOWN:
+            continue
+        if reason := row.network.unusable_reason(parse_address(row.address)):
+            yield observe_row(row, f"recorded for {row.holder}, but {reason}", f"kubectl yoshi ips show {row.address}")
+
+
+@rule("0008", Severity.ERROR, "A VM requests a network that does not exist")
+def vm_of_missing_network(facts: Facts) -> Iterator[Observation]:
+    """The network was deleted with kubectl while the VM was on it, or its name is misspelled.
+
+    Without the network's pool the VM may not start. Detach it, or create the network again.
+    """
+    for orphan in find_orphaned_vms(facts.vms, facts.backends, facts.snapshot):
+        network = "/".join(orphan.network)
+        yield Observation(
+            orphan.vm.ref,
+            orphan.message,
+            field="metadata.annotations",
+            commands=(f"kubectl yoshi vm detach {orphan.vm.name} -n {orphan.vm.namespace} --network {network}",),
+            network=orphan.network,
+            vm=(orphan.vm.namespace, orphan.vm.name),
+            address=", ".join(map(str, orphan.addresses)),
+        )

@@ -1,0 +1,1 @@
+"""Rules about capacity and overlaps: 3xxx."""

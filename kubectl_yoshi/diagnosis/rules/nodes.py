@@ -1,0 +1,1 @@
+"""Rules about nodes and Layer 2 networks: 4xxx."""

@@ -1,0 +1,56 @@
+"""Run rules on facts, and keep what concerns the scope."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from kubectl_yoshi.diagnosis.facts import Facts, Scope
+from kubectl_yoshi.diagnosis.finding import CannotCheckError, Observation
+from kubectl_yoshi.diagnosis.rule import Diagnosis, Finding, Rule, Unchecked
+
+
+def diagnose(facts: Facts, rules: Iterable[Rule]) -> Diagnosis:
+    """Return what rules find within the scope of the facts, and what they could not check."""
+    findings: list[Finding] = []
+    unchecked: list[Unchecked] = []
+    chosen = tuple(rules)
+    for rule in chosen:
+        try:
+            for observation in rule.check(facts):  # it may raise after some observations, which are kept
+                findings += [Finding(rule, observation)] if is_in_scope(observation, facts.scope) else []
+        except CannotCheckError as error:
+            unchecked.append(Unchecked(rule, error.reason))
+    findings.sort(key=lambda finding: (finding.rule.severity.rank, finding.rule.number))
+    return Diagnosis(tuple(dict.fromkeys(findings)), tuple(unchecked), len(chosen))
+
+
+def diagnose_twice(read: Callable[[], Facts], rules: Iterable[Rule], pause: Callable[[], None]) -> Diagnosis:
+    """Return the same as `diagnose`; findings of volatile rules must be confirmed by a second read.
+
+    Args:
+        read: returns new facts.
+        rules: the rules.
+        pause: waits until the second read is worth it; called only if there is something to confirm.
+    """
+    chosen = tuple(rules)
+    first = diagnose(read(), chosen)
+    doubtful = {finding.rule for finding in first.findings if finding.rule.is_volatile}
+    if not doubtful:
+        return first
+    pause()
+    second = diagnose(read(), (rule for rule in chosen if rule in doubtful))
+    confirmed = {finding.identity for finding in second.findings}
+    kept = (f for f in first.findings if not f.rule.is_volatile or f.identity in confirmed)
+    return Diagnosis(tuple(kept), first.unchecked, first.rules)
+
+
+def is_in_scope(observation: Observation, scope: Scope) -> bool:
+    """Return whether an observation concerns what the diagnosis is about."""
+    if scope.network is not None and observation.network != scope.network:
+        return False
+    if scope.vm is not None and observation.vm != scope.vm:
+        return False
+    if scope.namespace is None:
+        return True
+    concerned = {observation.ref.namespace, *(name[0] for name in (observation.network, observation.vm) if name)}
+    return scope.namespace in concerned or concerned == {None}
