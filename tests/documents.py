@@ -42,7 +42,7 @@ def check_page(page: Path, variables: dict[str, str]) -> None:
 
 def commands_of_program(text: str) -> list[list[str]]:
     """Return the words after `kubectl yoshi` of each such command of a shell text."""
-    lines = re.split(r"[\n;|]", text.replace("\\\n", " "))
+    lines = re.split(r"[\n;|>]", text.replace("\\\n", " "))
     found = [shlex.split(line, comments=True) for line in lines]
     return [words[2:] for words in found if words[:2] == ["kubectl", "yoshi"]]
 

@@ -56,6 +56,7 @@ ips = LazyGroup(
     {
         "list": CommandEntry("ips.list:list_ips", "List allocated addresses with holder and state, or free addresses"),
         "show": CommandEntry("ips.show:show", "Show the holder of an address, and its previous holders"),
+        "map": CommandEntry("ips.map:map_ips", "Draw the address space of a network"),
         "reserve": CommandEntry("ips.reserve:reserve", "Reserve addresses, so that they are not assigned to VMs"),
         "release": CommandEntry(
             "ips.release:release", "Release reserved addresses, and addresses that their VMs do not use"

@@ -53,7 +53,7 @@ class DoctorOptions:
     help="The severity from which on findings make the exit code 1 (default error).",
 )
 @click.option("--explain", metavar="CODE", help="Explain a rule, such as YOSHI-0001; nothing is checked.")
-@output_option(DIAGNOSIS, own_formats=(TABLE, SHORT))
+@output_option(DIAGNOSIS, other_formats=(TABLE, SHORT))
 @as_options(DoctorOptions)
 def doctor(session: Session, options: DoctorOptions) -> None:
     """Find out what is wrong with networks, VMs and their addresses, and what repairs it.

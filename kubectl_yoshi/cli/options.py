@@ -94,47 +94,48 @@ class OutputType(click.ParamType):  # type: ignore[type-arg,unused-ignore]
 
     Args:
         kinds: the kinds of the objects that the command prints, for its documentation.
-        own_formats: human-readable formats that only this command has.
+        other_formats: the formats that only this command has.
     """
 
     name = "format"
 
-    def __init__(self, kinds: tuple[str, ...], own_formats: tuple[str, ...] = ()) -> None:
+    def __init__(self, kinds: tuple[str, ...], other_formats: tuple[str, ...] = ()) -> None:
         self.kinds = kinds
-        self.own_formats = own_formats
+        self.other_formats = other_formats
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> OutputFormat:
         if isinstance(value, OutputFormat):
             return value
         try:
-            return parse_output(value, self.own_formats)
+            return parse_output(value, self.other_formats)
         except UsageError as error:
             raise click.UsageError(str(error), ctx) from error
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         from click.shell_completion import CompletionItem
 
-        return [CompletionItem(word) for word in (*self.own_formats, *FORMAT_WORDS) if word.startswith(incomplete)]
+        words = (*self.other_formats, *FORMAT_WORDS)
+        return [CompletionItem(word) for word in words if word.startswith(incomplete)]
 
 
 FORMAT_WORDS = tuple(f"{word}=" if word in FORMATS_WITH_VALUE else word for word in FORMATS)
 """The formats as the user writes them."""
 
 
-def output_option(*kinds: str, own_formats: tuple[str, ...] = ()) -> Decorator:
+def output_option(*kinds: str, other_formats: tuple[str, ...] = ()) -> Decorator:
     """Return the flag -o/--output, whose value is passed as `output`.
 
     Args:
         kinds: the kinds of the objects that the command prints.
-        own_formats: human-readable formats that only this command has.
+        other_formats: the formats that only this command has.
     """
     return option_group("Output")(
         "-o",
         "--output",
-        type=OutputType(kinds, own_formats),
+        type=OutputType(kinds, other_formats),
         default=OutputFormat(),
         metavar="FORMAT",
-        help=f"Output format: {', '.join((*own_formats, *FORMAT_WORDS))}.",
+        help=f"Output format: {', '.join((*other_formats, *FORMAT_WORDS))}.",
         show_default=False,
     )
 

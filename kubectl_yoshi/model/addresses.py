@@ -207,6 +207,11 @@ def span_of(cidr: Cidr) -> Span:
     return int(cidr.network_address), int(cidr.broadcast_address)
 
 
+def overlap(one: Cidr | None, other: Cidr | None) -> bool:
+    """Return whether two networks have a common address; False if one of them has no CIDR."""
+    return one is not None and other is not None and one.version == other.version and one.overlaps(other)
+
+
 def address_of(number: int, version: int) -> Address:
     """Convert an integer to an address; version is 4 or 6."""
     return ipaddress.IPv4Address(number) if version == 4 else ipaddress.IPv6Address(number)

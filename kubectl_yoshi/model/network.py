@@ -13,6 +13,7 @@ from kubectl_yoshi.model.addresses import (
     Address,
     Cidr,
     Intervals,
+    Span,
     address_of,
     parse_address,
     parse_cidr,
@@ -232,6 +233,19 @@ class Network:
         """Return every address of the CIDR, usable or not."""
         return Intervals.from_spans([span_of(self.cidr)]) if self.cidr else Intervals()
 
+    @property
+    def range_span(self) -> Span:
+        """Return the first and last address of the range, which is the CIDR unless the spec limits it.
+
+        Raises:
+            ValueError: the network has no CIDR.
+        """
+        if self.cidr is None:
+            raise ValueError(f"{self.full_name} has no CIDR")
+        first, last = span_of(self.cidr)
+        start, end = dig(self.raw, "spec", "range_start"), dig(self.raw, "spec", "range_end")
+        return int(parse_address(start)) if start else first, int(parse_address(end)) if end else last
+
     def __contains__(self, address: Address) -> bool:
         return self.cidr is not None and address.version == self.cidr.version and address in self.cidr
 
@@ -256,9 +270,10 @@ class Network:
             return "it is the network or broadcast address"
         if self.gateway is not None and number == int(self.gateway):
             return "it is the gateway"
-        first, last = dig(self.raw, "spec", "range_start"), dig(self.raw, "spec", "range_end")
-        if (first and number < int(parse_address(first))) or (last and number > int(parse_address(last))):
-            return f"it is outside the range {first or 'start'}-{last or 'end'}"
+        start, end = dig(self.raw, "spec", "range_start"), dig(self.raw, "spec", "range_end")
+        first, last = self.range_span
+        if not first <= number <= last:
+            return f"it is outside the range {start or 'start'}-{end or 'end'}"
         return "it is excluded"
 
 

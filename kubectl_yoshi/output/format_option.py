@@ -5,6 +5,7 @@ Expensive modules are imported when a format needs them: printing a table does n
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,18 +21,13 @@ _FOR_PROGRAMS = tuple(word.removesuffix("-file") for word in FORMATS if word != 
 _GO_TEMPLATES = ("go-template", "go-template-file", "template", "templatefile")
 
 
-def _formats_hint(own_formats: tuple[str, ...]) -> str:
-    words = (word + ("=…" if word in FORMATS_WITH_VALUE else "") for word in (*own_formats, *FORMATS))
-    return f"Allowed are {', '.join(words)}."
-
-
 @dataclass(frozen=True)
 class OutputFormat:
     """A requested output format.
 
     Attributes:
-        kind: "" for human-readable output, "wide", "json", "yaml", "name", "jsonpath", "custom-columns", or one that
-            only the command has.
+        kind: "" for human-readable output, "wide", "json", "yaml", "name", "jsonpath", "custom-columns", or a format
+            that only one command has.
         template: for jsonpath.
         columns: for custom-columns, headers and paths.
     """
@@ -49,12 +45,12 @@ class OutputFormat:
 HUMAN_READABLE = OutputFormat()
 
 
-def parse_output(text: str, own_formats: tuple[str, ...] = ()) -> OutputFormat:
+def parse_output(text: str, other_formats: Sequence[str] = ()) -> OutputFormat:
     """Parse the value of -o, including templates and their files, so that errors are reported before any request.
 
     Args:
         text: the value.
-        own_formats: human-readable formats that only this command has.
+        other_formats: formats that only this command has, such as pictures.
 
     Raises:
         UsageError: the format does not exist, or its template is invalid.
@@ -64,15 +60,12 @@ def parse_output(text: str, own_formats: tuple[str, ...] = ()) -> OutputFormat:
         raise UsageError(
             f"-o {kind} is not supported: it needs Go", "Use -o jsonpath=…, -o custom-columns=… or -o json."
         )
-    if text in own_formats:
-        return OutputFormat(text)
-    if kind not in FORMATS:
-        raise UsageError(
-            f'unable to match a printer suitable for the output format "{kind}"', _formats_hint(own_formats)
-        )
+    if kind not in (*FORMATS, *other_formats):
+        hint = _formats_hint(other_formats)
+        raise UsageError(f'unable to match a printer suitable for the output format "{kind}"', hint)
     if kind not in FORMATS_WITH_VALUE:
         if equals:
-            raise UsageError(f'the output format "{kind}" takes no value', _formats_hint(own_formats))
+            raise UsageError(f'the output format "{kind}" takes no value', _formats_hint(other_formats))
         return OutputFormat(kind)
     if not value:
         raise UsageError(f"{kind} format specified but no value given", f"Write it as -o {kind}=….")
@@ -85,6 +78,11 @@ def parse_output(text: str, own_formats: tuple[str, ...] = ()) -> OutputFormat:
 
         return OutputFormat(kind, template=parse_template(value))
     return OutputFormat(kind, columns=tuple(_parse_custom_column(column) for column in value.split(",")))
+
+
+def _formats_hint(other_formats: Sequence[str]) -> str:
+    words = (word + ("=…" if word in FORMATS_WITH_VALUE else "") for word in (*other_formats, *FORMATS))
+    return f"Allowed are {', '.join(words)}."
 
 
 def _read_file(path: str) -> str:

@@ -22,7 +22,7 @@ from collections.abc import Collection, Iterable, Iterator
 from functools import cached_property
 from ipaddress import ip_address, ip_network
 
-from kubectl_yoshi.model.addresses import Address, Cidr
+from kubectl_yoshi.model.addresses import Address, Cidr, overlap
 from kubectl_yoshi.model.allocations import allocations_outside_cidr
 from kubectl_yoshi.model.errors import PreconditionFailed
 from kubectl_yoshi.model.network import Network, has_precedence
@@ -51,7 +51,7 @@ RESERVED_RANGES = {
 
 def find_overlapping_networks(network: Network, snapshot: Snapshot) -> list[Network]:
     """Return the other networks whose CIDR shares an address with this one's, in all namespaces that can be read."""
-    return [other for other in _other_networks(network, snapshot) if _overlap(network.cidr, other.cidr)]
+    return [other for other in _other_networks(network, snapshot) if overlap(network.cidr, other.cidr)]
 
 
 def check_no_earlier_overlap(network: Network, snapshot: Snapshot, just_created: bool = False) -> None:
@@ -82,7 +82,7 @@ def find_overlaps(network: Network, snapshot: Snapshot, planned: Iterable[Networ
         return []
     others = [
         *find_overlapping_networks(network, snapshot),
-        *(other for other in planned if _overlap(network.cidr, other.cidr)),
+        *(other for other in planned if overlap(network.cidr, other.cidr)),
     ]
     found = [f"{network.cidr} overlaps network {o.full_name} ({o.cidr})" for o in others]
     return found + find_other_overlaps(network, snapshot)
@@ -103,12 +103,12 @@ def find_other_overlaps(network: Network, snapshot: Snapshot) -> list[str]:
     found += [
         f"{network.cidr} overlaps {cidr}, {reason}"
         for cidr, reason in RESERVED_RANGES.items()
-        if _overlap(network.cidr, cidr)
+        if overlap(network.cidr, cidr)
     ]
     snapshot.prefetch(Query(NODE), *_service_cidr_queries(snapshot))
     nodes = snapshot.lookup(Query(NODE))
     others = [*_service_cidrs(snapshot), *(pair for node in nodes for pair in _node_cidrs(node))]
-    return found + [f"{network.cidr} overlaps {o} ({cidr})" for o, cidr in others if _overlap(network.cidr, cidr)]
+    return found + [f"{network.cidr} overlaps {o} ({cidr})" for o, cidr in others if overlap(network.cidr, cidr)]
 
 
 class OtherNetworks:
@@ -165,7 +165,3 @@ def _node_cidrs(node: Json) -> Iterator[tuple[str, Cidr]]:
                 yield f"the address of node/{name_of(node)}", ip_network(ip_address(address["address"]))
             except ValueError:
                 continue
-
-
-def _overlap(one: Cidr | None, other: Cidr | None) -> bool:
-    return one is not None and other is not None and one.version == other.version and one.overlaps(other)

@@ -57,6 +57,15 @@ class InventoryRow:
         return named[0] if named else str(self.address_uses[0].ref) if self.address_uses else ""
 
     @property
+    def other_uses(self) -> tuple[AddressUse, ...]:
+        """Return the uses that are not those of the record's holder; none without a record."""
+        record = self.record
+        if record is None:
+            return ()
+        uses = self.address_uses
+        return tuple(use for use in uses if not use.is_for_vm(record.namespace, record.name, record.uid))
+
+    @property
     def vms(self) -> frozenset[NamespacedName]:
         """Return the VMs that hold the address, for which it is reserved, or that use it without an allocation."""
         users = {(use.namespace, use.name) for use in self.address_uses if use.name}

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from kubectl_yoshi import __version__
-from kubectl_yoshi.model.addresses import Address
+from kubectl_yoshi.model.addresses import Address, Cidr, overlap
 from kubectl_yoshi.model.allocations import allocations_outside_cidr
 from kubectl_yoshi.model.backend import Backend
 from kubectl_yoshi.model.errors import ASK_ADMIN_HINT, PreconditionFailed, UnreadableError, UsageError
@@ -191,6 +191,37 @@ def find_candidate_networks(address: Address, networks: Sequence[Network], names
     eligible = [network for network in networks if network.accepts_outside_cidr and network.can_hold(address)]
     eligible = [network for network in eligible if network.cidr is None] or eligible
     return [network for network in eligible if network.namespace == namespace] or eligible
+
+
+def find_network_of_cidr(cidr: Cidr, networks: Sequence[Network]) -> Network:
+    """Return the network whose CIDR has a CIDR or is in it, else the one that holds addresses of it outside its own.
+
+    Raises:
+        PreconditionFailed: there is none, or several.
+    """
+    matches = [network for network in networks if overlap(network.cidr, cidr)]
+    if not matches:
+        matches = [n for n in networks if any(address in cidr for address in allocations_outside_cidr(n))]
+    if not matches:
+        raise PreconditionFailed(f"{cidr} is in no network that you can access", f"{LIST_NETWORKS_HINT}.")
+    if len(matches) > 1:
+        names = ", ".join(network.full_name for network in matches)
+        raise PreconditionFailed(f"{cidr} may belong to several networks: {names}", "Specify the network.")
+    return matches[0]
+
+
+def check_part_of_network(cidr: Cidr, network: Network) -> None:
+    """Check that a network can have addresses of a CIDR.
+
+    Raises:
+        PreconditionFailed: it cannot.
+    """
+    if network.cidr is None or overlap(network.cidr, cidr):
+        return
+    if not network.accepts_outside_cidr or network.version != cidr.version:
+        raise PreconditionFailed(
+            f"{cidr} is not a part of network {network.full_name} ({network.cidr})", f"{LIST_NETWORKS_HINT}."
+        )
 
 
 def get_backend(network: Network, backends: Mapping[str, Backend]) -> Backend:

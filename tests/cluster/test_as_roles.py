@@ -226,6 +226,8 @@ ROWS = (
     Row("ips list --network big --free", "viewer", "viewer"),
     Row("ips list -A", "nobody", "viewer", "may not list networkwizards", TO_SEE),
     Row(f"ips show {BLUE}.10", "viewer", "viewer"),
+    Row("ips map blue", "viewer", "viewer"),
+    Row(f"ips map {BLUE}.0/24 -A", "nobody", "viewer", "may not list networkwizards", TO_SEE),
     Row("ips check", "viewer", "viewer"),
     Row("ips check -A", "nobody", "viewer", "may not list networkwizards", TO_SEE),
     Row(

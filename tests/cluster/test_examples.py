@@ -67,6 +67,7 @@ BEFORE = {
     "vm list": ATTACHED,
     "ips list": ATTACHED,
     "ips show": ATTACHED,
+    "ips map": ATTACHED,
     "ips reserve": BLUE,
     "ips release": f"{BLUE}; kubectl yoshi ips reserve blue 10.133.0.50",
     "ips move": f"{INTERNET}; kubectl yoshi vm attach web-1 --public-network internet --ip 203.0.113.5",

@@ -42,6 +42,7 @@ def delete_crd(cluster: Cluster, *names: str) -> None:
         "network list", "network list red", "network describe red", "network create red --cidr 10.98.0.0/24",
         "network create red --cidr 10.98.0.0/24 --dry-run", "network delete red", "vm attach web-1 --network red",
         "vm detach web-1 --network red", "vm list", "ips list", "ips list -A", "ips list --free", "ips show 10.98.0.1",
+        "ips map red", "ips map 10.98.0.0/24",
         "ips reserve red", "ips release red 10.98.0.1", "ips check", "ips gc --yes", "sync",
     ],
 )  # fmt: skip

@@ -32,7 +32,7 @@ TABLE = """\
 ## Commands and formats
 
 References have only `apiVersion`, `kind`, `metadata.name` and `metadata.namespace`: of objects that were deleted, and
-in `sync` of those that were created or changed.
+in `sync` of those that were created or changed. `ips map` also takes `-o terminal`, its default, `svg` and `html`.
 """
 KINDS = """\
 ## Kinds

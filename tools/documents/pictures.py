@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.console import Console
@@ -39,11 +39,13 @@ class Picture:
         commands: that are typed, each of kubectl, and no line longer than COLUMNS with its prompt.
         before: commands that prepare it, and are not shown; as in a document's `given`.
         needs: "core" or "full", the lab.
+        files: pictures that the commands write, with the name that each has in FOLDER.
     """
 
     commands: tuple[str, ...]
     before: str
     needs: str = "core"
+    files: Mapping[str, str] = field(default_factory=dict)
 
 
 ON_TWO_NODES = """
@@ -54,6 +56,23 @@ for number in 1 2; do
     -p '{"spec":{"runStrategy":"Always","template":{"spec":'"$node"'}}}'
 done
 kubectl wait virtualmachine web-1 web-2 --for=condition=Ready --timeout=60s
+"""
+EVERY_STATE = """
+kubectl yoshi network create blue --cidr 10.20.0.0/24 --gateway 10.20.0.1 --exclude 10.20.0.192/26 --cooldown 1h
+halted web-1 web-2 web-3 web-4 db-1 old-1 copy-1 legacy-1
+kubectl yoshi vm attach web-1 web-2 web-3 web-4 db-1 old-1 --network blue
+kubectl yoshi vm detach old-1 --network blue
+kubectl yoshi ips reserve blue 10.20.0.100-10.20.0.107 --note printers
+by_hand() {
+  kubectl patch virtualmachine $1 --type=merge \\
+    -p '{"spec":{"template":{"metadata":{"annotations":{"cni.projectcalico.org/ipAddrs":"[\\"'$2'\\"]"}}}}}'
+}
+by_hand copy-1 10.20.0.4
+by_hand legacy-1 10.20.0.60
+for number in 1 2 3 4; do
+  kubectl patch virtualmachine web-$number --type=merge -p '{"spec":{"runStrategy":"Always"}}'
+done
+kubectl wait virtualmachine web-1 web-2 web-3 web-4 --for=condition=Ready --timeout=120s
 """
 PICTURES = {
     "first-network": Picture(
@@ -93,6 +112,16 @@ PICTURES = {
         ON_TWO_NODES,
         "full",
     ),
+    "address-map": Picture(
+        (
+            "kubectl yoshi ips map blue",
+            "kubectl yoshi ips show 10.20.0.4",
+            "kubectl yoshi ips map blue -o svg > blue.svg",
+        ),
+        EVERY_STATE,
+        "full",
+        {"blue.svg": "address-map-blue"},
+    ),
 }
 """By the name of the file."""
 
@@ -109,6 +138,8 @@ def main() -> int:
             for name, picture in PICTURES.items():
                 if picture.needs == needs:
                     (FOLDER / f"{name}.svg").write_text(drawn(name, taken(picture, variables)), encoding="utf-8")
+                    for file, saved in picture.files.items():
+                        (FOLDER / f"{saved}.svg").write_bytes((Path(home) / file).read_bytes())
                     clean(variables)
     return 0
 

@@ -1,6 +1,6 @@
-"""`kubectl yoshi ips`: list, reserve, release, move, check, clean up, import and rebuild allocations.
+"""`kubectl yoshi ips`: list, map, reserve, release, move, check, clean up, import and rebuild allocations.
 
-`list`, `show` and `check` print rows of `cli.inventory`: allocations joined with their use in the cluster. The others
+`list`, `show`, `map` and `check` print allocations joined with their use in the cluster (`plan.inventory`). The others
 pass a planner to `cli.apply.execute` and print the result of each address; `gc` and `rebuild` first print the changes
 and ask for confirmation.
 

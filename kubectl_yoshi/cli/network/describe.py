@@ -43,8 +43,10 @@ def describe(session: Session, options: DescribeOptions) -> None:
     from kubectl_yoshi.backends.registry import BACKENDS
     from kubectl_yoshi.engine.read import new_snapshot
     from kubectl_yoshi.model.network import NETWORKWIZARD, parse_network_name
+    from kubectl_yoshi.output.address_map import one_line_map
     from kubectl_yoshi.output.formats import print_objects
     from kubectl_yoshi.output.tables import write_fields
+    from kubectl_yoshi.plan.address_map import build_address_map
     from kubectl_yoshi.plan.context import PlanContext, RunContext
     from kubectl_yoshi.plan.inventory import build_inventory
     from kubectl_yoshi.plan.network_lookup import get_backend, load_network
@@ -65,7 +67,8 @@ def describe(session: Session, options: DescribeOptions) -> None:
     rows = build_inventory(network, ctx, all_namespaces=False)
     session.note_unreadable(snapshot.unreadable_reasons())
     allocations = load_allocations(network, snapshot)
-    fields = [*_network_fields(network, allocations), *details]
+    line = one_line_map(build_address_map(network, rows))
+    fields = [*_network_fields(network, allocations), ("Map", line), *details]
     write_fields([(label, value) for label, value in fields if value], session.out)
     _write_addresses(session, rows[:MAX_ADDRESSES])
     if len(rows) > MAX_ADDRESSES:

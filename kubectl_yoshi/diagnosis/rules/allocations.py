@@ -94,10 +94,7 @@ def used_by_another(facts: Facts) -> Iterator[Observation]:
     for row in _readable_rows(facts):
         if row.record is None or row.state is AddressState.UNKNOWN:
             continue
-        record = row.record
-        for use in row.address_uses:
-            if use.is_for_vm(record.namespace, record.name, record.uid):
-                continue
+        for use in row.other_uses:
             sentence = f"recorded for {row.holder}, but {use.cooldown_reason or f'{use.ref} uses it too'}"
             attach = f"kubectl yoshi vm attach {use.name} -n {use.namespace} --network {row.network.full_name}"
             show = f"kubectl yoshi ips show {row.address}"

@@ -75,6 +75,8 @@ def suggested(*words: str) -> dict[str, str]:
         (["-n", ""], NameKind.NAMESPACE),
         (["--namespace=pr"], NameKind.NAMESPACE),
         (["--context", ""], NameKind.CONTEXT),
+        (["ips", "map", ""], NameKind.NETWORK),
+        (["ips", "map", "blue", ""], None),
         (["ips", "reserve", ""], NameKind.NETWORK),
         (["ips", "reserve", "blue", ""], NameKind.FREE_ADDRESS),
         (["ips", "reserve", "blue", "10.0.0.1", ""], NameKind.FREE_ADDRESS),
@@ -143,6 +145,7 @@ def test_given_flag_is_completed_again_only_if_repeatable() -> None:
     ("words", "offered", "directive"),
     [
         (["version", "-o", "js"], ["json", "jsonpath=", "jsonpath-file="], 4),
+        (["ips", "map", "blue", "-o", "s"], ["svg"], 4),
         (["ips", "list", "-o", "jsonp"], ["jsonpath=", "jsonpath-file="], 4 | 2),
         (["vm", "attach", "--dry-run=s"], ["server"], 4),
         (["vm", "attach", "--dry-run=server", "--dry"], [], 4),

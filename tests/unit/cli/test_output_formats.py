@@ -46,6 +46,7 @@ LINES = {
     "vm list": "vm list",
     "ips list": "ips list blue",
     "ips show": "ips show 10.133.0.50",
+    "ips map": "ips map blue",
     "ips reserve": "ips reserve blue 10.133.0.60 --note printer",
     "ips release": "ips release blue 10.133.0.50",
     "ips move": f"ips move {FIRST} --to b",
@@ -60,7 +61,7 @@ LINES = {
 """A command line for each command with a result."""
 SINGLE = {
     "network create", "network update", "network describe", "vm attach", "vm detach",
-    "ips show", "ips reserve", "ips release", "ips move", "doctor", "version",
+    "ips show", "ips map", "ips reserve", "ips release", "ips move", "doctor", "version",
 }  # fmt: skip
 """Commands whose line names one object."""
 
