@@ -9,7 +9,8 @@ has() { command -v "$1" >/dev/null; }
 has_python() { "$PYTHON" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; }
 
 # The lab's programs are built with Go; the tests make network namespaces, announce IPv6 by FRR, ask by ARP, have L2
-# networks on Open vSwitch with dnsmasq and a DHCP client, press TAB in shells, and read man pages.
+# networks on Open vSwitch with dnsmasq and a DHCP client, press TAB in shells, read man pages, and look at pages in a
+# browser: Debian's smallest package of Chromium has no window; Ubuntu has Chromium as a snap only.
 packages=()
 has_python || packages+=(python3 python3-venv)
 has go || [ -x /usr/local/go/bin/go ] || packages+=(golang-go)
@@ -29,6 +30,12 @@ has fish || packages+=(fish)
 [ -r /usr/share/bash-completion/bash_completion ] || packages+=(bash-completion)
 has groff || packages+=(groff-base)
 has man || packages+=(man-db)
+has chromium-headless-shell || has chromium || has google-chrome || has chromium-browser ||
+  if grep -qx 'ID=debian' /etc/os-release 2>/dev/null; then
+    packages+=(chromium-headless-shell)
+  else
+    packages+=(chromium-browser)
+  fi
 [ ${#packages[@]} -gt 0 ] || exit 0
 
 root=(false)
