@@ -29,6 +29,8 @@ class Sizes:
         growth: addresses held in one network while VMs are attached to it.
         growth_vms: how many VMs then.
         choosing: addresses held when one is chosen.
+        map: addresses in use of a map.
+        map_cells: cells of a map of which each has an address in use.
         more_often: how many times as often as the rest is measured what takes less than a second: it varies more.
     """
 
@@ -44,6 +46,8 @@ class Sizes:
     growth: tuple[int, ...] = (100, 1_000, 10_000, 60_000)
     growth_vms: int = 50
     choosing: int = 100_000
+    map: int = 60_000
+    map_cells: int = 65_536
     more_often: int = 3
 
 
@@ -60,6 +64,8 @@ QUICK = Sizes(
     growth=(20, 300),
     growth_vms=5,
     choosing=2000,
+    map=600,
+    map_cells=1000,
     more_often=1,
 )
 """Enough to see that everything works, and too little to say how fast."""
