@@ -132,15 +132,17 @@ def load_allocations(
     return Allocations(network, objects)
 
 
-def require_allocations(network: Network, snapshot: Snapshot) -> Allocations:
+def require_allocations(network: Network, snapshot: Snapshot, all_namespaces: bool = False) -> Allocations:
     """Load all allocations of a network, and require that all of them can be read.
+
+    See load_allocations for the arguments.
 
     Raises:
         PreconditionFailed: some cannot be read.
     """
-    allocations = load_allocations(network, snapshot)
+    allocations = load_allocations(network, snapshot, all_namespaces)
     if is_large(network):
-        _check_readable(blocks_query(network.namespace), network, snapshot)
+        _check_readable(blocks_query(None if all_namespaces else network.namespace), network, snapshot)
     return allocations
 
 

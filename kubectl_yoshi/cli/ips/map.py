@@ -66,10 +66,12 @@ def map_ips(session: Session, options: MapOptions) -> None:
     from kubectl_yoshi.plan.address_map import build_address_map
     from kubectl_yoshi.plan.context import PlanContext, RunContext
     from kubectl_yoshi.plan.inventory import build_inventory
+    from kubectl_yoshi.plan.records import require_allocations
 
     ctx = PlanContext(new_snapshot(session.api, trim_objects=True), BACKENDS, RunContext())
     network, part = _load_network(session, options, ctx.snapshot)
     rows = build_inventory(network, ctx, options.all_namespaces)
+    require_allocations(network, ctx.snapshot, options.all_namespaces)  # else held addresses would be drawn as free
     session.note_unreadable(ctx.snapshot.unreadable_reasons())
     _print(session, options.output, build_address_map(network, rows, part), ctx.run.now)
 

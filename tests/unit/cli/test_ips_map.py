@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from kubectl_yoshi.model.network import ADDRESSBLOCK
 from kubectl_yoshi.model.vm import VM, VMI
 from tests.unit.cli.command_runner import CliResult, run
 from tests.unit.cli.test_list_commands import hide
@@ -86,6 +87,14 @@ def test_unreadable_vms_are_noted_and_their_addresses_used(networks: FakeCluster
     assert said.out.startswith("prod/blue 10.133.0.0/24: 2 used, ")
     assert "note: " in said.err
     assert "virtualmachines.kubevirt.io" in said.err
+
+
+@pytest.mark.parametrize("words", ["big", "big -A", "10.140.7.0/24"])
+def test_unreadable_allocations_are_an_error(networks: FakeCluster, words: str) -> None:
+    hide(networks, ADDRESSBLOCK, "prod")
+    said = run(networks, "ips", "map", *words.split())
+    assert (said.code, said.out) == (1, "")
+    assert "the allocations of network prod/big cannot be read: " in said.err
 
 
 def test_released_address_is_held_while_it_cools_down() -> None:
