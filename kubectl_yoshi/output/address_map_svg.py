@@ -83,7 +83,7 @@ def to_svg(address_map: AddressMap, now: datetime) -> str:
 
 
 def to_inline_svg(address_map: AddressMap, now: datetime) -> str:
-    """Return a map as an SVG element for a page that has `style_sheet`, and its own heading and legend."""
+    """Return a map as an SVG element with its colours, for a page that has its own heading and legend."""
     picture = _Picture.of(address_map, now)
     return "\n".join([_opening_tag(picture.width, picture.height), *picture.head(), *picture.body(), "</svg>"])
 
@@ -95,7 +95,7 @@ def _opening_tag(width: int, height: int) -> str:
     )
 
 
-def style_sheet() -> str:
+def _style_sheet() -> str:
     """Return the CSS of a map: the colours of each state on light and on dark backgrounds."""
     light, dark = ("\n".join(_colour_rules(is_dark)) for is_dark in (False, True))
     font = "svg text{font:11px ui-monospace,SFMono-Regular,Menlo,Consolas,monospace}"
@@ -136,7 +136,10 @@ def _mark(look: Look, width: int) -> str:
         return f'{frame} class="line held-line"/><path class="line held-line" d="{diagonal}"/>'
     if isinstance(look, Shade):
         outline = f'{_square(gap + 0.75, width)} class="line used-line"/>' if width >= MIN_MARKED else ""
-        return f'{_square(gap, width)} class="used" fill-opacity="{look.opacity}"/>{outline}'
+        inner = width - 2 * gap
+        height = max(inner * look.share, 1)
+        place = f'x="{gap:g}" y="{width - gap - height:g}" width="{inner:g}" height="{height:g}"'
+        return f'<rect {place} class="used"/>{outline}'
     square = f'{_square(gap, width)} class="{_name(look)}"/>'
     if look is MapState.USED or width < MIN_MARKED:
         return square
@@ -238,7 +241,7 @@ class _Picture:
             f'<desc id="map-totals">{escape(format_totals(totals) or "no addresses")}; {format_count(size)} addresses. '
             f"Each cell is one {cell}.</desc>"
         )
-        yield f"<style>{style_sheet()}</style>"
+        yield f"<style>{_style_sheet()}</style>"
         yield "<defs>"
         for look in self.looks:
             yield (

@@ -51,12 +51,12 @@ LIGHT_TEXT, DARK_TEXT = "1B1F23", "E6E8EB"
 
 
 class Shade(enum.Enum):
-    """How many of a block's usable addresses are in use, as its glyph, the colour on terminals, and the opacity."""
+    """How many of a block's usable addresses are in use: its glyph, the colour on terminals, and the filled share."""
 
     NONE = ("·", 244, 0.0)
-    QUARTER = ("░", 74, 0.3)
-    HALF = ("▒", 38, 0.55)
-    MOST = ("▓", 32, 0.8)
+    QUARTER = ("░", 74, 0.25)
+    HALF = ("▒", 38, 0.5)
+    MOST = ("▓", 32, 0.75)
     ALL = ("█", 26, 1.0)
 
     __hash__ = object.__hash__  # see MapState
@@ -72,8 +72,8 @@ class Shade(enum.Enum):
         return self.value[1]
 
     @property
-    def opacity(self) -> float:
-        """Return the opacity of its colour in pictures, which is that of USED."""
+    def share(self) -> float:
+        """Return how much of a cell is filled in pictures, in the colour of USED."""
         return self.value[2]
 
 

@@ -102,6 +102,13 @@ def test_tooltips_of_blocks_have_their_totals() -> None:
     }
 
 
+def test_blocks_are_filled_by_use_in_the_full_colour() -> None:
+    svg = to_svg(build_address_map(network_of("10.0.0.0/8"), []), NOW)
+    assert "opacity" not in svg
+    shares = re.findall(r'<pattern id="use-\w+" [^>]*><rect [^>]*height="([\d.]+)" class="used"/>', svg)
+    assert [float(share) for share in shares] == [1, 1.5, 2.25, 3]
+
+
 @pytest.mark.parametrize("name", FORMATS)
 def test_screen_readers_find_title_and_totals(name: str) -> None:
     text = FORMATS[name](small_map(), NOW)
