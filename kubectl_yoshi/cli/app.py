@@ -82,6 +82,19 @@ ips = LazyGroup(
     },
 )
 
+policy = LazyGroup(
+    "policy",
+    "Show the admission policies that protect allocations.",
+    {
+        "status": CommandEntry("policy.status:status", "Show the admission policies and whether they are in effect"),
+        "print": CommandEntry("policy.print:print_policies", "Print the admission policies as YAML"),
+    },
+    suggestions={
+        "policy status": ("get", "ls", "list", "show"),
+        "install --policy": ("install", "apply", "enable", "disable", "set"),
+    },
+)
+
 completion = LazyGroup(
     "completion",
     "Complete commands and names with TAB in bash, zsh or fish.",
@@ -107,6 +120,7 @@ cli = LazyGroup(
         "doctor": CommandEntry("doctor:doctor", "Find out what is wrong, and what repairs it"),
         "sync": CommandEntry("sync:sync", "Reconcile networks, and VMs with their network annotations"),
         "diff": CommandEntry("diff:diff", "Show what a command would change; exit 1 if there are changes"),
+        "policy": policy,
         "completion": completion,
         "help": CommandEntry("help:show_help", "Show the help of a command"),
         "options": CommandEntry("help:options", "Show the flags of kubectl that every command takes"),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from kubectl_yoshi import __version__
 from kubectl_yoshi.cli.manifests import parse_objects
+from kubectl_yoshi.cli.policies import VERSION_ANNOTATION
 from kubectl_yoshi.kube.client import Api
 from kubectl_yoshi.kube.errors import NotFoundError
 from kubectl_yoshi.model.errors import PreconditionFailed, first_few
@@ -31,9 +32,6 @@ RESOURCES = {resource.kind: resource for resource in (CRD, CLUSTER_ROLE)}
 
 PART_OF_LABEL = ("app.kubernetes.io/part-of", "kubectl-yoshi")
 """The label of all objects that `install` creates."""
-
-VERSION_ANNOTATION = f"{GROUP}/version"
-"""Annotation: the version of this program that installed the object."""
 
 
 def load_manifests() -> list[Json]:

@@ -42,6 +42,8 @@ FINDING = "Finding"
 """What a rule of `doctor` reports about an object."""
 DIAGNOSIS = "Diagnosis"
 """All findings of `doctor`, and what it could not check."""
+POLICY_STATUS = "PolicyStatus"
+"""An admission policy in the cluster."""
 VERSION = "Version"
 """The versions of this program, the CRDs and the API server."""
 

@@ -13,6 +13,7 @@ The tree::
         └── ApiError                        the API server answered with an error
             ├── NotFoundError, NotServedError (the resource itself is missing), AlreadyExistsError, ExpiredError (410)
             ├── ConflictError (409), PatchTestFailedError (a JSON Patch that no longer fits), InvalidError
+        │   └── PolicyDeniedError           an admission policy of this program refuses the request
             ├── UnauthorizedError, ForbiddenError
             └── TooManyRequestsError (429), ServerError (5xx, and responses that are not Kubernetes')
                 └── ApiServiceUnavailableError (503 from an aggregated API)
@@ -48,6 +49,10 @@ With HTTP 500 from 1.5 MiB on, as etcd does; with 500 from 2 MiB on, which its e
 request has more than 3 MiB.
 """
 _HTML = re.compile(rb"<\s*(html|!doctype|head|body)\b", re.IGNORECASE)
+_POLICY_DENIAL = re.compile(
+    r"ValidatingAdmissionPolicy '(?P<policy>yoshi-[^']*)' with binding '[^']*' denied request: (?P<reason>.*)"
+)
+_ADDRESS = re.compile(r"\baddress (?P<address>[0-9][0-9.]*[0-9]|[0-9a-f:]*:[0-9a-f:]+)")
 _RBAC = re.compile(r'User "(?P<user>[^"]*)" cannot (?P<verb>\S+) resource "(?P<resource>[^"]*)"')
 WRITE_METHODS = {"create": "POST", "update": "PUT", "patch": "PATCH", "delete": "DELETE"}
 """The HTTP method of each verb of the Kubernetes API that writes; all others are GET."""
@@ -129,6 +134,10 @@ class PatchTestFailedError(ApiError):
 
 class InvalidError(ApiError):
     """The API server, a CEL rule or an admission webhook refuses what was sent."""
+
+
+class PolicyDeniedError(InvalidError):
+    """An admission policy of this program (manifests/policies) refuses the request."""
 
 
 class UnauthorizedError(ApiError):
@@ -242,6 +251,8 @@ def error_from_response(status: int, body: bytes, request_info: RequestInfo, ser
             "Log in again, or check the user of this kubeconfig context (kubectl config view --minify).",
             **attributes,
         )
+    if denial := _POLICY_DENIAL.search(" ".join(str(answer.get("message") or "").split())):
+        return _policy_denied_error(request_info, denial, attributes)
     if "admission webhook" in detail and status < 500:
         return InvalidError(f"cannot {request_info}: {detail}", **attributes)
     if status == 413 or (status >= 400 and _TOO_LARGE.search(detail)):
@@ -300,6 +311,19 @@ def error_from_response(status: int, body: bytes, request_info: RequestInfo, ser
     return ServerError(
         f"cannot {request_info}: the API server answered HTTP {status}: {detail or 'no reason given'}",
         "Run the same command again later; the API server's log tells more.",
+        **attributes,
+    )
+
+
+def _policy_denied_error(
+    request_info: RequestInfo, denial: re.Match[str], attributes: dict[str, Any]
+) -> PolicyDeniedError:
+    """Return the error for the denial of a policy, whose message names the address and its holder."""
+    address = _ADDRESS.search(denial["reason"])
+    command = f"kubectl yoshi ips show {address['address']}" if address else "kubectl yoshi policy status"
+    return PolicyDeniedError(
+        f"cannot {request_info}: {one_line(denial['reason'])} (policy {denial['policy']})",
+        f"Look at it with: {command}",
         **attributes,
     )
 

@@ -14,7 +14,6 @@ from kubectl_yoshi.cli.installation import (
     CLUSTER_ROLE,
     CRD,
     PART_OF_LABEL,
-    VERSION_ANNOTATION,
     find_lost_networks,
     format_lost_networks,
     is_established,
@@ -24,6 +23,7 @@ from kubectl_yoshi.cli.installation import (
     plan_install,
     plan_uninstall,
 )
+from kubectl_yoshi.cli.policies import VERSION_ANNOTATION
 from kubectl_yoshi.cli.session import Session
 from kubectl_yoshi.cli.uninstall import UninstallOptions, refuse_or_warn
 from kubectl_yoshi.model.errors import PreconditionFailed, UsageError

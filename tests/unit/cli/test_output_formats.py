@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from kubectl_yoshi.cli.installation import CLUSTER_ROLE, CRD, load_manifests
+from kubectl_yoshi.cli.policies import POLICY, POLICY_BINDING
 from kubectl_yoshi.cli.result_objects import REFERENCE
 from kubectl_yoshi.model.network import NETWORKWIZARD
 from kubectl_yoshi.output.format_option import FORMATS
@@ -56,6 +57,8 @@ LINES = {
     "ips rebuild": "ips rebuild --yes",
     "doctor": "doctor --fail-on never",
     "sync": "sync",
+    "policy status": "policy status",
+    "policy print": "policy print",
     "version": "version --client",
 }
 """A command line for each command with a result."""
@@ -71,8 +74,8 @@ def new_cluster(command: str) -> FakeCluster:
     cluster = public() if command == "ips move" else FakeCluster()
     if command == "ips move":
         cluster.attach("a", network="prod/pub", ip=FIRST)
-    if command in ("install", "uninstall"):
-        cluster.api.served = served((*SERVED, CRD, CLUSTER_ROLE))
+    if command in ("install", "uninstall", "policy status"):
+        cluster.api.served = served((*SERVED, CRD, CLUSTER_ROLE, POLICY, POLICY_BINDING))
     if command == "uninstall":
         for obj in load_manifests():
             cluster.api.put(CRD if obj["kind"] == CRD.kind else CLUSTER_ROLE, obj)
