@@ -60,13 +60,21 @@ class ServedResource:
 
 
 class Api:
-    """Talks to one API server as its administrator, by connections that are kept alive. Usable from several threads."""
+    """Talks to one API server by connections that are kept alive. Usable from several threads.
 
-    def __init__(self, host: str, port: int, token: str, context: ssl.SSLContext) -> None:
+    It is the administrator, or impersonates `user`.
+    """
+
+    def __init__(self, host: str, port: int, token: str, context: ssl.SSLContext, user: str = "") -> None:
         self._host, self._port, self._token, self._context = host, port, token, context
+        self._user = user
         self._idle: list[http.client.HTTPSConnection] = []
         self._resources: list[ServedResource] = []
         weakref.finalize(self, _close_all, self._idle)
+
+    def impersonate(self, user: str) -> Api:
+        """A client of the same server whose requests are those of another user."""
+        return Api(self._host, self._port, self._token, self._context, user)
 
     def get(self, path: str, accept: str = "application/json") -> Any:
         return self._request("GET", path, None, "", accept)
@@ -152,6 +160,8 @@ class Api:
         data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
         headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
         headers["Accept"] = accept
+        if self._user:
+            headers["Impersonate-User"] = self._user
         if data is not None:
             headers["Content-Type"] = kind
         for tries_left in reversed(range(MAX_TRIES)):

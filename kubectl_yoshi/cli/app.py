@@ -112,8 +112,10 @@ cli = LazyGroup(
     "kubectl yoshi",
     "Create networks for KubeVirt VMs and assign each VM permanent addresses.",
     {
-        "install": CommandEntry("install:install", "Create or update the CRDs and roles that yoshi needs"),
-        "uninstall": CommandEntry("uninstall:uninstall", "Remove the CRDs and roles that `install` created"),
+        "install": CommandEntry(
+            "install:install", "Create or update the CRDs, roles and admission policies that yoshi needs"
+        ),
+        "uninstall": CommandEntry("uninstall:uninstall", "Remove the CRDs, roles and policies that `install` created"),
         "network": network,
         "vm": vm,
         "ips": ips,

@@ -1,4 +1,4 @@
-"""`kubectl yoshi install`: CRDs and roles, and the conversion of objects of Platform9 yoshi."""
+"""`kubectl yoshi install`: CRDs, roles and policies, and the conversion of objects of Platform9 yoshi."""
 
 from __future__ import annotations
 
@@ -16,9 +16,14 @@ from kubectl_yoshi.model.errors import PreconditionFailed
 from kubectl_yoshi.output.format_option import OutputFormat
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from kubectl_yoshi.cli.policies import PolicyMode
     from kubectl_yoshi.engine.loop import RunResult
     from kubectl_yoshi.engine.read import Planner
     from kubectl_yoshi.kube.client import Api
+    from kubectl_yoshi.kube.errors import ForbiddenError
+    from kubectl_yoshi.model.objects import Json, ObjectRef
     from kubectl_yoshi.model.plan import Plan
 
 
@@ -31,6 +36,7 @@ SETTLE_SECONDS = 15.0
 class InstallOptions:
     """The flags of `install`."""
 
+    policy: str | None
     dry_run: str
     output: OutputFormat
     wait: bool
@@ -40,33 +46,55 @@ class InstallOptions:
 @command(
     "install",
     examples="""
-    # Create the CRDs and roles, or update them
+    # Create the CRDs, roles and admission policies, or update them
     kubectl yoshi install
+
+    # Only warn of requests that violate a policy, and record them in the audit log
+    kubectl yoshi install --policy audit
 
     # Only print them
     kubectl yoshi install --dry-run=client -o yaml
     """,
 )
+@click.option(
+    "--policy",
+    type=click.Choice(("enforce", "audit", "off")),
+    default=None,
+    metavar="enforce|audit|off",
+    help="enforce: refuse requests that violate the admission policies. audit: warn of them. off: install no policies. "
+    "Default: as installed; enforce for a new installation.",
+)
 @dry_run_option
-@output_option("CustomResourceDefinition", "ClusterRole")
-@click.option("--wait/--no-wait", default=True, help="Wait until the API server serves the CRDs (default).")
+@output_option(
+    "CustomResourceDefinition", "ClusterRole", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"
+)
+@click.option(
+    "--wait/--no-wait",
+    default=True,
+    help="Wait until the API server serves the CRDs and applies the policies (default).",
+)
 @timeout_option("1m")
 @as_options(InstallOptions)
 def install(session: Session, options: InstallOptions) -> None:
-    """Create or update the CRDs and roles that yoshi needs.
+    """Create or update the CRDs, roles and admission policies that yoshi needs.
 
     You can run it repeatedly. Networks and allocations of Platform9 yoshi are converted. The roles are yoshi-viewer,
-    yoshi-user and yoshi-admin, and two parts of these, yoshi-aggregate-to-admin and yoshi-calico-reader.
+    yoshi-user and yoshi-admin, and two parts of these, yoshi-aggregate-to-admin and yoshi-calico-reader. The policies
+    protect the allocations of each namespace from the users of others; `policy status` lists them.
     """
     from kubectl_yoshi.cli.installation import find_installed, load_manifests, plan_install
+    from kubectl_yoshi.cli.policies import PolicyMode, load_policies
     from kubectl_yoshi.output.plan_printer import show_plan
 
     desired = load_manifests()
+    requested = PolicyMode(options.policy) if options.policy else None
     if options.dry_run == "client" and not options.output.is_human_readable:
         with printed_objects(session, options.output) as objects:
-            objects += desired
+            objects += [*load_policies(requested or PolicyMode.ENFORCE), *desired]
         return
-    plan = plan_install(desired, find_installed(session.api, desired))
+    found = find_installed(session.api, desired)
+    policies, mode = _plan_policies(session, requested, found)
+    plan = policies + plan_install(desired, found)
     if options.dry_run == "client":
         show_plan(plan, session.out, options.dry_run)
     else:
@@ -74,8 +102,71 @@ def install(session: Session, options: InstallOptions) -> None:
             _check_permissions(session.api, plan)
         _apply_and_print(session, plan, options)
     if options.dry_run == "none" and options.wait:
-        _wait_until_established(session.api, plan, options.timeout or ESTABLISHED_SECONDS)
+        deadline = session.api.clock.now() + (options.timeout or ESTABLISHED_SECONDS)
+        _wait_until_established(session.api, plan, deadline)
+        if policies and mode is not PolicyMode.OFF:
+            _wait_until_active(session.api, deadline)
     _convert_legacy_objects(session, options.dry_run)
+
+
+def _plan_policies(
+    session: Session, requested: PolicyMode | None, found: Mapping[ObjectRef, Json]
+) -> tuple[Plan, PolicyMode]:
+    """Return the changes of the admission policies, and the mode that they are installed in.
+
+    Policies that nobody asked for are left as they are where they may not be read or written, and where the API server
+    does not know them; a note says so.
+
+    Args:
+        session: the session.
+        requested: the mode that the user asked for; None for that of the existing installation, or of a new one.
+        found: the CRDs and roles that exist.
+
+    Raises:
+        ForbiddenError: the policies may not be read or written, and were requested or belong to a new installation.
+    """
+    from kubectl_yoshi.cli.installation import CRD, is_managed_by_label, plan_install, plan_removal
+    from kubectl_yoshi.cli.policies import POLICY, PolicyMode, choose_mode, find_policies, load_policies
+    from kubectl_yoshi.engine.permissions import Permissions
+    from kubectl_yoshi.kube.errors import ForbiddenError
+    from kubectl_yoshi.model.plan import Plan
+
+    if POLICY not in session.api.served:
+        if requested is not PolicyMode.OFF:
+            session.note(
+                f"note: this Kubernetes does not serve {POLICY.kind} ({POLICY.api_version}), which 1.30 and newer do: "
+                "allocations are not protected from users of other namespaces"
+            )
+        return Plan(), PolicyMode.OFF
+    is_installed = any(ref.resource == CRD and is_managed_by_label(obj) for ref, obj in found.items())
+    is_required = requested not in (None, PolicyMode.OFF) or not is_installed
+    try:
+        existing = find_policies(session.api)
+        mode = choose_mode(requested, existing, is_installed)
+        if mode is PolicyMode.OFF:
+            plan = plan_removal(existing.values())
+        else:
+            plan = plan_install(load_policies(mode), existing)
+        for error in Permissions(session.api).all_errors(plan).values():
+            raise error
+    except ForbiddenError as error:
+        if is_required:
+            raise _policies_forbidden_error(error) from error
+        session.note(f"note: the admission policies are left as they are: {error.missing_permission}")
+        return Plan(), PolicyMode.OFF
+    return plan, mode
+
+
+def _policies_forbidden_error(error: ForbiddenError) -> ForbiddenError:
+    from kubectl_yoshi.kube.errors import ForbiddenError
+
+    return ForbiddenError(
+        f"cannot install the admission policies: {error.missing_permission}",
+        "Ask an administrator of the cluster to run this command; or add --policy off, without which users of other "
+        "namespaces can change allocations.",
+        missing_permission=error.missing_permission,
+        status=error.status,
+    )
 
 
 def _check_permissions(api: Api, plan: Plan) -> None:
@@ -87,7 +178,7 @@ def _check_permissions(api: Api, plan: Plan) -> None:
     Raises:
         ForbiddenError: a permission is missing.
     """
-    from kubectl_yoshi.cli.installation import CRD
+    from kubectl_yoshi.cli.installation import CLUSTER_ROLE
     from kubectl_yoshi.engine.apply import apply_plan
     from kubectl_yoshi.engine.permissions import Permissions
     from kubectl_yoshi.kube.errors import ForbiddenError
@@ -95,7 +186,7 @@ def _check_permissions(api: Api, plan: Plan) -> None:
 
     for error in Permissions(api).all_errors(plan).values():
         raise error
-    roles = tuple(change for change in plan if change.ref.resource != CRD)
+    roles = tuple(change for change in plan if change.ref.resource == CLUSTER_ROLE)
     for _, dry_run_error in apply_plan(Plan((roles,)), api, dry_run=True).failed:
         if isinstance(dry_run_error, ForbiddenError):
             raise dry_run_error
@@ -118,17 +209,17 @@ def _apply_and_print(session: Session, plan: Plan, options: InstallOptions) -> N
         raise KeyboardInterrupt
 
 
-def _wait_until_established(api: Api, plan: Plan, limit_seconds: float) -> None:
+def _wait_until_established(api: Api, plan: Plan, deadline: float) -> None:
     """Wait until the API server serves every CRD of a plan.
 
     Raises:
         PreconditionFailed: another CRD has the same names, so it will never be served.
-        TimedOutError: a CRD is not served within the limit.
+        TimedOutError: a CRD is not served at the deadline.
     """
     from kubectl_yoshi.cli.installation import CRD, is_established, names_conflict_reason
     from kubectl_yoshi.kube.errors import TimedOutError
 
-    deadline = api.clock.now() + limit_seconds
+    start = api.clock.now()
     for change in plan:
         if change.ref.resource != CRD:
             continue
@@ -139,10 +230,29 @@ def _wait_until_established(api: Api, plan: Plan, limit_seconds: float) -> None:
                 )
             if api.clock.now() > deadline:
                 raise TimedOutError(
-                    f"{change.ref} is not served after {limit_seconds:.0f} s",
+                    f"{change.ref} is not served after {deadline - start:.0f} s",
                     f"Look at it with: kubectl describe crd {change.ref.name}",
                 )
             api.clock.sleep(0.2)
+
+
+def _wait_until_active(api: Api, deadline: float) -> None:
+    """Wait until the API server that answers applies the policies, as far as the user may find that out.
+
+    Raises:
+        TimedOutError: it does not at the deadline.
+    """
+    from kubectl_yoshi.cli.policies import are_policies_active
+    from kubectl_yoshi.kube.errors import TimedOutError
+
+    start = api.clock.now()
+    while are_policies_active(api) is False:
+        if api.clock.now() > deadline:
+            raise TimedOutError(
+                f"the admission policies are not in effect after {deadline - start:.0f} s",
+                "Look at them with: kubectl yoshi policy status",
+            )
+        api.clock.sleep(0.2)
 
 
 def _convert_legacy_objects(session: Session, dry_run: str) -> None:

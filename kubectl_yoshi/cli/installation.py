@@ -1,14 +1,17 @@
-"""The objects that `install` creates and `uninstall` removes, from the package's manifests, and the plans for both."""
+"""The objects that `install` creates and `uninstall` removes, from the package's manifests, and the plans for both.
+
+The admission policies are loaded by `cli.policies`.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kubectl_yoshi import __version__
 from kubectl_yoshi.cli.manifests import parse_objects
-from kubectl_yoshi.cli.policies import VERSION_ANNOTATION
+from kubectl_yoshi.cli.policies import POLICY, POLICY_BINDING, VERSION_ANNOTATION
 from kubectl_yoshi.kube.client import Api
 from kubectl_yoshi.kube.errors import NotFoundError
 from kubectl_yoshi.model.errors import PreconditionFailed, first_few
@@ -28,14 +31,18 @@ from kubectl_yoshi.model.plan import Change, Plan, Verb
 
 CRD = Resource("apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", namespaced=False)
 CLUSTER_ROLE = Resource("rbac.authorization.k8s.io", "v1", "clusterroles", "ClusterRole", namespaced=False)
-RESOURCES = {resource.kind: resource for resource in (CRD, CLUSTER_ROLE)}
+RESOURCES = {resource.kind: resource for resource in (CRD, CLUSTER_ROLE, POLICY, POLICY_BINDING)}
+INSTALL_ORDER = (POLICY, POLICY_BINDING, CRD, CLUSTER_ROLE)
+"""The policies come first: an installation without them is one that they were turned off in (see choose_mode)."""
+UNINSTALL_ORDER = ((POLICY_BINDING,), (POLICY,), (CRD, CLUSTER_ROLE))
+"""A binding without its policy would be an error in the API server's log."""
 
 PART_OF_LABEL = ("app.kubernetes.io/part-of", "kubectl-yoshi")
 """The label of all objects that `install` creates."""
 
 
 def load_manifests() -> list[Json]:
-    """Return the objects to install, CRDs first, each annotated with this version."""
+    """Return the CRDs and roles to install, CRDs first, each annotated with this version."""
     from importlib.resources import files
 
     folder = files("kubectl_yoshi.manifests")
@@ -64,9 +71,12 @@ def find_installed(api: Api, desired: list[Json]) -> dict[ObjectRef, Json]:
 
 def is_managed(obj: Json) -> bool:
     """Return whether `install` created the object, or Platform9 yoshi, whose CRD is of the same API group."""
-    return labels_of(obj).get(PART_OF_LABEL[0]) == PART_OF_LABEL[1] or (
-        manifest_ref(obj).resource == CRD and dig(obj, "spec", "group") == GROUP
-    )
+    return is_managed_by_label(obj) or (manifest_ref(obj).resource == CRD and dig(obj, "spec", "group") == GROUP)
+
+
+def is_managed_by_label(obj: Json) -> bool:
+    """Return whether `install` created the object."""
+    return labels_of(obj).get(PART_OF_LABEL[0]) == PART_OF_LABEL[1]
 
 
 def plan_install(desired: Iterable[Json], found: Mapping[ObjectRef, Json]) -> Plan:
@@ -98,9 +108,26 @@ def plan_install(desired: Iterable[Json], found: Mapping[ObjectRef, Json]) -> Pl
                 f"Use kubectl yoshi {installed_version} or a later one.",
             )
         changes.append(Change(Verb.APPLY, ref, "", body=obj, before=before))
-    crds = tuple(change for change in changes if change.ref.resource == CRD)
-    rest = tuple(change for change in changes if change.ref.resource != CRD)
-    return Plan((crds, rest))
+    stages = (tuple(change for change in changes if change.ref.resource == resource) for resource in INSTALL_ORDER)
+    return Plan(tuple(stage for stage in stages if stage))
+
+
+def plan_removal(found: Iterable[Json]) -> Plan:
+    """Plan the deletion of objects that `install` created, in the order in which they can do without each other.
+
+    Args:
+        found: the objects that exist; unmanaged ones stay.
+    """
+    notes = []
+    deletions = []
+    for obj in found:
+        if is_managed(obj):
+            ref = manifest_ref(obj)
+            deletions.append(Change(Verb.DELETE, ref, "", before=obj, uid=uid_of(obj), ignore_not_found=True))
+        else:
+            notes.append(f"{manifest_ref(obj)} was not created by kubectl yoshi; it is kept")
+    stages = (tuple(change for change in deletions if change.ref.resource in stage) for stage in UNINSTALL_ORDER)
+    return Plan(tuple(stage for stage in stages if stage), tuple(notes))
 
 
 def plan_uninstall(found: Iterable[Json]) -> Plan:
@@ -109,18 +136,11 @@ def plan_uninstall(found: Iterable[Json]) -> Plan:
     Args:
         found: the objects with the manifests' names that exist.
     """
-    notes, deletions, waits = [], [], []
-    for obj in found:
-        ref = manifest_ref(obj)
-        if not is_managed(obj):
-            notes.append(f"{ref} was not created by kubectl yoshi; it is kept")
-            continue
-        deletions.append(Change(Verb.DELETE, ref, "", before=obj, uid=uid_of(obj), ignore_not_found=True))
-        if ref.resource == CRD:
-            waits.append(
-                Change(Verb.WAIT, ref, "", before=obj, uid=uid_of(obj), ignore_not_found=True, wait_for="deleted")
-            )
-    return Plan((tuple(deletions), tuple(waits)), tuple(notes))
+    removal = plan_removal(found)
+    waits = tuple(
+        replace(change, verb=Verb.WAIT, wait_for="deleted") for change in removal if change.ref.resource == CRD
+    )
+    return removal + Plan((waits,) if waits else ())
 
 
 @dataclass(frozen=True)

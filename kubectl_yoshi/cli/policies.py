@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from kubectl_yoshi import __version__
 from kubectl_yoshi.cli.manifests import parse_objects
 from kubectl_yoshi.kube.client import Api
-from kubectl_yoshi.kube.errors import ClusterError, NotFoundError, PolicyDeniedError
+from kubectl_yoshi.kube.errors import ClusterError, NotFoundError, NotServedError, PolicyDeniedError
 from kubectl_yoshi.model.network import ADDRESSBLOCK, GROUP
 from kubectl_yoshi.model.objects import Json, ObjectRef, Resource, annotations_of, dig, metadata, name_of, new_object
 
@@ -115,13 +115,30 @@ def list_policy_states(found: Mapping[ObjectRef, Json], active: bool | None) -> 
     return states
 
 
+def choose_mode(requested: PolicyMode | None, found: Mapping[ObjectRef, Json], is_installed: bool) -> PolicyMode:
+    """Return the mode to install the policies in.
+
+    Args:
+        requested: by the user; None to keep the mode of an existing installation, and to enforce in a new one.
+        found: the policies and bindings that exist.
+        is_installed: whether this program has installed CRDs. Policies are written before them, so that an installation
+            that is killed between the two does not look like one without policies.
+    """
+    if requested is not None:
+        return requested
+    if found:
+        mode = mode_of(obj for ref, obj in found.items() if ref.resource == POLICY_BINDING)
+        return mode if mode is not PolicyMode.OFF else PolicyMode.ENFORCE
+    return PolicyMode.OFF if is_installed else PolicyMode.ENFORCE
+
+
 def find_policies(api: Api) -> dict[ObjectRef, Json]:
     """Return those policies and bindings of the manifests that exist and are not being deleted."""
     found = {}
     for ref in map(policy_ref, load_policies()):
         try:
             obj = api.get(ref)
-        except NotFoundError:
+        except (NotFoundError, NotServedError):
             continue
         if not metadata(obj).get("deletionTimestamp"):
             found[ref] = obj
@@ -135,11 +152,12 @@ def are_policies_active(api: Api) -> bool | None:
     a dry run of a request that the policy yoshi-allocations refuses to everybody, or warns of.
     """
     warnings: list[str] = []
-    probing = Api(api.connection, on_warning=warnings.append, clock=api.clock)
     try:
-        probing.create(PROBE, new_object(PROBE, {"spec": PROBE_SPEC}), dry_run=True)
+        api.with_warnings_to(warnings.append).create(PROBE, new_object(PROBE, {"spec": PROBE_SPEC}), dry_run=True)
     except PolicyDeniedError:
         return True
+    except NotServedError:  # a new CRD
+        return False
     except ClusterError:
         return None
     return any("ValidatingAdmissionPolicy" in warning for warning in warnings)

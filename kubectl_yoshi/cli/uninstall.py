@@ -1,4 +1,4 @@
-"""`kubectl yoshi uninstall`: remove the CRDs and roles."""
+"""`kubectl yoshi uninstall`: remove the CRDs, roles and admission policies."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class UninstallOptions:
 @command(
     "uninstall",
     examples="""
-    # Remove the CRDs and roles; refused while networks exist
+    # Remove the CRDs, roles and policies; refused while networks exist
     kubectl yoshi uninstall
 
     # Show what would be lost
@@ -47,18 +47,20 @@ class UninstallOptions:
 @output_option(REFERENCE)
 @as_options(UninstallOptions)
 def uninstall(session: Session, options: UninstallOptions) -> None:
-    """Remove the CRDs and roles that `install` created.
+    """Remove the CRDs, roles and admission policies that `install` created.
 
     It is refused while networks exist. Objects that were created for networks, such as IP pools, are not removed:
     delete the networks first.
     """
     from kubectl_yoshi.cli.installation import find_installed, load_manifests, plan_uninstall
+    from kubectl_yoshi.cli.policies import POLICY, load_policies
     from kubectl_yoshi.engine.apply import apply_plan
     from kubectl_yoshi.engine.permissions import Permissions
     from kubectl_yoshi.model.plan import Verb
     from kubectl_yoshi.output.plan_printer import format_outcomes, show_plan
 
-    found = find_installed(session.api, load_manifests())
+    policies = load_policies() if POLICY in session.api.served else []
+    found = find_installed(session.api, [*policies, *load_manifests()])
     plan = plan_uninstall(found.values())
     for note in plan.notes:
         session.note(note)

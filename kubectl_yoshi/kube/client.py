@@ -72,6 +72,10 @@ class Api:
         self.connection = connection
         self._sender = Sender(connection, on_warning, clock)
 
+    def with_warnings_to(self, on_warning: Callable[[str], None]) -> Api:
+        """Return a client of the same server that passes the API server's warnings to another function."""
+        return Api(self.connection, on_warning, self.clock)
+
     @property
     def clock(self) -> Clock:
         """Return the clock of all waits."""
