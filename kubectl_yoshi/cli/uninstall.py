@@ -60,7 +60,7 @@ def uninstall(session: Session, options: UninstallOptions) -> None:
     from kubectl_yoshi.output.plan_printer import format_outcomes, show_plan
 
     policies = load_policies() if POLICY in session.api.served else []
-    found = find_installed(session.api, [*policies, *load_manifests()])
+    found = find_installed(session.api, [*load_manifests(), *policies])
     plan = plan_uninstall(found.values())
     for note in plan.notes:
         session.note(note)

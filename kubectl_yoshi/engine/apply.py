@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from itertools import count
 from operator import itemgetter
 
+from kubectl_yoshi.engine.permissions import is_allowed
 from kubectl_yoshi.engine.wait import Waiter
 from kubectl_yoshi.engine.wait import waiters as all_waiters
 from kubectl_yoshi.kube.client import Api
@@ -27,10 +28,12 @@ from kubectl_yoshi.kube.errors import (
     NotServedError,
     PatchTestFailedError,
 )
+from kubectl_yoshi.model.access import Access
 from kubectl_yoshi.model.errors import PreconditionFailed, YoshiError
 from kubectl_yoshi.model.jsonpatch import merge_json_patches
 from kubectl_yoshi.model.objects import Json, ObjectRef
 from kubectl_yoshi.model.plan import Change, Plan, Verb
+from kubectl_yoshi.model.vm import VM
 
 MAX_PARALLEL = 16
 """Maximum number of requests at the same time."""
@@ -139,7 +142,7 @@ class _PlanApplier:
                     self.skip(index, change)
                 else:
                     to_send.append((index, change))
-            for group in group_by_request(to_send):
+            for group in group_by_request(to_send, self.must_separate(to_send)):
                 request = [change for _, change in group]
                 future = pool.submit(send_merged, request, self.api, dry_run=self.dry_run, waiters=self.waiters)
                 futures[future] = group
@@ -195,6 +198,14 @@ class _PlanApplier:
         """Return whether a change of the next stage must not be sent."""
         return self.interrupted or bool(self.failed_owners & {"", change.owner})
 
+    def must_separate(self, changes: list[_IndexedChange]) -> bool:
+        """Return whether patches of several namespaces go in separate requests (see Change.vm_namespace).
+
+        The permission is checked only where there are several namespaces.
+        """
+        namespaces = {change.vm_namespace for _, change in changes if change.vm_namespace}
+        return len(namespaces) > 1 and not is_allowed(self.api, Access("patch", VM))
+
     def needs_earlier(self, change: Change, error: YoshiError) -> bool:
         """Return whether a dry run failed only because an earlier change is not persisted."""
         if isinstance(error, NotServedError):
@@ -207,20 +218,25 @@ class _PlanApplier:
         )
 
 
-def group_by_request(changes: list[_IndexedChange]) -> list[list[_IndexedChange]]:
+def group_by_request(changes: list[_IndexedChange], separate_namespaces: bool = False) -> list[list[_IndexedChange]]:
     """Group the JSON Patches and edits of a stage by object, so that each object is written with one request.
 
     An object with many records is then written once, not once per VM. If one test of the merged patch fails, nothing is
     applied, and the planner runs again.
+
+    Args:
+        changes: those of a stage.
+        separate_namespaces: one request for each Change.vm_namespace.
     """
     groups: list[list[_IndexedChange]] = []
-    open_group: dict[tuple[ObjectRef, str, Verb], list[_IndexedChange]] = {}
-    sizes: dict[tuple[ObjectRef, str, Verb], int] = {}
+    open_group: dict[tuple[ObjectRef, str, Verb, str], list[_IndexedChange]] = {}
+    sizes: dict[tuple[ObjectRef, str, Verb, str], int] = {}
     for index, change in changes:
         if change.verb is not Verb.PATCH and change.edit is None:
             groups.append([(index, change)])
             continue
-        key = (change.ref, change.subresource, change.verb)
+        namespace = change.vm_namespace if separate_namespaces else ""
+        key = (change.ref, change.subresource, change.verb, namespace)
         size = len(change.body) if change.verb is Verb.PATCH else 0
         if key not in open_group or sizes[key] + size > MAX_OPERATIONS:
             open_group[key], sizes[key] = [], 0

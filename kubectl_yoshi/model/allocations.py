@@ -132,6 +132,12 @@ class Allocation:
         """Return the namespace that the address is reserved for, or that of the VM; "" for none."""
         return self.reserved_for.split("/")[1] if self.kind == RESERVATION and self.reserved_for else ""
 
+    def vm_namespace(self, network: Network) -> str:
+        """Return the namespace whose VMs the allocation concerns; that of the network if it names none."""
+        if self.kind == VIRTUALMACHINE:
+            return self.namespace
+        return self.reserved_namespace or network.namespace
+
     @property
     def reserved_vm(self) -> NamespacedName | None:
         """Return the VM that the address is reserved for; None if it is not reserved, or not for one VM."""

@@ -66,6 +66,9 @@ class Change:
         edit: for REPLACE, a pure function that returns `body` for the object. It returns the same object if nothing is
             left to change, and raises OutdatedError if the change no longer applies. Several changes of one object are
             thus sent in one request, and applied again to the current object after a conflict.
+        vm_namespace: for a patch of allocations, the namespace of their VMs, or for which they are reserved. Patches of
+            several namespaces are sent in one request only by users who may patch VMs in all namespaces, since an
+            admission policy refuses it to others (manifests/policies/allocations.yaml).
         follow_up: a patch to send after this change that only makes later runs faster. It is not printed as part of the
             plan, and its failure is ignored.
     """
@@ -86,6 +89,7 @@ class Change:
     strict: bool = False
     rejection_hint: str = ""
     edit: Callable[[Json], Json] | None = field(default=None, compare=False)
+    vm_namespace: str = ""
     follow_up: Change | None = None
 
     @property

@@ -45,6 +45,7 @@ from kubectl_yoshi.model.network import (
 from kubectl_yoshi.model.objects import (
     ANNOTATIONS,
     Json,
+    NamespacedName,
     ObjectRef,
     annotations_of,
     dig,
@@ -284,9 +285,10 @@ def write_records(
     other objects, by a separate patch that only tests. A deletion marks the network before it reads the records, so it
     either sees these, or they are refused.
 
-    The patch of a shard belongs to one owner if all its addresses do, otherwise to all owners. The status of a large
-    network is patched after its blocks, since a record in it initializes the network. Records that Platform9 yoshi
-    wrote there for these addresses are removed last, so that the addresses are never without a record.
+    A shard has one patch for the VMs of each namespace; those of one object are merged when they are sent (see
+    Change.vm_namespace). A patch belongs to one owner if all its addresses do, otherwise to all owners. The status of a
+    large network is patched after its blocks, since a record in it initializes the network. Records that Platform9
+    yoshi wrote there for these addresses are removed last, so that the addresses are never without a record.
 
     Where a large network lists the addresses reserved for VMs, they are added before the reservations are written and
     removed after these are replaced: none is missing if a run is killed in between.
@@ -310,40 +312,42 @@ def write_records(
                     body=obj, ignore_already_exists=True, owner=owner,
                 )
             )  # fmt: skip
-        patch = _guarded_patch(shard, allocations.network)
-        if if_unchanged and allocations.objects[shard] is not None:
-            patch.test(("metadata", "resourceVersion"), resource_version_of(obj))
-        current = allocations.records()
-        values = {
-            allocations.key_of(number): records[number].to_json(existing=current.get(number)) for number in numbers
-        }
-        if not shard.is_block:
-            _test_not_deleting(patch, obj)
         existing = dig(obj, *STATUS_ALLOCATIONS)
-        if existing is None:
-            patch.set_in(obj, STATUS_ALLOCATIONS, values)
-            if obj.get("status") is None:
-                patch.add(
-                    STATUS_HISTORY, {}
-                )  # else the first clients that release an address would conflict in creating it
-        else:
-            for key, value in values.items():
-                patch.test((*STATUS_ALLOCATIONS, key), existing.get(key)).add((*STATUS_ALLOCATIONS, key), value)
-            append_history(
-                patch, allocations, obj, find_replaced(allocations, {number: records[number] for number in numbers})
+        current = allocations.records()
+        values = {number: records[number].to_json(existing=current.get(number)) for number in numbers}
+        held = {*(existing or {}), *map(allocations.key_of, numbers)}
+        for namespace, group in _group_by_namespace(allocations, {number: records[number] for number in numbers}):
+            patch = _guarded_patch(shard, allocations.network)
+            if if_unchanged and allocations.objects[shard] is not None:
+                patch.test(("metadata", "resourceVersion"), resource_version_of(obj))
+            if not shard.is_block:
+                _test_not_deleting(patch, obj)
+            written = {allocations.key_of(number): values[number] for number in group}
+            if existing is None:
+                patch.set_in(obj, STATUS_ALLOCATIONS, written)
+                if obj.get("status") is None:
+                    patch.add(
+                        STATUS_HISTORY, {}
+                    )  # else the first clients that release an address would conflict in creating it
+            else:
+                for key, value in written.items():
+                    patch.test((*STATUS_ALLOCATIONS, key), existing.get(key)).add((*STATUS_ALLOCATIONS, key), value)
+                append_history(patch, allocations, obj, find_replaced(allocations, group))
+            _update_counters(patch, shard, allocations.network, held)
+            summary = "; ".join(_record_summary(allocations.address(n), record) for n, record in [*group.items()][:3])
+            if len(group) > 3:
+                summary = f"record {len(group)} addresses, starting with {allocations.address(min(group))}"
+            owner = _single_value(owners[number] for number in group) if owners else ""
+            change = Change(
+                Verb.PATCH, shard.ref, summary, patch.ops, "status", before=obj, owner=owner, vm_namespace=namespace
             )
-        _update_counters(patch, shard, allocations.network, {**(existing or {}), **values})
-        summary = "; ".join(_record_summary(allocations.address(n), records[n]) for n in numbers[:3])
-        if len(numbers) > 3:
-            summary = f"record {len(numbers)} addresses, starting with {allocations.address(numbers[0])}"
-        change = Change(Verb.PATCH, shard.ref, summary, patch.ops, "status", before=obj, owner=owner)
-        (patches if shard.is_block else status_patches).append(change)
+            (patches if shard.is_block else status_patches).append(change)
     if hint is not None and patches:
         patches[0] = replace(patches[0], follow_up=_search_hint_change(allocations.network, hint))
     legacy_removals = _remove_legacy_records(allocations, records, "its address block has the record now", owners)
     owner = _single_value(owners[n] for n in records) if owners else ""
     deletion_test = _deletion_test(allocations.network, owner)
-    added, removed = _reserved_for_vms_changes(allocations.network, records, owner)
+    added, removed = _reserved_for_vms_changes(allocations, records, owner)
     stages = (added, tuple(creates), tuple(patches), tuple(status_patches), deletion_test, removed, legacy_removals)
     return Plan(tuple(stage for stage in stages if stage))
 
@@ -355,36 +359,73 @@ def _record_summary(address: Address, record: Allocation) -> str:
 
 
 def _reserved_for_vms_changes(
-    network: Network, records: Mapping[int, Allocation | None], owner: str
+    allocations: Allocations, records: Mapping[int, Allocation | None], owner: str
 ) -> tuple[tuple[Change, ...], tuple[Change, ...]]:
     """Return the changes of a large network's list of the addresses reserved for VMs.
 
+    An entry for a VM of a namespace that the change of the allocation does not concern is outdated. It stays, since the
+    user may not be permitted to remove it; `ips gc` of an administrator does.
+
     Args:
-        network: as read.
+        allocations: as read.
         records: address -> its new record; None if it is released.
         owner: see Change.owner.
 
     Returns:
         The changes before and after the records are written.
     """
+    network, before = allocations.network, allocations.records()
     if not is_large(network):
         return (), ()
     listed = network.reserved_for_vms
     current = {number: record.reserved_vm if record else None for number, record in records.items()}
-    added = {number: "/".join(vm) for number, vm in current.items() if vm is not None and listed.get(number) != vm}
-    removed = dict.fromkeys(number for number, vm in current.items() if vm is None and number in listed)
-
-    def change(entries: Mapping[int, str | None], summary: str) -> tuple[Change, ...]:
-        if not entries:
-            return ()
-        values = {str(network.address(number)): vm for number, vm in entries.items()}
-        patch = PatchBuilder.for_uid(network.uid).set_keys(network.raw, STATUS_RESERVED_FOR_VMS, values)
-        return (Change(Verb.PATCH, network.ref, summary, patch.ops, "status", before=network.raw, owner=owner),)
-
+    added = {number: vm for number, vm in current.items() if vm is not None and listed.get(number) != vm}
+    removed = [
+        number
+        for number, vm in current.items()
+        if vm is None
+        and number in listed
+        and listed[number][0]
+        in {record.vm_namespace(network) for record in (records[number], before.get(number)) if record}
+    ]
     return (
-        change(added, f"list addresses of network {network.full_name} as reserved for VMs"),
-        change(removed, f"list addresses of network {network.full_name} as no longer reserved for VMs"),
+        _list_reserved_for_vms(network, added, owner),
+        _unlist_reserved_for_vms(network, removed, owner),
     )
+
+
+def _list_reserved_for_vms(network: Network, vms: Mapping[int, NamespacedName], owner: str) -> tuple[Change, ...]:
+    summary = f"list addresses of network {network.full_name} as reserved for VMs"
+    return _reserved_for_vms_patches(
+        network, {number: (vm[0], "/".join(vm)) for number, vm in vms.items()}, summary, owner
+    )
+
+
+def _unlist_reserved_for_vms(network: Network, numbers: Iterable[int], owner: str) -> tuple[Change, ...]:
+    summary = f"list addresses of network {network.full_name} as no longer reserved for VMs"
+    entries = {number: (network.reserved_for_vms[number][0], None) for number in numbers}
+    return _reserved_for_vms_patches(network, entries, summary, owner)
+
+
+def _reserved_for_vms_patches(
+    network: Network, entries: Mapping[int, tuple[str, str | None]], summary: str, owner: str
+) -> tuple[Change, ...]:
+    """Return a patch for the VMs of each namespace.
+
+    Args:
+        entries: address -> the namespace, and the new value; None to remove the entry.
+    """
+    by_namespace: dict[str, dict[str, str | None]] = {}
+    for number, (namespace, value) in entries.items():
+        by_namespace.setdefault(namespace, {})[str(network.address(number))] = value
+    return tuple(
+        Change(
+            Verb.PATCH, network.ref, summary,
+            PatchBuilder.for_uid(network.uid).set_keys(network.raw, STATUS_RESERVED_FOR_VMS, values).ops, "status",
+            before=network.raw, owner=owner, vm_namespace=namespace,
+        )
+        for namespace, values in sorted(by_namespace.items())
+    )  # fmt: skip
 
 
 def unlist_outdated_reservations(network: Network, snapshot: Snapshot) -> Plan:
@@ -396,8 +437,8 @@ def unlist_outdated_reservations(network: Network, snapshot: Snapshot) -> Plan:
         return Plan()
     # An allocation of a VM that replaced a reservation may become one again.
     reserved = {number for number, record in records.items() if record.reserved_for}
-    outdated = dict.fromkeys(number for number in network.reserved_for_vms if number not in reserved)
-    _, unlisted = _reserved_for_vms_changes(network, outdated, "")
+    outdated = [number for number in network.reserved_for_vms if number not in reserved]
+    unlisted = _unlist_reserved_for_vms(network, outdated, "")
     return Plan((unlisted,) if unlisted else ())
 
 
@@ -468,28 +509,32 @@ def remove_records(
         obj = allocations.objects[shard]
         if obj is None:
             continue
-        owner = _single_value(owners[number] for number in numbers) if owners else ""
-        patch = _guarded_patch(shard, allocations.network)
-        keys = [allocations.key_of(number) for number in numbers]
-        for key, number in zip(keys, numbers, strict=True):
-            path = (*STATUS_ALLOCATIONS, key)
-            patch.test(path, records[number].as_written).remove(path)
-        if until:
-            append_history(
-                patch, allocations, obj, {number: to_past_allocation(records[number], until) for number in numbers}
-            )
-        _update_counters(
-            patch, shard, allocations.network, dig(obj, *STATUS_ALLOCATIONS, default={}).keys() - set(keys)
-        )
-        summary = "; ".join(f"release {allocations.address(n)} of {records[n].holder}" for n in numbers[:3])
-        if len(numbers) > 3:
-            summary = f"release {len(numbers)} addresses, starting with {allocations.address(numbers[0])}"
-        patches.append(Change(Verb.PATCH, shard.ref, summary, patch.ops, "status", before=obj, owner=owner))
+        held = {*dig(obj, *STATUS_ALLOCATIONS, default={})} - {allocations.key_of(number) for number in numbers}
+        for namespace, group in _group_by_namespace(allocations, {number: records[number] for number in numbers}):
+            patch = _guarded_patch(shard, allocations.network)
+            for number, record in group.items():
+                path = (*STATUS_ALLOCATIONS, allocations.key_of(number))
+                patch.test(path, record.as_written).remove(path)
+            if until:
+                ended = {number: to_past_allocation(record, until) for number, record in group.items()}
+                append_history(patch, allocations, obj, ended)
+            _update_counters(patch, shard, allocations.network, held)
+            released = [f"release {allocations.address(n)} of {record.holder}" for n, record in group.items()]
+            summary = "; ".join(released)
+            if len(group) > 3:
+                summary = f"release {len(group)} addresses, starting with {allocations.address(min(group))}"
+            owner = _single_value(owners[number] for number in group) if owners else ""
+            patches.append(
+                Change(
+                    Verb.PATCH, shard.ref, summary, patch.ops, "status", before=obj, owner=owner,
+                    vm_namespace=namespace,
+                )
+            )  # fmt: skip
     if patches:
         patches[0] = replace(patches[0], follow_up=_lower_search_hint_change(allocations.network, min(records)))
     legacy_removals = _remove_legacy_records(allocations, records, "it is released", owners)
     owner = _single_value(owners[n] for n in records) if owners else ""
-    _, unlisted = _reserved_for_vms_changes(allocations.network, dict.fromkeys(records), owner)
+    _, unlisted = _reserved_for_vms_changes(allocations, dict.fromkeys(records), owner)
     return Plan(tuple(stage for stage in (legacy_removals, tuple(patches), unlisted) if stage))
 
 
@@ -547,6 +592,16 @@ def _group_by_shard(allocations: Allocations, numbers: Iterable[int]) -> dict[Sh
     for number in sorted(numbers):
         shards.setdefault(shard_of(allocations.network, number), []).append(number)
     return shards
+
+
+def _group_by_namespace(
+    allocations: Allocations, records: Mapping[int, Allocation]
+) -> list[tuple[str, dict[int, Allocation]]]:
+    """Return the records of each namespace whose VMs they concern, see Change.vm_namespace."""
+    groups: dict[str, dict[int, Allocation]] = {}
+    for number, record in records.items():
+        groups.setdefault(record.vm_namespace(allocations.network), {})[number] = record
+    return sorted(groups.items())
 
 
 def _single_value(words: Iterable[str]) -> str:

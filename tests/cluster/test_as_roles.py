@@ -273,6 +273,11 @@ ROWS = (
     Row(
         "diff network create {new} --cidr " + NEW, "nobody", "viewer", f"may not list {POOLS}", TO_MAKE, code=1,
     ),
+    Row(
+        "policy status", "nobody", "admin",
+        "may not get validatingadmissionpolicies.admissionregistration.k8s.io",
+    ),
+    Row("policy print", "viewer", "viewer"),
     Row("install", "nobody", "nobody", "may not get customresourcedefinitions", ADMINISTRATORS),
     Row("uninstall", "nobody", "nobody", "may not get customresourcedefinitions", ADMINISTRATORS),
 )  # fmt: skip

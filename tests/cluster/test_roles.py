@@ -18,6 +18,7 @@ from kubectl_yoshi.backends.ovs import spec as ovs_spec
 from kubectl_yoshi.backends.ovs.cloud_init import SECRET
 from kubectl_yoshi.backends.ovs.spec import CONFIGMAP
 from kubectl_yoshi.backends.public.services import SERVICE
+from kubectl_yoshi.cli.policies import POLICY, POLICY_BINDING
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD
 from kubectl_yoshi.model.objects import NODE, Resource
 from kubectl_yoshi.model.vm import POD, VM, VM_SUBRESOURCES, VMI
@@ -117,6 +118,8 @@ CLUSTER_SCOPED: list[Row] = [
     ),
     ("list", of(MIGRATION), "viewer"),
     ("get", of(MIGRATION), "nobody"),
+    ("get", of(POLICY, POLICY_BINDING), "admin"),
+    ("list create update patch delete", of(POLICY, POLICY_BINDING), "nobody"),
     ("list", of(NODE), "admin"),
     ("get patch", of(NODE), "nobody"),
     ("list", other("networking.k8s.io", "servicecidrs"), "admin"),

@@ -14,7 +14,14 @@ def _kinds(group: str, version: str, kinds: Iterable[str], namespaced: bool = Tr
     return [Kind(group, version, f"{kind.lower()}s", kind, namespaced) for kind in kinds]
 
 
+POLICIES = [
+    Kind(
+        "admissionregistration.k8s.io", "v1", f"validatingadmissionpolic{end}", f"ValidatingAdmissionPolic{kind}", False
+    )
+    for end, kind in (("ies", "y"), ("ybindings", "yBinding"))
+]
 CORE = [
+    *POLICIES,
     *_kinds("", "v1", ["Namespace", "Node"], namespaced=False),
     *_kinds("", "v1", ["Pod", "Service", "ConfigMap", "Secret", "Event"]),
     Kind("apps", "v1", "deployments", "Deployment"),

@@ -306,6 +306,13 @@ class FakeApiServer:
         if target.key in self._objects:
             message = f'{target.kind.full_name} "{name}" already exists'
             raise Failure(409, "AlreadyExists", message, target.details)
+        if name == "policy-probe" and any(key[0].startswith("validatingadmissionpolicyb") for key in self._objects):
+            message = (
+                f"{target.kind.full_name} \"{name}\" is forbidden: ValidatingAdmissionPolicy 'yoshi-allocations' with "
+                f"binding 'yoshi-allocations' denied request: addressblock {name}: its name must end with its first "
+                "address"
+            )
+            raise Failure(422, "Invalid", message, target.details)
         obj.pop("status", None)
         if target.namespace:
             obj["metadata"]["namespace"] = target.namespace

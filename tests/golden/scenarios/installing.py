@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.golden import faults
 from tests.golden.cluster import Cluster, deny, network
+from tests.golden.kinds import POLICIES
 from tests.golden.scenario import Run, Scenario, fails
 from tests.golden.scenarios.calico import BLUE
 from tests.golden.server import CRDS
@@ -33,6 +34,16 @@ SCENARIOS = [
             "install",
             Run("install", note="again"),
             "install -o json --no-wait",
+            "policy status",
+            "policy status -o yaml",
+            "install --policy audit --dry-run=client",
+            "install --policy audit",
+            Run("policy status", note="in audit mode"),
+            "install --policy off",
+            Run("policy status", note="turned off"),
+            Run("install", note="without policies"),
+            "install --policy enforce",
+            "policy print -o name",
             BLUE,
             "uninstall",
             "uninstall --force",
@@ -40,6 +51,29 @@ SCENARIOS = [
             "uninstall --force --dry-run=server",
             Run("uninstall --force", note="confirmed on the terminal", stdin="y\n", terminal=True),
             Run("uninstall", note="again"),
+        ],
+        {"crds": []},
+    ),
+    Scenario(
+        "without admission policies",
+        ["install", "policy status", "install --policy enforce", "uninstall"],
+        {"crds": [], "without": POLICIES},
+    ),
+    Scenario(
+        "without permission for policies",
+        [
+            deny(("patch", "validatingadmissionpolicies.admissionregistration.k8s.io")),
+            "install",
+            "install --policy off",
+            Run("install", note="installed without policies"),
+            lambda cluster: cluster.server.denied.clear(),
+            "install --policy enforce",
+            deny(("patch", "validatingadmissionpolicies.admissionregistration.k8s.io")),
+            Run("install", note="and kept"),
+            "install --policy audit",
+            deny(("get", "validatingadmissionpolicies.admissionregistration.k8s.io")),
+            Run("install", note="and not readable"),
+            "policy status",
         ],
         {"crds": []},
     ),
