@@ -37,7 +37,7 @@ from kubectl_yoshi.kube.errors import (
 )
 from kubectl_yoshi.model.backend import Backend
 from kubectl_yoshi.model.errors import OutdatedError, YoshiError
-from kubectl_yoshi.model.objects import Json, ObjectRef
+from kubectl_yoshi.model.objects import Json, ObjectRef, resource_version_of
 from kubectl_yoshi.model.plan import AttachmentResult, Change, Plan, Verb
 from kubectl_yoshi.model.snapshot import MissingQueriesError, Snapshot, unreadable_note
 from kubectl_yoshi.plan.block_maintenance import delete_empty_block, fix_counters, list_follow_ups
@@ -380,6 +380,15 @@ def _write_counters(counts: Iterable[Count], api: Api) -> None:
             continue
 
 
+def _version_number(obj: Json) -> int:
+    """Return the resourceVersion as a number, by which the versions of one object are ordered; 0 if it is none.
+
+    Source: https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-versions
+    """
+    version = resource_version_of(obj)
+    return int(version) if version.isdecimal() else 0
+
+
 def _clean_up(result: ApplyResult, api: Api) -> None:
     """Correct outdated counters, delete empty blocks, and send the follow-ups of the changes.
 
@@ -388,7 +397,7 @@ def _clean_up(result: ApplyResult, api: Api) -> None:
     latest: dict[ObjectRef, Json] = {}
     for change, answer in result.executed:
         if answer is not None and change.verb is Verb.PATCH and change.subresource == "status":
-            latest[change.ref] = answer
+            latest[change.ref] = max(latest.get(change.ref, answer), answer, key=_version_number)
     now = RunContext().now
     clean_ups = [delete_empty_block(answer, now) or fix_counters(answer) for answer in latest.values()]
     for change_or_none in (*clean_ups, *list_follow_ups(change for change, _ in result.executed)):

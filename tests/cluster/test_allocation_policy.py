@@ -6,6 +6,7 @@ cases meet the same networks (policy_scene.py).
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,7 @@ import pytest
 import lab
 from lab.programs import OLDEST_KUBERNETES
 from lab.testing import Cluster
-from tests.cluster.harness import ForkServer, Json, Yoshi
+from tests.cluster.harness import ForkServer, Json, Yoshi, delete, get, make, make_vms
 from tests.cluster.policy_scene import UNTIL, PolicyScene, open_policy_scene, past, set_status
 
 BLUE = "networkwizards/blue/status"
@@ -397,3 +398,54 @@ def test_full_objects_stay_within_the_budget_of_an_expression(scene: PolicyScene
     status, message = scene.send("alice", "PATCH", "networkwizards/open/status", too_many)
     assert (status, "records at most 256 addresses" in message) == (422, True), message
     assert scene.send("boss", "PATCH", "networkwizards/open/status", too_many) == (200, "")
+
+
+# -- the program -----------------------------------------------------------------------------------------------------
+
+
+_programs = itertools.count()
+
+
+@pytest.fixture
+def program(scene: PolicyScene, forks: ForkServer) -> Iterator[tuple[Yoshi, str]]:
+    """The program and a network; there are VMs in three namespaces, and its users may read Calico's objects."""
+    yoshi = Yoshi(scene.cluster.kubeconfig, scene.cluster.context, forks, scene.net)
+    network = f"program-{next(_programs)}"
+    yoshi.done("network", "create", network, "--cidr", f"10.77.{network[-1]}.0/24")
+    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "yoshi-calico-reader"}
+    subjects = [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": f"{scene.net}-{name}"}
+                for name in ("three", "bob")]  # fmt: skip
+    binding = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "roleRef": role}
+    make(scene.cluster, {**binding, "metadata": {"name": f"{scene.net}-calico"}, "subjects": subjects})
+    yield yoshi, network
+    delete(scene.cluster, "clusterrolebindings", f"{scene.net}-calico")
+
+
+def test_program_attaches_vms_of_three_namespaces_for_a_user_of_these(
+    scene: PolicyScene, program: tuple[Yoshi, str]
+) -> None:
+    """One request for the allocations of each namespace, since the policy refuses three in one."""
+    yoshi, network = program
+    for namespace in (scene.a, scene.b, scene.c):
+        make_vms(scene.cluster, namespace, "one", "two")
+    vms = [f"{namespace}/{name}" for namespace in (scene.a, scene.b, scene.c) for name in ("one", "two")]
+    words = (*vms, "--network", f"{scene.net}/{network}", "--as", f"{scene.net}-three")
+    said = yoshi.done("vm", "attach", *words)
+    assert said.count("attached to") == 6, said
+    status = get(scene.cluster, "networkwizards", network, namespace=scene.net)["status"]
+    assert {f"{record['namespace']}/{record['name']}" for record in status["allocations"].values()} == {*vms}
+    assert status["used"] == 6
+    yoshi.done("vm", "detach", *words)
+    status = get(scene.cluster, "networkwizards", network, namespace=scene.net)["status"]
+    assert (status["allocations"], status["used"]) == ({}, 0)
+
+
+def test_program_names_the_address_its_holder_and_the_command_that_shows_it(
+    scene: PolicyScene, program: tuple[Yoshi, str]
+) -> None:
+    yoshi, network = program
+    address = f"10.77.{network[-1]}.9"
+    yoshi.done("ips", "reserve", network, address, "--for", f"vm/{scene.a}/one")
+    refused = yoshi.refused("ips", "release", network, address, "--as", f"{scene.net}-bob")
+    assert f"address {address} (reserved for vm/{scene.a}/one): to change this requires permission to patch" in refused
+    assert f"kubectl yoshi ips show {address}" in refused

@@ -23,7 +23,7 @@ from kubectl_yoshi.cli.installation import (
     plan_install,
     plan_uninstall,
 )
-from kubectl_yoshi.cli.policies import VERSION_ANNOTATION
+from kubectl_yoshi.cli.policies import VERSION_ANNOTATION, load_policies
 from kubectl_yoshi.cli.session import Session
 from kubectl_yoshi.cli.uninstall import UninstallOptions, refuse_or_warn
 from kubectl_yoshi.model.errors import PreconditionFailed, UsageError
@@ -148,6 +148,6 @@ def test_install_dry_run_needs_no_cluster(capsys: pytest.CaptureFixture[str], mo
 
     monkeypatch.setenv("KUBECONFIG", "/does/not/exist")
     assert run(["install", "--dry-run", "-o", "yaml"], "kubectl yoshi") == 0
-    assert yaml.safe_load(capsys.readouterr().out)["items"] == load_manifests()
+    assert yaml.safe_load(capsys.readouterr().out)["items"] == [*load_policies(), *load_manifests()]
     assert run(["install", "--dry-run", "-o", "json"], "kubectl yoshi") == 0
-    assert json.loads(capsys.readouterr().out)["items"] == load_manifests()
+    assert json.loads(capsys.readouterr().out)["items"] == [*load_policies(), *load_manifests()]

@@ -135,6 +135,26 @@ def test_long_webhook_message_is_truncated() -> None:
     assert len(error.message) < 450
 
 
+@pytest.mark.parametrize(
+    ("reason", "hint"),
+    [
+        ("address 10.0.0.5 (VM a/web): to change this requires permission", "kubectl yoshi ips show 10.0.0.5"),
+        ("address fd00::5 (VM a/web) and 2 more: to change this", "kubectl yoshi ips show fd00::5"),
+        ("status.created: to change this requires permission", "kubectl yoshi policy status"),
+    ],
+)
+def test_denial_by_a_policy_names_the_address_and_the_command_that_shows_it(reason: str, hint: str) -> None:
+    for status, name in ((403, "Forbidden"), (422, "Invalid")):
+        message = (
+            'networkwizards.plumber.k8s.pf9.io "blue" is forbidden: '
+            f"ValidatingAdmissionPolicy 'yoshi-allocations' with binding 'yoshi-allocations' denied request: {reason}"
+        )
+        error = told(status, name, message, asked=RequestInfo("patch", WIZARDS, "blue", "prod", "status"))
+        assert isinstance(error, errors.PolicyDeniedError)
+        assert error.message.endswith(f"(status): {reason} (policy yoshi-allocations)")
+        assert error.hint == f"Look at it with: {hint}"
+
+
 def test_forbidden_names_user_verb_resource_and_namespace() -> None:
     message = (
         'networkwizards.plumber.k8s.pf9.io is forbidden: User "bob" cannot list resource "networkwizards" in API group '
