@@ -50,7 +50,7 @@ request has more than 3 MiB.
 """
 _HTML = re.compile(rb"<\s*(html|!doctype|head|body)\b", re.IGNORECASE)
 _POLICY_DENIAL = re.compile(
-    r"ValidatingAdmissionPolicy '(?P<policy>yoshi-[^']*)' with binding '[^']*' denied request: (?P<reason>.*)"
+    r"ValidatingAdmissionPolicy '(?P<policy>yoshi-[^']*)'(?: with binding '[^']*')? denied request: (?P<reason>.*)"
 )
 _ADDRESS = re.compile(r"\baddress (?P<address>[0-9][0-9.]*[0-9]|[0-9a-f:]*:[0-9a-f:]+)")
 _RBAC = re.compile(r'User "(?P<user>[^"]*)" cannot (?P<verb>\S+) resource "(?P<resource>[^"]*)"')
