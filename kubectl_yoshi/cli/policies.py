@@ -14,12 +14,16 @@ from kubectl_yoshi.cli.manifests import parse_objects
 from kubectl_yoshi.kube.client import Api
 from kubectl_yoshi.kube.errors import ClusterError, NotFoundError, NotServedError, PolicyDeniedError
 from kubectl_yoshi.model.network import ADDRESSBLOCK, GROUP
-from kubectl_yoshi.model.objects import Json, ObjectRef, Resource, annotations_of, dig, metadata, name_of, new_object
-
-ADMISSION_GROUP = "admissionregistration.k8s.io"
-POLICY = Resource(ADMISSION_GROUP, "v1", "validatingadmissionpolicies", "ValidatingAdmissionPolicy", namespaced=False)
-POLICY_BINDING = Resource(
-    ADMISSION_GROUP, "v1", "validatingadmissionpolicybindings", "ValidatingAdmissionPolicyBinding", namespaced=False
+from kubectl_yoshi.model.objects import (
+    POLICY,
+    POLICY_BINDING,
+    Json,
+    ObjectRef,
+    annotations_of,
+    dig,
+    metadata,
+    name_of,
+    new_object,
 )
 
 VERSION_ANNOTATION = f"{GROUP}/version"

@@ -1,0 +1,110 @@
+"""The bindings of the admission policies for the use of addresses: which networks they compare objects with.
+
+A policy gets networks (or AddressBlocks) as parameters, and a binding names the one namespace that it takes them from.
+`install` creates a binding that takes those of the object's own namespace. For objects of all other namespaces, each
+namespace with networks needs a binding of its own, which `install`, `network create` and `sync` create as far as their
+user may: it is cluster-scoped. It goes with its policy (ownerReference), and has that binding's validationActions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from kubectl_yoshi.model.network import GROUP
+from kubectl_yoshi.model.objects import (
+    POLICY,
+    POLICY_BINDING,
+    Json,
+    dig,
+    labels_of,
+    name_of,
+    new_object,
+    owner_reference,
+)
+from kubectl_yoshi.model.plan import Change, Plan, Verb
+from kubectl_yoshi.model.snapshot import Query, Snapshot
+
+ADDRESS_USE_POLICIES = ("yoshi-address-use", "yoshi-address-use-blocks")
+"""The policies with parameters: networks, AddressBlocks."""
+
+NAMESPACE_LABEL = f"{GROUP}/networks-of"
+"""Label of a binding: the namespace whose networks it is for."""
+
+PART_OF = {"app.kubernetes.io/part-of": "kubectl-yoshi"}
+
+
+def binding_name(policy: str, namespace: str) -> str:
+    """Return the name of the binding of a policy for the networks of a namespace: "yoshi-address-use.nets"."""
+    return f"{policy}.{namespace}"
+
+
+def build_binding(policy: Json, installed: Json, namespace: str) -> Json:
+    """Return the binding that compares objects of all other namespaces with the networks of a namespace.
+
+    Args:
+        policy: the policy.
+        installed: its binding that `install` created, whose validationActions are copied.
+        namespace: the namespace with networks.
+    """
+    other_namespaces = {"key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": [namespace]}
+    spec = {
+        "policyName": name_of(policy),
+        "validationActions": dig(installed, "spec", "validationActions", default=["Deny"]),
+        "paramRef": {"namespace": namespace, "selector": {}, "parameterNotFoundAction": "Allow"},
+        "matchResources": {"namespaceSelector": {"matchExpressions": [other_namespaces]}},
+    }
+    return new_object(
+        POLICY_BINDING.ref(binding_name(name_of(policy), namespace)),
+        {"spec": spec},
+        labels={**PART_OF, NAMESPACE_LABEL: namespace},
+        ownerReferences=[owner_reference(policy)],
+    )
+
+
+def plan_bindings(namespaces: Iterable[str], snapshot: Snapshot) -> Plan:
+    """Plan the missing bindings of namespaces with networks, and the same validationActions in those that exist.
+
+    Returns:
+        Nothing where the policies are not installed, or cannot be read.
+    """
+    policies, bindings = Query(POLICY), Query(POLICY_BINDING)
+    if POLICY.full_name not in snapshot.served.resources:
+        return Plan()
+    snapshot.lookup(policies, bindings)
+    installed = {name_of(obj): obj for obj in snapshot.lookup(policies)}
+    existing = {name_of(obj): obj for obj in snapshot.lookup(bindings)}
+    changes = [
+        change
+        for namespace in sorted(set(namespaces))
+        for policy in ADDRESS_USE_POLICIES
+        if policy in installed and policy in existing
+        for change in _plan_binding(installed[policy], existing[policy], existing, namespace)
+    ]
+    return Plan((tuple(changes),) if changes else ())
+
+
+def _plan_binding(policy: Json, installed: Json, existing: Mapping[str, Json], namespace: str) -> list[Change]:
+    wanted = build_binding(policy, installed, namespace)
+    ref = POLICY_BINDING.ref(name_of(wanted))
+    found = existing.get(name_of(wanted))
+    if found is None:
+        summary = f"apply policy {name_of(policy)} to the networks of namespace {namespace}"
+        return [Change(Verb.CREATE, ref, summary, wanted, ignore_already_exists=True)]
+    actions = wanted["spec"]["validationActions"]
+    before = dig(found, "spec", "validationActions")
+    if before == actions:
+        return []
+    patch = [
+        {"op": "test", "path": "/spec/validationActions", "value": before},
+        {"op": "replace", "path": "/spec/validationActions", "value": actions},
+    ]
+    return [Change(Verb.PATCH, ref, f"set validationActions of {ref} to {', '.join(actions)}", patch, before=found)]
+
+
+def list_bound_namespaces(bindings: Iterable[Json]) -> set[str]:
+    """Return the namespaces whose networks a policy for the use of addresses compares all objects with."""
+    bound: dict[str, set[str]] = {}
+    for binding in bindings:
+        if namespace := labels_of(binding).get(NAMESPACE_LABEL):
+            bound.setdefault(namespace, set()).add(str(dig(binding, "spec", "policyName")))
+    return {namespace for namespace, policies in bound.items() if policies >= set(ADDRESS_USE_POLICIES)}

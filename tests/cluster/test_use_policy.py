@@ -1,0 +1,558 @@
+"""Who may use an address: the admission policies yoshi-address-format, -use and -use-blocks on the real API server.
+
+Each case is one request with dryRun=All, which admission treats as any other, so that no case sees another's effect.
+The networks are in a namespace of their own, as where tenants share them:
+
+    blue    small, private      big     large, private, one block exists     six     large, IPv6
+    pub     small, public       free    public, without a CIDR               layer2  on Open vSwitch
+    own     small, private, in the namespace of the tenant alice
+
+alice and bob have the role yoshi-user in the networks' namespace and may do everything with VMs, pods and Services in
+one namespace each, a and b; carol may do that in c, and has no role for networks. root changes networks everywhere.
+virt is KubeVirt's virt-controller, by what it is permitted; fake has its name, in a tenant's namespace.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import pytest
+
+import lab
+from kubectl_yoshi.cli.policies import load_policies, policy_ref
+from kubectl_yoshi.model.objects import POLICY, POLICY_BINDING
+from kubectl_yoshi.plan.address_policies import ADDRESS_USE_POLICIES, binding_name, build_binding
+from lab.api import MERGE_PATCH, Api, ApiError
+from lab.programs import OLDEST_KUBERNETES
+from lab.testing import Cluster
+from tests.cluster.harness import (
+    ForkServer,
+    Json,
+    Yoshi,
+    delete,
+    ensure,
+    find,
+    get,
+    make,
+    make_vms,
+    patch,
+    vm,
+    wait_for_role,
+    wizard,
+)
+from tests.waiting import wait_for
+
+RBAC = "rbac.authorization.k8s.io"
+BLUE, BIG, PUB, LAYER2, OWN, SIX = "100.64.0", "100.65", "100.66.0", "100.67.0", "100.68.0", "fd00:64::"
+ALICES_MAC, BOBS_MAC = "02:00:00:00:00:0a", "02:00:00:00:00:0b"
+
+
+@dataclass(frozen=True)
+class Scene:
+    """The namespaces by their names in the cases, and the uids of the VMs by "namespace/name"."""
+
+    cluster: Cluster
+    forks: ForkServer
+    namespaces: dict[str, str]
+    uids: dict[str, str] = field(default_factory=dict)
+
+    def user(self, name: str) -> str:
+        """Return the user name of somebody of the module's docstring."""
+        if name == "virt":
+            return f"system:serviceaccount:{self.namespaces['kubevirt']}:kubevirt-controller"
+        if name == "fake":
+            return f"system:serviceaccount:{self.namespaces['b']}:kubevirt-controller"
+        return f"{self.namespaces['nets']}-{name}"
+
+    def api(self, name: str) -> Api:
+        """Return a client of that user."""
+        return impersonate(self.cluster.api, self.user(name))
+
+    def program(self, name: str, namespace: str) -> Callable[..., Any]:
+        """Return the program, run by that user in a namespace, as Yoshi.run."""
+        there = Yoshi(self.cluster.kubeconfig, self.cluster.context, self.forks, self.namespaces[namespace])
+        return lambda *args: there.run("--as", self.user(name), *args)
+
+
+class _Impersonating(Api):
+    user: str
+
+    def _send(self, method: str, path: str, data: bytes | None, headers: Any) -> Any:
+        return super()._send(method, path, data, {**headers, "Impersonate-User": self.user})
+
+
+def impersonate(api: Api, user: str) -> Api:
+    """Return a client that sends its requests as another user."""
+    found = object.__new__(_Impersonating)
+    found.__dict__ = {**api.__dict__, "user": user}  # with the same connections
+    return found
+
+
+@pytest.fixture(scope="module", params=["newest", "oldest"])
+def server(request: pytest.FixtureRequest, forks: ForkServer) -> Iterator[Cluster]:
+    """The cluster, and the oldest Kubernetes that is supported, after `kubectl yoshi install`."""
+    if request.param == "newest":
+        yield request.getfixturevalue("installed")
+        return
+    if request.config.getoption("cluster") != "lab":
+        pytest.skip("has a lab of that version, and another cluster was chosen")
+    with lab.start(kubernetes=OLDEST_KUBERNETES) as running:
+        Yoshi(running.kubeconfig, "lab", forks).done("install")
+        yield Cluster(running.kubeconfig, "lab")
+
+
+@pytest.fixture(scope="module")
+def scene(server: Cluster, forks: ForkServer) -> Iterator[Scene]:
+    installed = server
+    with (
+        installed.namespace() as nets,
+        installed.namespace() as a,
+        installed.namespace() as b,
+        installed.namespace() as c,
+        installed.namespace() as kubevirt,
+    ):
+        namespaces = {"nets": nets, "a": a, "b": b, "c": c, "kubevirt": kubevirt}
+        for namespace in namespaces.values():  # for pods, as the controller manager makes it
+            metadata = {"name": "default", "namespace": namespace}
+            ensure(installed, {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata})
+        found = Scene(installed, forks, namespaces)
+        made = [*_grant(found), *_install_policies(installed, nets)]
+        _fill(found)
+        _wait_until_active(found)
+        yield found
+        for resource, name in reversed(made):
+            installed.api.delete(installed.api.find_resource(resource).path(name=name))
+
+
+def _grant(scene: Scene) -> list[tuple[str, str]]:
+    """Give every user what the module's docstring says; return the cluster-scoped objects."""
+    prefix = scene.namespaces["nets"]
+    everything = [
+        {"apiGroups": ["kubevirt.io"], "resources": ["*"], "verbs": ["*"]},
+        {"apiGroups": [""], "resources": ["pods", "services"], "verbs": ["*"]},
+    ]
+    role = {"apiVersion": f"{RBAC}/v1", "kind": "ClusterRole", "metadata": {"name": f"{prefix}-all"}}
+    make(scene.cluster, {**role, "rules": everything})
+    made = [("clusterroles", f"{prefix}-all")]
+    bindings = [("alice", "a", f"{prefix}-all"), ("bob", "b", f"{prefix}-all"), ("carol", "c", f"{prefix}-all")]
+    bindings += [("fake", "b", f"{prefix}-all"), ("alice", "nets", "yoshi-user"), ("bob", "nets", "yoshi-user")]
+    bindings += [("alice", "a", "yoshi-user"), ("bob", "b", "yoshi-user")]
+    bindings += [(user, "", f"{prefix}-all") for user in ("virt", "root")] + [("root", "", "yoshi-admin")]
+    for user, where, role_name in bindings:
+        name = f"{prefix}-{user}-{role_name.removeprefix(prefix)}"
+        metadata = {"name": name, **({"namespace": scene.namespaces[where]} if where else {})}
+        make(
+            scene.cluster,
+            {
+                "apiVersion": f"{RBAC}/v1",
+                "kind": "RoleBinding" if where else "ClusterRoleBinding",
+                "metadata": metadata,
+                "roleRef": {"apiGroup": RBAC, "kind": "ClusterRole", "name": role_name},
+                "subjects": [{"apiGroup": RBAC, "kind": "User", "name": scene.user(user)}],
+            },
+        )
+        if not where:
+            made.append(("clusterrolebindings", name))
+    return made
+
+
+def _install_policies(cluster: Cluster, namespace: str) -> list[tuple[str, str]]:
+    """Create the policies of this module unless they exist, and the bindings for the networks of a namespace."""
+    made = []
+    for obj in load_policies():
+        ref = policy_ref(obj)
+        if "address" in ref.name and find(cluster, ref.resource.plural, ref.name) is None:
+            make(cluster, obj)
+            made.append((ref.resource.plural, ref.name))
+    for name in ADDRESS_USE_POLICIES:
+        policy, binding = (get(cluster, resource.plural, name) for resource in (POLICY, POLICY_BINDING))
+        make(cluster, build_binding(policy, binding, namespace))
+        made.append((POLICY_BINDING.plural, binding_name(name, namespace)))
+    return made
+
+
+def _fill(scene: Scene) -> None:
+    """Create the VMs, the networks, and their allocations."""
+    cluster, names = scene.cluster, scene.namespaces
+    for namespace in ("a", "b", "c"):
+        for found in make_vms(cluster, names[namespace], "web", "db"):
+            scene.uids[f"{namespace}/{found['metadata']['name']}"] = found["metadata"]["uid"]
+    nets = names["nets"]
+    blue = {
+        f"{BLUE}.1": _allocation(scene, "a/web", mac=ALICES_MAC),
+        f"{BLUE}.2": _allocation(scene, "b/web", mac=BOBS_MAC),
+        f"{BLUE}.3": {"kind": "Reservation", "namespace": nets},
+        f"{BLUE}.4": {"kind": "Reservation", "namespace": nets, "for": f"namespace/{names['a']}"},
+        f"{BLUE}.5": {"kind": "Reservation", "namespace": nets, "for": f"vm/{names['a']}/web"},
+        f"{BLUE}.6": {"kind": "VirtualMachine", "namespace": names["a"], "name": "db"},
+        f"{BLUE}.7": {"kind": "VirtualMachine", "namespace": names["a"], "name": "old", "uid": "of-an-earlier-vm"},
+        f"{BLUE}.8": {"kind": "Network", "namespace": nets, "name": "blue"},
+    }  # fmt: skip
+    pub = {f"{PUB}.1": _allocation(scene, "a/web"), "192.0.2.7": _allocation(scene, "b/web")}
+    pub[f"{PUB}.4"] = blue[f"{BLUE}.4"]
+    free = {"198.51.100.5": _allocation(scene, "a/web"), "198.51.100.6": _allocation(scene, "b/web")}
+    layer2 = {
+        f"{LAYER2}.1": _allocation(scene, "a/web", mac="02:00:00:00:01:0a"),
+        f"{LAYER2}.2": _allocation(scene, "b/web", mac="02:00:00:00:01:0b"),
+    }
+    _make_network(scene, "nets", "blue", blue, plugin="calico", cidr=f"{BLUE}.0/24")
+    _make_network(scene, "nets", "big", {}, plugin="calico", cidr=f"{BIG}.0.0/20")
+    _make_network(scene, "nets", "six", {}, plugin="calico", cidr=f"{SIX}/64")
+    _make_network(scene, "nets", "pub", pub, plugin="public", cidr=f"{PUB}.0/24")
+    _make_network(scene, "nets", "free", free, plugin="public")
+    _make_network(
+        scene, "nets", "layer2", layer2, plugin="ovs", cidr=f"{LAYER2}.0/24", ovs={"bridge": "br0", "hostConfig": False}
+    )
+    _make_network(scene, "a", "own", {f"{OWN}.1": _allocation(scene, "a/web")}, plugin="calico", cidr=f"{OWN}.0/24")
+    _make_block(scene, "big", f"{BIG}.0.0", {f"{BIG}.0.1": "a/web", f"{BIG}.0.2": "b/web"})
+    _make_block(scene, "six", SIX, {f"{SIX}1": "a/web", f"{SIX}2": "b/web"})
+
+
+def _allocation(scene: Scene, holder: str, **more: str) -> Json:
+    namespace, name = holder.split("/")
+    return {
+        "kind": "VirtualMachine", "namespace": scene.namespaces[namespace], "name": name, "uid": scene.uids[holder],
+        **more,
+    }  # fmt: skip
+
+
+def _make_network(scene: Scene, namespace: str, name: str, allocations: Json, **spec: object) -> None:
+    where = scene.namespaces[namespace]
+    make(scene.cluster, wizard(where, name, **spec))
+    status = {"status": {"created": True, "allocations": allocations}}
+    patch(scene.cluster, "networkwizards", name, status, namespace=where, subresource="status")
+
+
+def _make_block(scene: Scene, network: str, first: str, holders: dict[str, str]) -> None:
+    where = scene.namespaces["nets"]
+    uid = get(scene.cluster, "networkwizards", network, namespace=where)["metadata"]["uid"]
+    name = f"{network}.{first.replace('::', '--').replace(':', '-').rstrip('-') or first}"
+    spec = {"network": network, "networkUID": uid, "first": first}
+    metadata = {"namespace": where, "name": name}
+    make(
+        scene.cluster,
+        {"apiVersion": "plumber.k8s.pf9.io/v1", "kind": "AddressBlock", "metadata": metadata, "spec": spec},
+    )
+    status = {"status": {"allocations": {address: _allocation(scene, holder) for address, holder in holders.items()}}}
+    patch(scene.cluster, "addressblocks", name, status, namespace=where, subresource="status")
+
+
+def _wait_until_active(scene: Scene) -> None:
+    """Wait until the API server applies the policies and has read their parameters."""
+    for case in (ip(f"{BLUE}.2", "alice"), ip(f"{BIG}.0.2", "alice"), ip(f"{BLUE}.1\\u0031", "alice")):
+        wait_for(partial(case.send, scene), f"the API server refuses {case.name}")
+    wait_for_role(scene.cluster, scene.user("alice"), scene.namespaces["nets"])
+
+
+@dataclass(frozen=True)
+class Case:
+    """A request and its result.
+
+    Attributes:
+        user: who sends it.
+        name: what it is.
+        request: returns method, path and body.
+        refusal: what the message contains; "" if the request is admitted.
+    """
+
+    user: str
+    name: str
+    request: Callable[[Scene], tuple[str, str, Any]]
+    refusal: str = ""
+
+    def send(self, scene: Scene) -> str:
+        """Send the request as a dry run; return the message of its refusal, "" for none."""
+        method, path, body = self.request(scene)
+        api = scene.api(self.user)
+        try:
+            if method == "PATCH":
+                api.patch(f"{path}?dryRun=All", body, MERGE_PATCH)
+            else:
+                api.post(f"{path}?dryRun=All", body)
+        except ApiError as error:
+            return str(error)
+        return ""
+
+    def __str__(self) -> str:
+        return f"{self.user} {self.name}"[:80]
+
+
+def refused(case: Case, message: str) -> Case:
+    """Return the case with the message of its refusal."""
+    return Case(case.user, case.name, case.request, message)
+
+
+VMS = "/apis/kubevirt.io/v1/namespaces/{}/virtualmachines"
+VMIS = "/apis/kubevirt.io/v1/namespaces/{}/virtualmachineinstances"
+HOMES = {"alice": "a", "bob": "b", "carol": "c", "root": "a", "virt": "a", "fake": "b"}
+IP_ADDRS = "cni.projectcalico.org/ipAddrs"
+
+
+def patch_vm(name: str, user: str, template: Json, vm_name: str = "web", namespace: str = "") -> Case:
+    """Return a change of the template of an existing VM."""
+
+    def request(scene: Scene) -> tuple[str, str, Any]:
+        where = scene.namespaces[namespace or HOMES[user]]
+        return "PATCH", f"{VMS.format(where)}/{vm_name}", {"spec": {"template": template}}
+
+    return Case(user, name, request)
+
+
+def ip(address: str, user: str, vm_name: str = "web", annotation: str = IP_ADDRS, namespace: str = "") -> Case:
+    """Return the change that puts an address on a VM."""
+    text = f'["{address}"]' if annotation.startswith("cni.") else address
+    name = f"{address} on VM {vm_name}" + (f" by {annotation}" if annotation != IP_ADDRS else "")
+    return patch_vm(name, user, {"metadata": {"annotations": {annotation: text}}}, vm_name, namespace)
+
+
+def new_vm(address: str, user: str, vm_name: str) -> Case:
+    """Return the creation of a VM with an address."""
+
+    def request(scene: Scene) -> tuple[str, str, Any]:
+        where = scene.namespaces[HOMES[user]]
+        return "POST", VMS.format(where), vm(where, vm_name, template_annotations={IP_ADDRS: f'["{address}"]'})
+
+    return Case(user, f"{address} on new VM {vm_name}", request)
+
+
+def mac(address: str, user: str) -> Case:
+    """Return the change that puts a MAC address on the interface of a VM."""
+    interface = {"name": "default", "bridge": {}, "macAddress": address}
+    spec = {"domain": {"devices": {"interfaces": [interface]}}}
+    return patch_vm(f"MAC address {address}", user, {"spec": spec})
+
+
+def new_vmi(address: str, user: str, owner: str = "", vmi_name: str = "web") -> Case:
+    """Return the creation of a VMI, owned by a VM or by none."""
+
+    def request(scene: Scene) -> tuple[str, str, Any]:
+        where = scene.namespaces[HOMES[user] if user != "virt" or not owner else owner.split("/")[0]]
+        metadata = {"namespace": where, "name": vmi_name, "annotations": {IP_ADDRS: f'["{address}"]'}}
+        if owner:
+            uid = scene.uids.get(owner, "unknown")
+            reference = {
+                "apiVersion": "kubevirt.io/v1",
+                "kind": "VirtualMachine",
+                "name": owner.split("/")[1],
+                "uid": uid,
+            }
+            metadata["ownerReferences"] = [reference]
+        body = {"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance", "metadata": metadata}
+        return "POST", VMIS.format(where), {**body, "spec": {"domain": {"devices": {}}}}
+
+    return Case(user, f"{address} on VMI {vmi_name} of {owner or 'no VM'}", request)
+
+
+def new_pod(address: str, user: str, *, owned: bool = False, annotation: str = IP_ADDRS, text: str = "") -> Case:
+    """Return the creation of a pod, owned by a VMI or by nothing, with labels of virt-launcher's pods."""
+
+    def request(scene: Scene) -> tuple[str, str, Any]:
+        where = scene.namespaces[HOMES[user]]
+        labels = {"kubevirt.io": "virt-launcher", "vm.kubevirt.io/name": "web"}
+        metadata: Json = {"namespace": where, "name": "launcher", "labels": labels}
+        metadata["annotations"] = {annotation: (text or f'["{address}"]').replace("NETS", scene.namespaces["nets"])}
+        if owned:
+            reference = {"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance", "name": "web", "uid": "x"}
+            metadata["ownerReferences"] = [reference]
+        spec = {"containers": [{"name": "c", "image": "c"}], "serviceAccountName": "default"}
+        return "POST", f"/api/v1/namespaces/{where}/pods", {"metadata": metadata, "spec": spec}
+
+    words = f"{text or address} on a pod {'of a VMI' if owned else ''}"
+    return Case(user, words + (f" by {annotation}" if annotation != IP_ADDRS else ""), request)
+
+
+def service(address: str, user: str, where: str) -> Case:
+    """Return the creation of a Service with an address in a field, or in an annotation."""
+
+    def request(scene: Scene) -> tuple[str, str, Any]:
+        namespace = scene.namespaces[HOMES[user]]
+        metadata: Json = {"namespace": namespace, "name": "site"}
+        spec: Json = {"type": "LoadBalancer", "ports": [{"port": 80}]}
+        if where == "loadBalancerIP":
+            spec[where] = address
+        elif where == "externalIPs":
+            spec[where] = [address]
+        else:
+            metadata["annotations"] = {where: address}
+        return "POST", f"/api/v1/namespaces/{namespace}/services", {"metadata": metadata, "spec": spec}
+
+    return Case(user, f"{address} on a Service by {where}", request)
+
+
+FOREIGN = "is allocated to a VM in another namespace, and VM {b}/web may not use it (kubectl yoshi ips show "
+ONLY_VMS = "is only for VMs, and KubeVirt did not create this object for one"
+FIELDS = (
+    "loadBalancerIP",
+    "externalIPs",
+    "metallb.io/loadBalancerIPs",
+    "metallb.universe.tf/loadBalancerIPs",
+    "lbipam.cilium.io/ips",
+    "kube-vip.io/loadbalancerIPs",
+    "projectcalico.org/loadBalancerIPs",
+    "plumber.k8s.pf9.io/publicIP",
+)
+L2_ADDRESS = "ip.plumber.k8s.pf9.io/net1"
+
+CASES = [
+    # VMs, small networks
+    ip(f"{BLUE}.1", "alice"),
+    refused(ip(f"{BLUE}.1", "bob"), f"address {BLUE}.1 of network {{nets}}/blue {FOREIGN}{BLUE}.1)"),
+    refused(ip(f"{BLUE}.1", "alice", "db"), "is allocated to VM {a}/web, and VM {a}/db may not use it"),
+    refused(ip(f"{BLUE}.99", "bob"), "is not allocated, and VM {b}/web may not use it"),
+    refused(ip(f"{BLUE}.3", "alice"), "is reserved, and VM {a}/web may not use it"),
+    refused(ip(f"{BLUE}.4", "alice"), "is reserved"),
+    refused(ip(f"{BLUE}.5", "alice"), "is reserved"),
+    refused(ip(f"{BLUE}.8", "alice"), "is that of the network itself"),
+    ip(f"{BLUE}.6", "alice", "db"),
+    refused(ip(f"{BLUE}.6", "bob", "db"), "in another namespace"),
+    ip(f"{BLUE}.1", "root"),
+    ip(f"{BLUE}.2", "root"),
+    ip(f"{BLUE}.99", "root"),
+    ip("10.9.9.9", "bob"),
+    refused(new_vm(f"{BLUE}.7", "alice", "old"), "is allocated to an earlier VM of this name"),
+    refused(new_vm(f"{BLUE}.1", "bob", "new"), "in another namespace"),
+    new_vm("10.9.9.9", "bob", "new"),
+    refused(ip(f"{BLUE}.1", "bob", annotation="cni.projectcalico.org/ipAddrsNoIpam"), "in another namespace"),
+    refused(ip(f"{BLUE}.1", "bob", annotation="cni.projectcalico.org/floatingIPs"), "in another namespace"),
+    refused(ip(f"{BLUE}.2", "virt"), "in another namespace"),
+    # notations
+    refused(ip("100.64.0.\\u0031", "bob"), "addresses must be written plainly"),
+    refused(ip("::ffff:100.64.0.1", "bob"), "addresses must be written plainly"),
+    refused(ip("::FFFF:6440:1", "bob"), "addresses must be written plainly"),
+    refused(ip(f'{BLUE}.99","{BLUE}.1', "bob"), "is not allocated"),
+    refused(ip(f"{BLUE}.99", "bob", annotation=L2_ADDRESS), "is not allocated"),
+    refused(ip('10.9.9.9","' * 400 + "10.9.9.9", "bob"), "at most 4096 characters"),
+    # large networks
+    ip(f"{BIG}.0.1", "alice"),
+    refused(ip(f"{BIG}.0.1", "bob"), f"address {BIG}.0.1 of network {{nets}}/big {FOREIGN}{BIG}.0.1)"),
+    refused(ip(f"{BIG}.0.9", "bob"), "is not allocated"),
+    ip(f"{BIG}.5.9", "bob"),  # no block exists, and bob may allocate the address
+    refused(ip(f"{BIG}.5.9", "carol"), "is only for users who may allocate addresses of this network"),
+    refused(ip(f"{BIG}.0.9", "carol"), f"address {BIG}.0.9 of network {{nets}}/big is"),
+    ip(f"{BIG}.0.9", "root"),
+    ip("100.65.16.1", "carol"),
+    ip(f"{SIX}1", "alice"),
+    refused(ip(f"{SIX}1", "bob"), "in another namespace"),
+    refused(ip("FD00:64:0:0:0:0:0:1", "bob"), f"address {SIX}1 of network {{nets}}/six"),
+    # the networks of one's own namespace
+    ip(f"{OWN}.1", "alice"),
+    refused(ip(f"{OWN}.1", "alice", "db"), "is allocated to VM {a}/web"),
+    # Layer 2 networks, MAC addresses
+    ip(f"{LAYER2}.1", "alice", annotation=L2_ADDRESS),
+    refused(ip(f"{LAYER2}.1", "bob", annotation=L2_ADDRESS), "in another namespace"),
+    mac("02:00:00:00:01:0a", "alice"),
+    refused(
+        mac("02-00-00-00-01-0A", "bob"),
+        f"the MAC address 02:00:00:00:01:0a is allocated with address {LAYER2}.1 of network {{nets}}/layer2, and VM",
+    ),
+    refused(
+        patch_vm("hwAddr", "bob", {"metadata": {"annotations": {"cni.projectcalico.org/hwAddr": ALICES_MAC.upper()}}}),
+        f"the MAC address {ALICES_MAC} is allocated",
+    ),
+    mac("02:00:00:00:09:09", "bob"),
+    mac(ALICES_MAC, "root"),
+    # VMIs
+    new_vmi(f"{BLUE}.1", "virt", "a/web"),
+    new_vmi(f"{BIG}.0.1", "virt", "a/web"),
+    refused(new_vmi(f"{BLUE}.2", "virt", "a/web"), "in another namespace"),
+    refused(new_vmi(f"{BIG}.0.2", "virt", "a/web"), "in another namespace"),
+    refused(new_vmi(f"{BLUE}.1", "virt"), "is allocated to an earlier VM of this name"),
+    refused(new_vmi(f"{BLUE}.1", "virt", "a/db", "db"), "is allocated to VM {a}/web"),
+    refused(new_vmi(f"{BLUE}.1", "alice", "a/web"), ONLY_VMS),
+    refused(new_vmi(f"{BIG}.0.1", "alice", "a/web"), ONLY_VMS),
+    refused(new_vmi(f"{BLUE}.2", "fake", "b/web"), ONLY_VMS),
+    refused(new_vmi(f"{BLUE}.1", "bob", "b/web"), "in another namespace"),
+    new_vmi("10.9.9.9", "alice"),
+    new_vmi(f"{BLUE}.1", "root", "a/web"),
+    # pods
+    new_pod(f"{BLUE}.1", "virt", owned=True),
+    new_pod(f"{BIG}.0.1", "virt", owned=True),
+    refused(new_pod(f"{BLUE}.1", "virt"), ONLY_VMS),
+    refused(new_pod(f"{BLUE}.1", "alice", owned=True), ONLY_VMS),
+    refused(new_pod(f"{BLUE}.1", "bob", owned=True), f"address {BLUE}.1 of network {{nets}}/blue {ONLY_VMS}"),
+    refused(new_pod(f"{BIG}.7.7", "bob"), ONLY_VMS),
+    refused(new_pod(f"{BLUE}.2", "fake", owned=True), ONLY_VMS),
+    new_pod(f"{BLUE}.1", "root"),
+    new_pod("10.9.9.9", "bob"),
+    refused(new_pod("", "bob", annotation="cni.projectcalico.org/ipv4pools", text='["NETS.blue"]'), "the IPPool"),
+    refused(new_pod("", "bob", annotation="cni.projectcalico.org/ipv4pools", text=f'["{BIG}.0.0/20"]'), "the IPPool"),
+    refused(new_pod("", "bob", annotation="cni.projectcalico.org/ipv4pools", text='["\\u0062lue"]'), "IPPools must be"),
+    new_pod("", "bob", annotation="cni.projectcalico.org/ipv4pools", text='["default-ipv4-ippool"]'),
+    # Services
+    *(service(f"{PUB}.1", "alice", where) for where in FIELDS),
+    *(refused(service(f"{PUB}.1", "bob", where), "and Service {b}/site may not use it") for where in FIELDS),
+    service(f"{PUB}.4", "alice", "loadBalancerIP"),
+    refused(service(f"{PUB}.4", "bob", "loadBalancerIP"), "is reserved"),
+    refused(service(f"{PUB}.9", "alice", "loadBalancerIP"), "is not allocated"),
+    refused(service(f"9.9.9.9,{PUB}.1", "bob", "metallb.io/loadBalancerIPs"), "in another namespace"),
+    refused(service("192.0.2.7", "alice", "externalIPs"), "in another namespace"),
+    service("192.0.2.7", "bob", "externalIPs"),
+    service("192.0.2.8", "alice", "externalIPs"),
+    service("198.51.100.5", "alice", "loadBalancerIP"),
+    refused(service("198.51.100.6", "alice", "loadBalancerIP"), "address 198.51.100.6 of network {nets}/free is"),
+    refused(service(f"{BLUE}.1", "bob", "externalIPs"), "in another namespace"),
+    refused(service(f"{BIG}.0.1", "bob", "externalIPs"), "in another namespace"),
+    refused(service(f"{LAYER2}.2", "alice", "externalIPs"), "in another namespace"),
+    service(f"{PUB}.9", "root", "loadBalancerIP"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_address_is_used_by_its_holder_only(scene: Scene, case: Case) -> None:
+    message = case.send(scene)
+    if not case.refusal:
+        assert message == ""
+        return
+    assert "403" in message or "422" in message
+    assert "ValidatingAdmissionPolicy 'yoshi-address-" in message
+    assert case.refusal.format(**scene.namespaces) in message
+
+
+@pytest.fixture
+def violations(scene: Scene) -> Iterator[Json]:
+    """A VM, a pod and a Service of bob with addresses of alice, as if they had been there before the policies."""
+    where = scene.namespaces["b"]
+    annotations = {IP_ADDRS: f'["{BLUE}.1"]'}
+    pod = new_pod(f"{BLUE}.1", "bob").request(scene)[2]
+    site = service(f"{PUB}.1", "bob", "loadBalancerIP").request(scene)[2]
+    objects = [
+        vm(where, "bad", template_annotations=annotations),
+        {"apiVersion": "v1", "kind": "Pod", **pod},
+        {"apiVersion": "v1", "kind": "Service", **site},
+    ]
+    yield make(scene.cluster, *objects)
+    for kind, name in (("virtualmachines", "bad"), ("pods", "launcher"), ("services", "site")):
+        delete(scene.cluster, kind, name, namespace=where)
+
+
+def test_what_violated_the_policy_before_can_be_changed_and_deleted(scene: Scene, violations: list[Json]) -> None:
+    bob, where = scene.api("bob"), scene.namespaces["b"]
+    metadata = {"labels": {"tier": "web"}, "annotations": {"note": "x"}, "finalizers": ["tests.yoshi/hold"]}
+    paths = [VMS.format(where), f"/api/v1/namespaces/{where}/pods", f"/api/v1/namespaces/{where}/services"]
+    for found, path in zip(violations, paths, strict=True):
+        at = f"{path}/{found['metadata']['name']}"
+        bob.patch(at, {"metadata": metadata})
+        scene.cluster.api.patch(f"{at}/status", {"status": {"conditions": []}})  # as kubelet and controllers do
+        bob.delete(at)
+        bob.patch(at, {"metadata": {"finalizers": None}})
+    kinds = ("virtualmachines", "pods", "services")
+    for found, kind in zip(violations, kinds, strict=True):
+        gone = partial(find, scene.cluster, kind, found["metadata"]["name"], namespace=where)
+        wait_for(lambda gone=gone: gone() is None, f"{kind} is gone")
+
+
+def test_address_of_another_vm_can_be_removed_and_not_written_again(scene: Scene, violations: list[Json]) -> None:
+    bob, where = scene.api("bob"), scene.namespaces["b"]
+    at = f"{VMS.format(where)}/bad"
+    template = {"spec": {"template": {"spec": {"terminationGracePeriodSeconds": 5}}}}
+    assert bob.patch(at, template)["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] == 5
+    bob.patch(at, {"spec": {"template": {"metadata": {"annotations": {IP_ADDRS: None}}}}})
+    again = ip(f"{BLUE}.1", "bob", "bad").send(scene)
+    assert "in another namespace" in again
+    site = f"/api/v1/namespaces/{where}/services/site"
+    bob.patch(site, {"spec": {"ports": [{"port": 443, "name": "https"}], "loadBalancerIP": f"{PUB}.1"}})
+    with pytest.raises(ApiError, match="is not allocated"):
+        bob.patch(site, {"spec": {"externalIPs": [f"{PUB}.77"]}})
