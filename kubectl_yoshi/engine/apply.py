@@ -27,10 +27,12 @@ from kubectl_yoshi.kube.errors import (
     NotFoundError,
     NotServedError,
     PatchTestFailedError,
+    PolicyDeniedError,
 )
 from kubectl_yoshi.model.access import Access
 from kubectl_yoshi.model.errors import PreconditionFailed, YoshiError
 from kubectl_yoshi.model.jsonpatch import merge_json_patches
+from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD
 from kubectl_yoshi.model.objects import Json, ObjectRef
 from kubectl_yoshi.model.plan import Change, Plan, Verb
 from kubectl_yoshi.model.vm import VM
@@ -103,6 +105,13 @@ MAX_OPERATIONS = 5000
 CONFLICT_SECONDS = 20.0
 """How long, in seconds, the edit of an object is repeated while other clients keep changing the object."""
 MAX_PAUSE = 0.05
+"""Maximum pause between two such attempts, in seconds."""
+POLICY_SECONDS = 5.0
+"""How long, in seconds, a change is repeated that a policy refuses because of allocations it may not have read yet.
+
+A write of an allocation reaches the policies of the same API server within some milliseconds, those of others later.
+"""
+MAX_POLICY_PAUSE = 0.5
 """Maximum pause between two such attempts, in seconds."""
 
 
@@ -208,6 +217,9 @@ class _PlanApplier:
 
     def needs_earlier(self, change: Change, error: YoshiError) -> bool:
         """Return whether a dry run failed only because an earlier change is not persisted."""
+        if isinstance(error, PolicyDeniedError):
+            is_allocated = any(ref.resource in (NETWORKWIZARD, ADDRESSBLOCK) for ref in self.touched)
+            return error.compares_with_allocations and is_allocated
         if isinstance(error, NotServedError):
             return any(ref.resource.plural == "customresourcedefinitions" for ref in self.touched)
         if not isinstance(error, NotFoundError | PatchTestFailedError | ConflictError | AlreadyExistsError):
@@ -328,13 +340,26 @@ def send_change(change: Change, api: Api, *, dry_run: bool, waiters: Mapping[str
         ClusterError: it was refused, or nothing answered.
     """
     try:
-        return _send_request(change, api, dry_run, waiters)
+        return _send_until_admitted(change, api, dry_run, waiters)
     except ApiError as error:
         if _is_already_applied(change, error):
             return None
         if isinstance(error, InvalidError) and not error.hint:
             error.hint = change.rejection_hint
         raise
+
+
+def _send_until_admitted(change: Change, api: Api, dry_run: bool, waiters: Mapping[str, Waiter]) -> Json | None:
+    """Send a change, again while a policy refuses it that may not have read a new allocation yet (POLICY_SECONDS)."""
+    deadline, pause = api.clock.now() + POLICY_SECONDS, 0.02
+    while True:
+        try:
+            return _send_request(change, api, dry_run, waiters)
+        except PolicyDeniedError as error:
+            if dry_run or not error.compares_with_allocations or api.clock.now() >= deadline:
+                raise
+        api.clock.sleep(pause * (0.5 + 0.5 * api.clock.jitter()))
+        pause = min(2 * pause, MAX_POLICY_PAUSE)
 
 
 def _send_request(change: Change, api: Api, dry_run: bool, waiters: Mapping[str, Waiter]) -> Json | None:

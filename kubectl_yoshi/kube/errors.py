@@ -139,6 +139,14 @@ class InvalidError(ApiError):
 class PolicyDeniedError(InvalidError):
     """An admission policy of this program (manifests/policies) refuses the request."""
 
+    @property
+    def compares_with_allocations(self) -> bool:
+        """Return whether the policy compares the object with allocations, of which the API server may lag behind.
+
+        It reads them through a watch, as each API server of a cluster does.
+        """
+        return "ValidatingAdmissionPolicy 'yoshi-address-use" in self.detail
+
 
 class UnauthorizedError(ApiError):
     """401: the API server does not accept the credentials."""

@@ -15,12 +15,21 @@ from typing import Any
 
 import pytest
 
-from kubectl_yoshi.engine.apply import CONFLICT_SECONDS, MAX_PAUSE, ApplyResult, apply_plan, merge_changes
+from kubectl_yoshi.engine.apply import (
+    CONFLICT_SECONDS,
+    MAX_PAUSE,
+    MAX_POLICY_PAUSE,
+    POLICY_SECONDS,
+    ApplyResult,
+    apply_plan,
+    merge_changes,
+)
 from kubectl_yoshi.kube.client import Api
 from kubectl_yoshi.kube.errors import ApiError, ConflictError, NotFoundError, PatchTestFailedError
 from kubectl_yoshi.kube.retry import Clock, WaitCancelledError
 from kubectl_yoshi.model.errors import OutdatedError
 from kubectl_yoshi.model.jsonpatch import PatchBuilder
+from kubectl_yoshi.model.network import NETWORKWIZARD
 from kubectl_yoshi.model.objects import Json, Resource
 from kubectl_yoshi.model.plan import Change, Plan, Verb
 from tests.unit.jsonpatch import apply_patch
@@ -34,6 +43,13 @@ NOT_FOUND = refuses(404, "NotFound", 'things.try.example "a" not found', {"name"
 NO_NAMESPACE = refuses(404, "NotFound", 'namespaces "prod" not found', {"name": "prod", "kind": "namespaces"})
 TEST_FAILED = refuses(422, "Invalid", "the server rejected our request due to an error in our request")
 EXISTS = refuses(409, "AlreadyExists", "already exists")
+ADDRESS_DENIED = refuses(
+    403,
+    "Forbidden",
+    "things.try.example \"a\" is forbidden: ValidatingAdmissionPolicy 'yoshi-address-use' with binding "
+    "'yoshi-address-use' denied request: address 10.0.0.1 of network nets/blue is not allocated, and VM a/web may not "
+    "use it (kubectl yoshi ips show 10.0.0.1)",
+)
 OTHER_UID = refuses(409, "Conflict", "Operation cannot be fulfilled: the UID in the precondition (u) does not match")
 
 
@@ -146,6 +162,38 @@ def test_dry_run_skips_changes_that_need_an_unstored_namespace_or_crd(api: Api, 
 def test_dry_run_fails_if_the_plan_is_refused(api: Api, server: FaultServer) -> None:
     server.by_path[f"{PATH}/a"] = NOT_FOUND
     assert apply_plan(Plan(((change("a"),), (change("b"),))), api, dry_run=True).failed
+
+
+def test_change_is_repeated_while_a_policy_has_not_read_the_new_allocation(
+    api: Api, server: FaultServer, clock: Any
+) -> None:
+    answers = [ADDRESS_DENIED] * 4 + [says(200, {"ok": True})]
+    server.by_path[f"{PATH}/a"] = lambda handler: answers.pop(0)(handler)
+    assert told(apply_plan(Plan(((change("a"),), (change("b"),))), api)) == (["patch a", "patch b"], [], [])
+    assert answers == []
+    assert sum(clock.slept) < 1
+
+
+def test_lasting_denial_by_a_policy_fails_after_some_seconds(api: Api, server: FaultServer, clock: Any) -> None:
+    server.by_path[f"{PATH}/a"] = ADDRESS_DENIED
+    ((_, error),) = apply_plan(Plan(((change("a"),),)), api).failed
+    assert "address 10.0.0.1 of network nets/blue is not allocated" in str(error)
+    assert POLICY_SECONDS <= sum(clock.slept) <= POLICY_SECONDS + MAX_POLICY_PAUSE
+    assert len(server.requests) < 40
+
+
+def test_denial_by_another_policy_fails_at_once(api: Api, server: FaultServer, clock: Any) -> None:
+    message = "ValidatingAdmissionPolicy 'yoshi-allocations' with binding 'x' denied request: no"
+    server.by_path[f"{PATH}/a"] = refuses(403, "Forbidden", f'things.try.example "a" is forbidden: {message}')
+    assert apply_plan(Plan(((change("a"),),)), api).failed
+    assert clock.slept == []
+
+
+def test_dry_run_skips_what_a_policy_refuses_without_the_stored_allocation(api: Api, server: FaultServer) -> None:
+    server.by_path[f"{PATH}/a"] = ADDRESS_DENIED
+    allocation = Change(Verb.PATCH, NETWORKWIZARD.ref("blue", "prod"), "allocate", [], "status")
+    assert told(apply_plan(Plan(((allocation,), (change("a"),))), api, dry_run=True))[1:] == ([], ["patch a"])
+    assert apply_plan(Plan(((change("a"),),)), api, dry_run=True).failed
 
 
 def test_dry_run_does_not_wait(api: Api) -> None:
