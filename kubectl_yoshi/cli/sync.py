@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -23,6 +23,7 @@ from kubectl_yoshi.cli.options import (
     output_option,
     timeout_option,
 )
+from kubectl_yoshi.cli.policy_bindings import bind_policies
 from kubectl_yoshi.cli.result_objects import (
     ATTACHMENT,
     REFERENCE,
@@ -134,6 +135,9 @@ def _sync_once(session: Session, options: SyncOptions) -> None:
         wait_functions = waiters(limit_seconds=options.timeout)
         run_options = RunOptions(options.dry_run, step, wait_functions)
         report = run_sync(_build_scope(session, options), BACKENDS, session.api, run_options)
+    if options.dry_run == "none":
+        for note in bind_policies(session.api, report.scope.namespace):
+            session.note(f"note: {note}")
     with printed_objects(session, options.output) as objects:
         if options.output.is_human_readable:
             _show_dry_run(session, report, options.dry_run)
@@ -259,11 +263,18 @@ def _run_controller(session: Session, options: SyncOptions) -> None:
     run_options = RunOptions(progress=step, waiters=wait_functions)
     controller: Controller
 
+    bound_namespaces: set[str] = set()
+
     def sync_scope(scope: SyncScope) -> SyncReport:
         def should_stop() -> bool:
             return controller.is_stopping
 
-        return run_sync(scope, BACKENDS, session.api, run_options, should_stop=should_stop)
+        report = run_sync(scope, BACKENDS, session.api, run_options, should_stop=should_stop)
+        namespaces = {namespace for namespace, _ in scope.networks or ()}
+        if scope.is_whole or namespaces - bound_namespaces:
+            bound_namespaces.update(namespaces)
+            log.notes(bind_policies(session.api, scope.namespace))
+        return report
 
     output = ControllerOutput(log.info, log.error, log.report)
     controller = Controller(session.api, _build_scope(session, options), BACKENDS, sync_scope, output)
@@ -287,12 +298,16 @@ class SyncLog:
         """Print an error."""
         print(f"{_timestamp()} error: {text}", file=self._session.err, flush=True)
 
-    def report(self, report: SyncReport) -> None:
-        """Print the new notes and errors of one reconciliation."""
-        for note in report.lines:
+    def notes(self, notes: Iterable[str]) -> None:
+        """Print the new notes."""
+        for note in notes:
             if note not in self._printed_notes:
                 self._printed_notes.add(note)
                 print(f"{_timestamp()} note: {to_single_line(note)}", file=self._session.err, flush=True)
+
+    def report(self, report: SyncReport) -> None:
+        """Print the new notes and errors of one reconciliation."""
+        self.notes(report.lines)
         errors = error_lines(report)
         for key, text in errors.items():
             if self._last_errors.get(key) != text:

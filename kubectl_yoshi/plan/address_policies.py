@@ -8,9 +8,9 @@ user may: it is cluster-scoped. It goes with its policy (ownerReference), and ha
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 
-from kubectl_yoshi.model.network import GROUP
+from kubectl_yoshi.model.network import GROUP, NETWORKWIZARD
 from kubectl_yoshi.model.objects import (
     POLICY,
     POLICY_BINDING,
@@ -18,8 +18,10 @@ from kubectl_yoshi.model.objects import (
     dig,
     labels_of,
     name_of,
+    namespace_of,
     new_object,
     owner_reference,
+    uid_of,
 )
 from kubectl_yoshi.model.plan import Change, Plan, Verb
 from kubectl_yoshi.model.snapshot import Query, Snapshot
@@ -61,30 +63,56 @@ def build_binding(policy: Json, installed: Json, namespace: str) -> Json:
     )
 
 
-def plan_bindings(namespaces: Iterable[str], snapshot: Snapshot) -> Plan:
+def plan_bindings(namespace: str | None, snapshot: Snapshot) -> Plan:
     """Plan the missing bindings of namespaces with networks, and the same validationActions in those that exist.
 
+    Args:
+        namespace: the namespace of the networks; None for all. Then bindings of namespaces without networks are
+            removed, too.
+        snapshot: what is read.
+
     Returns:
-        Nothing where the policies are not installed, or cannot be read.
+        No changes where the policies are not installed, or something cannot be read.
     """
-    policies, bindings = Query(POLICY), Query(POLICY_BINDING)
-    if POLICY.full_name not in snapshot.served.resources:
+    policies, bindings, networks = Query(POLICY), Query(POLICY_BINDING), Query(NETWORKWIZARD, namespace)
+    if POLICY not in snapshot.served:
         return Plan()
-    snapshot.lookup(policies, bindings)
+    snapshot.prefetch(policies, bindings)
+    snapshot.prefetch(
+        networks
+    )  # afterwards: a binding that was read is older than the list in which its network may lack
+    if snapshot.unreadable_reason(policies, bindings, networks):
+        return Plan()
     installed = {name_of(obj): obj for obj in snapshot.lookup(policies)}
     existing = {name_of(obj): obj for obj in snapshot.lookup(bindings)}
+    namespaces = {namespace_of(obj) for obj in snapshot.lookup(networks)}
     changes = [
         change
-        for namespace in sorted(set(namespaces))
+        for network_namespace in sorted(namespaces)
         for policy in ADDRESS_USE_POLICIES
         if policy in installed and policy in existing
-        for change in _plan_binding(installed[policy], existing[policy], existing, namespace)
+        for change in _plan_binding(installed[policy], existing, network_namespace)
     ]
+    if namespace is None:
+        changes += _remove_outdated_bindings(existing.values(), namespaces)
     return Plan((tuple(changes),) if changes else ())
 
 
-def _plan_binding(policy: Json, installed: Json, existing: Mapping[str, Json], namespace: str) -> list[Change]:
-    wanted = build_binding(policy, installed, namespace)
+def _remove_outdated_bindings(bindings: Iterable[Json], namespaces: Container[str]) -> list[Change]:
+    """Return the deletions of the bindings of namespaces that have no networks any more."""
+    changes = []
+    for binding in bindings:
+        namespace = labels_of(binding).get(NAMESPACE_LABEL)
+        if namespace and namespace not in namespaces:
+            ref = POLICY_BINDING.ref(name_of(binding))
+            summary = f"delete {ref}, since namespace {namespace} has no networks"
+            uid = uid_of(binding)
+            changes.append(Change(Verb.DELETE, ref, summary, before=binding, uid=uid, ignore_not_found=True))
+    return changes
+
+
+def _plan_binding(policy: Json, existing: Mapping[str, Json], namespace: str) -> list[Change]:
+    wanted = build_binding(policy, existing[name_of(policy)], namespace)
     ref = POLICY_BINDING.ref(name_of(wanted))
     found = existing.get(name_of(wanted))
     if found is None:

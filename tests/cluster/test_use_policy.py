@@ -24,7 +24,12 @@ import pytest
 import lab
 from kubectl_yoshi.cli.policies import load_policies, policy_ref
 from kubectl_yoshi.model.objects import POLICY, POLICY_BINDING
-from kubectl_yoshi.plan.address_policies import ADDRESS_USE_POLICIES, binding_name, build_binding
+from kubectl_yoshi.plan.address_policies import (
+    ADDRESS_USE_POLICIES,
+    binding_name,
+    build_binding,
+    list_bound_namespaces,
+)
 from lab.api import MERGE_PATCH, Api, ApiError
 from lab.programs import OLDEST_KUBERNETES
 from lab.testing import Cluster
@@ -39,6 +44,7 @@ from tests.cluster.harness import (
     make,
     make_vms,
     patch,
+    reported_address,
     vm,
     wait_for_role,
     wizard,
@@ -71,11 +77,6 @@ class Scene:
         """Return a client of that user."""
         return impersonate(self.cluster.api, self.user(name))
 
-    def program(self, name: str, namespace: str) -> Callable[..., Any]:
-        """Return the program, run by that user in a namespace, as Yoshi.run."""
-        there = Yoshi(self.cluster.kubeconfig, self.cluster.context, self.forks, self.namespaces[namespace])
-        return lambda *args: there.run("--as", self.user(name), *args)
-
 
 class _Impersonating(Api):
     user: str
@@ -106,25 +107,25 @@ def server(request: pytest.FixtureRequest, forks: ForkServer) -> Iterator[Cluste
 
 @pytest.fixture(scope="module")
 def scene(server: Cluster, forks: ForkServer) -> Iterator[Scene]:
-    installed = server
     with (
-        installed.namespace() as nets,
-        installed.namespace() as a,
-        installed.namespace() as b,
-        installed.namespace() as c,
-        installed.namespace() as kubevirt,
+        server.namespace() as nets,
+        server.namespace() as a,
+        server.namespace() as b,
+        server.namespace() as c,
+        server.namespace() as kubevirt,
+        server.namespace() as shared,
     ):
-        namespaces = {"nets": nets, "a": a, "b": b, "c": c, "kubevirt": kubevirt}
+        namespaces = {"nets": nets, "a": a, "b": b, "c": c, "kubevirt": kubevirt, "shared": shared}
         for namespace in namespaces.values():  # for pods, as the controller manager makes it
             metadata = {"name": "default", "namespace": namespace}
-            ensure(installed, {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata})
-        found = Scene(installed, forks, namespaces)
-        made = [*_grant(found), *_install_policies(installed, nets)]
+            ensure(server, {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata})
+        found = Scene(server, forks, namespaces)
+        made = [*_grant(found), *_install_policies(server, nets)]
         _fill(found)
         _wait_until_active(found)
         yield found
         for resource, name in reversed(made):
-            installed.api.delete(installed.api.find_resource(resource).path(name=name))
+            server.api.delete(server.api.find_resource(resource).path(name=name))
 
 
 def _grant(scene: Scene) -> list[tuple[str, str]]:
@@ -140,6 +141,8 @@ def _grant(scene: Scene) -> list[tuple[str, str]]:
     bindings = [("alice", "a", f"{prefix}-all"), ("bob", "b", f"{prefix}-all"), ("carol", "c", f"{prefix}-all")]
     bindings += [("fake", "b", f"{prefix}-all"), ("alice", "nets", "yoshi-user"), ("bob", "nets", "yoshi-user")]
     bindings += [("alice", "a", "yoshi-user"), ("bob", "b", "yoshi-user")]
+    bindings += [(user, "shared", "yoshi-user") for user in ("alice", "bob")]
+    bindings += [(user, "", "yoshi-calico-reader") for user in ("alice", "bob")]
     bindings += [(user, "", f"{prefix}-all") for user in ("virt", "root")] + [("root", "", "yoshi-admin")]
     for user, where, role_name in bindings:
         name = f"{prefix}-{user}-{role_name.removeprefix(prefix)}"
@@ -556,3 +559,29 @@ def test_address_of_another_vm_can_be_removed_and_not_written_again(scene: Scene
     bob.patch(site, {"spec": {"ports": [{"port": 443, "name": "https"}], "loadBalancerIP": f"{PUB}.1"}})
     with pytest.raises(ApiError, match="is not allocated"):
         bob.patch(site, {"spec": {"externalIPs": [f"{PUB}.77"]}})
+
+
+def test_tenants_attach_vms_with_the_policies_in_force(scene: Scene) -> None:
+    """The VM is patched right after the allocation is written, which the policy has to know by then."""
+    cluster, names = scene.cluster, scene.namespaces
+    administrator = Yoshi(cluster.kubeconfig, cluster.context, scene.forks, names["shared"])
+    for network, cidr in (("green", "100.69.0.0/24"), ("huge", "100.70.0.0/20")):
+        administrator.done("network", "create", network, "--cidr", cidr)
+    assert names["shared"] in list_bound_namespaces(get(cluster, POLICY_BINDING.plural)["items"])
+    for user in ("alice", "bob"):
+        tenant = administrator.within(names[HOMES[user]])
+        machines = [f"{user}-{number}" for number in range(8)]
+        make_vms(cluster, tenant.namespace, *machines)
+        impersonation = ("--as", scene.user(user))
+        for network in ("green", "huge"):
+            full_name = f"{names['shared']}/{network}"
+            for name in machines[:4]:
+                reported_address(tenant.run(*impersonation, "vm", "attach", name, "--network", full_name, "--replace"))
+            runs = [
+                (*impersonation, "vm", "attach", name, "--network", full_name, "--replace") for name in machines[4:]
+            ]
+            assert all(ran.code == 0 for ran in tenant.together(*runs))
+        detached = tenant.run(*impersonation, "vm", "detach", machines[0], "--network", f"{names['shared']}/huge")
+        assert detached.code == 0, str(detached)
+    wait_for(lambda: bool(ip("100.70.0.1", "bob").send(scene)), "the API server compares with the network huge")
+    assert "in another namespace" in ip("100.70.0.2", "bob").send(scene)

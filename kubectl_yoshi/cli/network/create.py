@@ -30,6 +30,7 @@ from kubectl_yoshi.cli.options import (
     timeout_option,
     wait_option,
 )
+from kubectl_yoshi.cli.policy_bindings import bind_policies
 from kubectl_yoshi.cli.result_objects import NETWORK, printed_objects
 from kubectl_yoshi.cli.session import Session
 from kubectl_yoshi.output.format_option import OutputFormat
@@ -205,6 +206,10 @@ def create(session: Session, options: CreateOptions) -> None:
         requests.append((f"{request.namespace}/{request.name}", request))
     with printed_objects(session, options.output, single=len(requests) == 1) as objects:
         run_each(session, "networks", requests, partial(_create, session, options, objects))
+    if options.dry_run == "none" and not session.is_diff:
+        for namespace in dict.fromkeys(request.namespace for _, request in requests):
+            for note in bind_policies(session.api, namespace):
+                session.note(f"note: {note}")
 
 
 def _create(session: Session, options: CreateOptions, objects: list[Json], request: NetworkRequest) -> None:
