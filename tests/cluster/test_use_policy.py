@@ -4,8 +4,8 @@ Each case is one request with dryRun=All, which admission treats as any other, s
 The networks are in a namespace of their own, as where tenants share them:
 
     blue    small, private      big     large, private, one block exists     six     large, IPv6
-    pub     small, public       free    public, without a CIDR               layer2  on Open vSwitch
-    own     small, private, in the namespace of the tenant alice
+    pub     small, public       free    public, without a CIDR               layer2  small, Layer 2
+    wide    large, Layer 2      own     small, private, in the namespace of the tenant alice
 
 alice and bob have the role yoshi-user in the networks' namespace and may do everything with VMs, pods and Services in
 one namespace each, a and b; carol may do that in c, and has no role for networks. root changes networks everywhere.
@@ -209,6 +209,9 @@ def _fill(scene: Scene) -> None:
     _make_network(
         scene, "nets", "layer2", layer2, plugin="ovs", cidr=f"{LAYER2}.0/24", ovs={"bridge": "br0", "hostConfig": False}
     )
+    wide = {"bridge": "br0", "hostConfig": False, "vlan": 9}
+    _make_network(scene, "nets", "wide", {}, plugin="ovs", cidr="100.71.0.0/20", ovs=wide)
+    _make_block(scene, "wide", "100.71.0.0", {"100.71.0.1": "a/web"}, mac="02:00:00:00:02:0a")
     _make_network(scene, "a", "own", {f"{OWN}.1": _allocation(scene, "a/web")}, plugin="calico", cidr=f"{OWN}.0/24")
     _make_block(scene, "big", f"{BIG}.0.0", {f"{BIG}.0.1": "a/web", f"{BIG}.0.2": "b/web"})
     _make_block(scene, "six", SIX, {f"{SIX}1": "a/web", f"{SIX}2": "b/web"})
@@ -229,7 +232,7 @@ def _make_network(scene: Scene, namespace: str, name: str, allocations: Json, **
     patch(scene.cluster, "networkwizards", name, status, namespace=where, subresource="status")
 
 
-def _make_block(scene: Scene, network: str, first: str, holders: dict[str, str]) -> None:
+def _make_block(scene: Scene, network: str, first: str, holders: dict[str, str], **more: str) -> None:
     where = scene.namespaces["nets"]
     uid = get(scene.cluster, "networkwizards", network, namespace=where)["metadata"]["uid"]
     name = f"{network}.{first.replace('::', '--').replace(':', '-').rstrip('-') or first}"
@@ -239,7 +242,8 @@ def _make_block(scene: Scene, network: str, first: str, holders: dict[str, str])
         scene.cluster,
         {"apiVersion": "plumber.k8s.pf9.io/v1", "kind": "AddressBlock", "metadata": metadata, "spec": spec},
     )
-    status = {"status": {"allocations": {address: _allocation(scene, holder) for address, holder in holders.items()}}}
+    allocations = {address: _allocation(scene, holder, **more) for address, holder in holders.items()}
+    status = {"status": {"allocations": allocations}}
     patch(scene.cluster, "addressblocks", name, status, namespace=where, subresource="status")
 
 
@@ -321,11 +325,20 @@ def new_vm(address: str, user: str, vm_name: str) -> Case:
     return Case(user, f"{address} on new VM {vm_name}", request)
 
 
-def mac(address: str, user: str) -> Case:
-    """Return the change that puts a MAC address on the interface of a VM."""
-    interface = {"name": "default", "bridge": {}, "macAddress": address}
-    spec = {"domain": {"devices": {"interfaces": [interface]}}}
-    return patch_vm(f"MAC address {address}", user, {"spec": spec})
+def mac(address: str, user: str, network: str = "") -> Case:
+    """Return the change that puts a MAC address on the interface of a VM, on a Layer 2 network or on none."""
+    interface = {"name": "net1", "bridge": {}, "macAddress": address}
+    case = patch_vm(f"MAC address {address} {network}", user, {})
+
+    def request(scene: Scene) -> tuple[str, str, Any]:
+        method, path, _ = case.request(scene)
+        spec: Json = {"domain": {"devices": {"interfaces": [interface]}}}
+        if network:
+            multus = {"networkName": f"{scene.namespaces['nets']}/{network}"}
+            spec["networks"] = [{"name": "net1", "multus": multus}]
+        return method, path, {"spec": {"template": {"spec": spec}}}
+
+    return Case(user, case.name, request)
 
 
 def new_vmi(address: str, user: str, owner: str = "", vmi_name: str = "web") -> Case:
@@ -456,6 +469,10 @@ CASES = [
         f"the MAC address {ALICES_MAC} is allocated",
     ),
     mac("02:00:00:00:09:09", "bob"),
+    mac("02:00:00:00:09:09", "bob", "wide"),
+    mac("02:00:00:00:02:0a", "alice", "wide"),
+    refused(mac("0200.0000.020A", "bob", "wide"), "the MAC address 02:00:00:00:02:0a is allocated with address 100.71"),
+    refused(ip("100.71.0.1", "bob", annotation=L2_ADDRESS), "in another namespace"),
     mac(ALICES_MAC, "root"),
     # VMIs
     new_vmi(f"{BLUE}.1", "virt", "a/web"),
@@ -499,6 +516,8 @@ CASES = [
     refused(service(f"{BLUE}.1", "bob", "externalIPs"), "in another namespace"),
     refused(service(f"{BIG}.0.1", "bob", "externalIPs"), "in another namespace"),
     refused(service(f"{LAYER2}.2", "alice", "externalIPs"), "in another namespace"),
+    refused(service("100.066.000.001", "bob", "externalIPs"), "addresses must be written plainly"),
+    refused(service(f"::ffff:{PUB}.1", "bob", "externalIPs"), "addresses must be written plainly"),
     service(f"{PUB}.9", "root", "loadBalancerIP"),
 ]  # fmt: skip
 
