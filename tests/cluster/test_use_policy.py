@@ -516,8 +516,8 @@ CASES = [
     refused(service(f"{BLUE}.1", "bob", "externalIPs"), "in another namespace"),
     refused(service(f"{BIG}.0.1", "bob", "externalIPs"), "in another namespace"),
     refused(service(f"{LAYER2}.2", "alice", "externalIPs"), "in another namespace"),
-    refused(service("100.066.000.001", "bob", "externalIPs"), "addresses must be written plainly"),
-    refused(service(f"::ffff:{PUB}.1", "bob", "externalIPs"), "addresses must be written plainly"),
+    refused(service("100.066.000.001", "bob", "loadBalancerIP"), "addresses must be written plainly"),
+    refused(service(f"::ffff:{PUB}.1", "bob", "loadBalancerIP"), "addresses must be written plainly"),
     service(f"{PUB}.9", "root", "loadBalancerIP"),
 ]  # fmt: skip
 
