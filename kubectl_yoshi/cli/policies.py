@@ -14,9 +14,9 @@ from kubectl_yoshi.cli.manifests import parse_objects
 from kubectl_yoshi.kube.client import Api
 from kubectl_yoshi.kube.errors import ClusterError, NotFoundError, NotServedError, PolicyDeniedError
 from kubectl_yoshi.model.network import ADDRESSBLOCK, GROUP
+from kubectl_yoshi.model.objects import POLICY as POLICY
+from kubectl_yoshi.model.objects import POLICY_BINDING as POLICY_BINDING
 from kubectl_yoshi.model.objects import (
-    POLICY,
-    POLICY_BINDING,
     Json,
     ObjectRef,
     annotations_of,

@@ -23,6 +23,9 @@ import pytest
 
 import lab
 from kubectl_yoshi.cli.policies import load_policies, policy_ref
+from kubectl_yoshi.model.addresses import parse_address
+from kubectl_yoshi.model.allocations import block_shard, build_block
+from kubectl_yoshi.model.network import parse_network
 from kubectl_yoshi.model.objects import POLICY, POLICY_BINDING
 from kubectl_yoshi.plan.address_policies import (
     ADDRESS_USE_POLICIES,
@@ -64,6 +67,7 @@ class Scene:
     forks: ForkServer
     namespaces: dict[str, str]
     uids: dict[str, str] = field(default_factory=dict)
+    apis: dict[str, Api] = field(default_factory=dict)
 
     def user(self, name: str) -> str:
         """Return the user name of somebody of the module's docstring."""
@@ -75,21 +79,7 @@ class Scene:
 
     def api(self, name: str) -> Api:
         """Return a client of that user."""
-        return impersonate(self.cluster.api, self.user(name))
-
-
-class _Impersonating(Api):
-    user: str
-
-    def _send(self, method: str, path: str, data: bytes | None, headers: Any) -> Any:
-        return super()._send(method, path, data, {**headers, "Impersonate-User": self.user})
-
-
-def impersonate(api: Api, user: str) -> Api:
-    """Return a client that sends its requests as another user."""
-    found = object.__new__(_Impersonating)
-    found.__dict__ = {**api.__dict__, "user": user}  # with the same connections
-    return found
+        return self.apis.setdefault(name, self.cluster.api.impersonate(self.user(name)))
 
 
 @pytest.fixture(scope="module", params=["newest", "oldest"])
@@ -121,6 +111,7 @@ def scene(server: Cluster, forks: ForkServer) -> Iterator[Scene]:
             ensure(server, {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata})
         found = Scene(server, forks, namespaces)
         made = [*_grant(found), *_install_policies(server, nets)]
+        _wait_until_crds_are_known(found)
         _fill(found)
         _wait_until_active(found)
         yield found
@@ -175,6 +166,27 @@ def _install_policies(cluster: Cluster, namespace: str) -> list[tuple[str, str]]
         make(cluster, build_binding(policy, binding, namespace))
         made.append((POLICY_BINDING.plural, binding_name(name, namespace)))
     return made
+
+
+def _wait_until_crds_are_known(scene: Scene) -> None:
+    """Wait until the policies know the kinds of their parameters.
+
+    A policy that is older than the CRD of its parameters learns of it within half a minute.
+    """
+    probe = {"network": "probe", "networkUID": "probe", "first": "192.0.2.0"}
+    metadata = {"namespace": scene.namespaces["nets"], "name": "probe.192.0.2.0"}
+    block = {"apiVersion": "plumber.k8s.pf9.io/v1", "kind": "AddressBlock", "metadata": metadata, "spec": probe}
+    path = f"/apis/plumber.k8s.pf9.io/v1/namespaces/{scene.namespaces['nets']}/addressblocks?dryRun=All"
+
+    def is_known() -> bool:
+        try:
+            scene.cluster.api.post(path, block)
+        except ApiError as error:
+            assert "failed to configure policy" in str(error)
+            return False
+        return True
+
+    wait_for(is_known, "the policies know the kinds of their parameters")
 
 
 def _fill(scene: Scene) -> None:
@@ -234,14 +246,10 @@ def _make_network(scene: Scene, namespace: str, name: str, allocations: Json, **
 
 def _make_block(scene: Scene, network: str, first: str, holders: dict[str, str], **more: str) -> None:
     where = scene.namespaces["nets"]
-    uid = get(scene.cluster, "networkwizards", network, namespace=where)["metadata"]["uid"]
-    name = f"{network}.{first.replace('::', '--').replace(':', '-').rstrip('-') or first}"
-    spec = {"network": network, "networkUID": uid, "first": first}
-    metadata = {"namespace": where, "name": name}
-    make(
-        scene.cluster,
-        {"apiVersion": "plumber.k8s.pf9.io/v1", "kind": "AddressBlock", "metadata": metadata, "spec": spec},
-    )
+    parent = parse_network(get(scene.cluster, "networkwizards", network, namespace=where))
+    block = build_block(parent, block_shard(parent, int(parse_address(first))))
+    name = block["metadata"]["name"]
+    make(scene.cluster, block)
     allocations = {address: _allocation(scene, holder, **more) for address, holder in holders.items()}
     status = {"status": {"allocations": allocations}}
     patch(scene.cluster, "addressblocks", name, status, namespace=where, subresource="status")
