@@ -87,6 +87,7 @@ policy = LazyGroup(
     "Show the admission policies that protect allocations.",
     {
         "status": CommandEntry("policy.status:status", "Show the admission policies and whether they are in effect"),
+        "explain": CommandEntry("policy.explain:explain", "Show who may use an address or the addresses of a VM"),
         "print": CommandEntry("policy.print:print_policies", "Print the admission policies as YAML"),
     },
     suggestions={

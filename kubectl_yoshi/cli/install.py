@@ -10,6 +10,7 @@ import click
 
 from kubectl_yoshi.cli.apply import raise_errors
 from kubectl_yoshi.cli.options import as_options, command, dry_run_option, output_option, timeout_option
+from kubectl_yoshi.cli.policy_bindings import bind_policies
 from kubectl_yoshi.cli.result_objects import printed_objects
 from kubectl_yoshi.cli.session import Session
 from kubectl_yoshi.model.errors import PreconditionFailed
@@ -106,6 +107,9 @@ def install(session: Session, options: InstallOptions) -> None:
         _wait_until_established(session.api, plan, deadline)
         if policies and mode is not PolicyMode.OFF:
             _wait_until_active(session.api, deadline)
+    if options.dry_run == "none":
+        for note in bind_policies(session.api, None):
+            session.note(f"note: {note}")
     _convert_legacy_objects(session, options.dry_run)
 
 

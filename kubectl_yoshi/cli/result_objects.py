@@ -44,6 +44,8 @@ DIAGNOSIS = "Diagnosis"
 """All findings of `doctor`, and what it could not check."""
 POLICY_STATUS = "PolicyStatus"
 """An admission policy in the cluster."""
+POLICY_EXPLANATION = "PolicyExplanation"
+"""What the admission policies decide about an address."""
 VERSION = "Version"
 """The versions of this program, the CRDs and the API server."""
 

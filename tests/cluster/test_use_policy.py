@@ -14,6 +14,7 @@ virt is KubeVirt's virt-controller, by what it is permitted; fake has its name, 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -612,3 +613,26 @@ def test_tenants_attach_vms_with_the_policies_in_force(scene: Scene) -> None:
         assert detached.code == 0, str(detached)
     wait_for(lambda: bool(ip("100.70.0.1", "bob").send(scene)), "the API server compares with the network huge")
     assert "in another namespace" in ip("100.70.0.2", "bob").send(scene)
+
+
+def test_explain_says_what_the_policies_decide(scene: Scene) -> None:
+    names = scene.namespaces
+    tenant = Yoshi(scene.cluster.kubeconfig, scene.cluster.context, scene.forks, names["nets"])
+
+    def explain(user: str, subject: str) -> Json:
+        shown = json.loads(tenant.done("--as", scene.user(user), "policy", "explain", subject, "-o", "json"))
+        return (shown["items"][0] if shown["kind"] == "List" else shown)["status"]
+
+    found = explain("alice", f"{BLUE}.1")
+    assert found["holder"] == f"{names['a']}/web"
+    assert found["usableBy"] == [f"VM {names['a']}/web", f"Services in namespace {names['a']}"]
+    assert (found["userMayChangeAllocation"], found["userMayUseAnyAddress"]) == (True, False)
+    assert (found["policies"], found["namespaces"]) == ("Unknown", "Unknown"), "tenants may not read policies"
+    assert not explain("bob", f"{BLUE}.1")["userMayChangeAllocation"]
+    administrator = json.loads(tenant.done("policy", "explain", f"{BLUE}.3", "-o", "json"))["status"]
+    assert administrator["userMayUseAnyAddress"]
+    assert (administrator["policies"], administrator["namespaces"]) == ("enforce", "All")
+    shown = tenant.done("policy", "explain", f"vm/{names['a']}/web")
+    assert f"VM {names['a']}/web:" in shown
+    assert "admitted" in shown
+    assert "is in no network that you can access" in tenant.refused("policy", "explain", "10.9.9.9")

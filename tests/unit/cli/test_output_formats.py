@@ -58,13 +58,14 @@ LINES = {
     "doctor": "doctor --fail-on never",
     "sync": "sync",
     "policy status": "policy status",
+    "policy explain": "policy explain 10.133.0.50",
     "policy print": "policy print",
     "version": "version --client",
 }
 """A command line for each command with a result."""
 SINGLE = {
     "network create", "network update", "network describe", "vm attach", "vm detach",
-    "ips show", "ips map", "ips reserve", "ips release", "ips move", "doctor", "version",
+    "ips show", "ips map", "ips reserve", "ips release", "ips move", "doctor", "policy explain", "version",
 }  # fmt: skip
 """Commands whose line names one object."""
 
