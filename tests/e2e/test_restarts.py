@@ -23,6 +23,7 @@ import lab
 from lab.testing import Cluster
 from tests.cluster.harness import ForkServer, Yoshi, find, get
 from tests.cluster.killing import open_proxied_program
+from tests.e2e.virt_handler import VirtHandler
 from tests.waiting import wait_for
 
 SPECS: dict[str, dict[str, Any]] = {
@@ -287,3 +288,40 @@ def test_kubevirt_webhooks_accept_the_changes_and_unknown_fields_are_preserved(s
     assert after["metadata"]["annotations"].pop("plumber.k8s.pf9.io/networkName") == "blue"
     assert after["metadata"]["annotations"] == before["metadata"]["annotations"]
     assert after["spec"] == before["spec"]
+
+
+def test_vm_starts_restarts_and_migrates_with_its_own_address_only(scene: RestartScene) -> None:
+    """The admission policies: virt-controller's VMIs and pods are admitted with the address of their VM."""
+    scene.yoshi.done("network", "create", "blue", "--cidr", "10.69.0.0/24")
+    is_enforced = ("policy", "explain", "10.69.0.1", "-o", "jsonpath={.status.policies} {.status.namespaces}")
+    assert scene.yoshi.done(*is_enforced) == "enforce All"
+    for name in ("web", "other"):
+        scene.make_vm(name, {"runStrategy": "Halted"})
+    scene.yoshi.done("vm", "attach", "web", "--network", "blue")
+    start = {"spec": {"runStrategy": "Always"}}
+    scene.kubectl("patch", "vm", "web", "--type=merge", "-p", json.dumps(start))
+    wait_for(lambda: scene.phase("web") == "Running", "web runs")
+    first = scene.uid("web")
+    assert scene.address("web") == "10.69.0.1"
+
+    scene.call("web", "restart")
+    wait_for(lambda: scene.phase("web") == "Running" and scene.uid("web") != first, "web runs again")
+    assert scene.address("web") == "10.69.0.1"
+
+    handler = VirtHandler(scene.kubectl)
+    handler.begin("web")
+    handler.let_migrate("web")
+    handler.migrate("web")
+    assert len(scene.kubectl("get", "pods", "-l", "vm.kubevirt.io/name=web", "-o", "name").split()) == 2
+
+    stolen = {"spec": {"template": {"metadata": {"annotations": {"cni.projectcalico.org/ipAddrs": '["10.69.0.1"]'}}}}}
+    scene.kubectl("patch", "vm", "other", "--type=merge", "-p", json.dumps(stolen))  # an administrator may
+    scene.kubectl("patch", "vm", "other", "--type=merge", "-p", json.dumps(start))
+
+    def refusals() -> str:
+        return json.dumps(scene.get("virtualmachine", "other").get("status", {}).get("conditions", []))
+
+    reason = f"address 10.69.0.1 of network {scene.namespace}/blue is allocated to VM {scene.namespace}/web"
+    wait_for(lambda: reason in refusals(), "virt-controller reports the refusal")
+    assert scene.phase("other") == ""
+    scene.kubectl("delete", "vm", "other")
