@@ -28,7 +28,7 @@ import lab
 from lab.building import find_or_build
 from lab.programs import KUBECTL
 from lab.progress import Progress
-from tests.bench import bulk, choosing, growth, lists, maps, one_attach, one_block, side_by_side, start_up
+from tests.bench import admission, bulk, choosing, growth, lists, maps, one_attach, one_block, side_by_side, start_up
 from tests.bench.bench import QUICK, Bench, Sizes
 from tests.bench.measuring import LEAST_RUNS, MOST_RUNS, Row
 from tests.bench.programs import Programs
@@ -45,6 +45,7 @@ MEASUREMENTS: dict[str, Callable[[Bench], Iterable[Row]]] = {
     "growth": growth.measure,
     "choosing": choosing.measure,
     "map": maps.measure,
+    "admission": admission.measure,
 }
 
 

@@ -31,6 +31,7 @@ class Sizes:
         choosing: addresses held when one is chosen.
         map: addresses in use of a map.
         map_cells: cells of a map of which each has an address in use.
+        blocks: AddressBlocks of a network when a VM gets one of its addresses.
         more_often: how many times as often as the rest is measured what takes less than a second: it varies more.
     """
 
@@ -48,6 +49,7 @@ class Sizes:
     choosing: int = 100_000
     map: int = 60_000
     map_cells: int = 65_536
+    blocks: tuple[int, ...] = (1, 10, 250)
     more_often: int = 3
 
 
@@ -66,6 +68,7 @@ QUICK = Sizes(
     choosing=2000,
     map=600,
     map_cells=1000,
+    blocks=(1, 2),
     more_often=1,
 )
 """Enough to see that everything works, and too little to say how fast."""
