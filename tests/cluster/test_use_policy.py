@@ -15,7 +15,10 @@ virt is KubeVirt's virt-controller, by what it is permitted; fake has its name, 
 from __future__ import annotations
 
 import json
+import random
+from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -53,10 +56,12 @@ from tests.cluster.harness import (
     wait_for_role,
     wizard,
 )
+from tests.cluster.hostile_requests import GENERATORS, Tenant, requested_addresses, requested_macs
 from tests.waiting import wait_for
 
 RBAC = "rbac.authorization.k8s.io"
 BLUE, BIG, PUB, LAYER2, OWN, SIX = "100.64.0", "100.65", "100.66.0", "100.67.0", "100.68.0", "fd00:64::"
+HOSTILE_REQUESTS = 400
 ALICES_MAC, BOBS_MAC = "02:00:00:00:00:0a", "02:00:00:00:00:0b"
 
 
@@ -636,3 +641,46 @@ def test_explain_says_what_the_policies_decide(scene: Scene) -> None:
     assert f"VM {names['a']}/web:" in shown
     assert "admitted" in shown
     assert "is in no network that you can access" in tenant.refused("policy", "explain", "10.9.9.9")
+
+
+def test_hostile_tenant_gets_no_address_of_others(scene: Scene) -> None:
+    """Random writes of VMs, VMIs, pods and Services; small networks, existing blocks, and MAC addresses."""
+    names = scene.namespaces
+    own = {f"{BLUE}.2", f"{BIG}.0.2", f"{PUB}.2", f"{LAYER2}.2", f"{SIX}2", "192.0.2.7", "198.51.100.6"}
+    wanted = [f"{prefix}.{number}" for prefix in (BLUE, f"{BIG}.0", PUB, LAYER2) for number in (1, 2, 3, 9)]
+    wanted += ["192.0.2.7", "198.51.100.5", "198.51.100.6", f"{SIX}1", f"{SIX}2", f"{SIX}9"]
+    macs = {ALICES_MAC: "a", BOBS_MAC: "b", "02:00:00:00:01:0a": "a", "02:00:00:00:01:0b": "b"}
+    vms = {name: scene.uids[f"b/{name}"] for name in ("web", "db")}
+    tenant = Tenant(names["b"], vms, wanted, [*macs])
+
+    def attack(seed: int) -> Counter[str]:
+        rng, bob = random.Random(seed), scene.cluster.api.impersonate(scene.user("bob"))
+        answers: Counter[str] = Counter()
+        for _ in range(HOSTILE_REQUESTS // 4):
+            request = rng.choice(GENERATORS)(tenant, rng)
+            try:
+                if request.method == "POST":
+                    bob.post(request.path, request.body)
+                else:
+                    bob.patch(request.path, request.body, request.kind)
+                answers["admitted"] += 1
+            except ApiError as error:
+                answers["by policy" if "yoshi-address-" in str(error) else "otherwise"] += 1
+        return answers
+
+    with ThreadPoolExecutor(4) as pool:
+        answers = sum(pool.map(attack, range(4)), Counter())
+    assert answers["admitted"] > HOSTILE_REQUESTS / 100, answers
+    assert answers["by policy"] > HOSTILE_REQUESTS / 4, answers
+
+    kinds = "virtualmachines,virtualmachineinstances,pods,services"
+    others_macs = {mac.replace(":", "") for mac, holder in macs.items() if holder == "a"}
+    for obj in get(scene.cluster, kinds, namespace=names["b"])["items"]:
+        stolen = {address for address in requested_addresses(obj) if address in wanted} - own
+        if obj["kind"] in ("VirtualMachineInstance", "Pod"):
+            stolen |= set(requested_addresses(obj)) & {*wanted}
+        assert not stolen, obj
+        if obj["kind"] != "Pod":
+            assert not requested_macs(obj) & others_macs, obj
+        if obj["kind"] == "VirtualMachine":
+            assert obj["metadata"]["name"] == "web" or not own & set(requested_addresses(obj)), obj
