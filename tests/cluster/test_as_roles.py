@@ -228,6 +228,8 @@ ROWS = (
     Row(f"ips show {BLUE}.10", "viewer", "viewer"),
     Row("ips map blue", "viewer", "viewer"),
     Row(f"ips map {BLUE}.0/24 -A", "nobody", "viewer", "may not list networkwizards", TO_SEE),
+    Row(f"policy explain {BLUE}.10", "viewer", "viewer"),
+    Row("policy explain vm/web", "viewer", "viewer"),
     Row("ips check", "viewer", "viewer"),
     Row("ips check -A", "nobody", "viewer", "may not list networkwizards", TO_SEE),
     Row(

@@ -74,6 +74,7 @@ BEFORE = {
     "ips check": ATTACHED,
     "ips import": BLUE,
     "ips rebuild": ATTACHED,
+    "policy explain": ATTACHED,
     "diff": BLUE,
 }
 """What there must be, besides the CRDs and VMs, before an example of a command."""

@@ -88,6 +88,19 @@ FORMATS = (
 
 SCENARIOS = [
     Scenario(
+        "explaining the policies",
+        [
+            vms("web-1", "web-2", "db-1"),
+            *prepare(*ATTACHED),
+            "policy explain 10.20.0.2",
+            "policy explain 10.20.0.2 -o json",
+            "policy explain 10.20.0.77",
+            "policy explain vm/web-1",
+            "policy explain vm/no-such",
+            "policy explain 203.0.113.9",
+        ],
+    ),
+    Scenario(
         "looking",
         [
             vms("web-1", "web-2", "db-1"),
