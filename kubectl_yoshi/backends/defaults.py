@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from kubectl_yoshi.model.allocations import Allocation
-from kubectl_yoshi.model.backend import AddressUse, Attachment, HoldRelease, VmProblem
+from kubectl_yoshi.model.backend import AddressUse, Attachment, HoldRelease, MigrationBlocker, VmProblem
 from kubectl_yoshi.model.errors import PreconditionFailed
 from kubectl_yoshi.model.network import Network
+from kubectl_yoshi.model.objects import Json
 from kubectl_yoshi.model.plan import Change, Plan
 from kubectl_yoshi.model.ports import Port
 from kubectl_yoshi.model.snapshot import Snapshot
@@ -30,7 +31,13 @@ class BackendDefaults:
     def unreserve(self, network: Network, records: Mapping[int, Allocation], snapshot: Snapshot) -> HoldRelease:
         return HoldRelease()
 
-    def migration_blockers(self, vm: Vm, network: Network, snapshot: Snapshot) -> tuple[str, ...]:
+    def interface_of(self, vm: Vm, network: Network) -> Json | None:
+        """Return None: the address is on no interface of the VM."""
+        return None
+
+    def migration_blockers(
+        self, vm: Vm, network: Network, snapshot: Snapshot, *, is_planned: bool = False
+    ) -> tuple[MigrationBlocker, ...]:
         """Return (): apart from KubeVirt's own rules, nothing prevents a migration."""
         return ()
 

@@ -12,6 +12,8 @@ from kubectl_yoshi.model.vm import Vm, find_instance
 
 KUBEVIRT = Resource("kubevirt.io", "v1", "kubevirts", "KubeVirt")
 
+ALLOW_MIGRATION_ANNOTATION = "kubevirt.io/allow-pod-bridge-network-live-migration"
+"""Annotation of a template: KubeVirt live-migrates the VM although the pod network has bridge binding."""
 INSTANCE_ID = "vmi.kubevirt.io/id"  # since KubeVirt 1.7; unique per VM
 NAME = "vm.kubevirt.io/name"  # the template's hostname, which two VMs may share
 MAX_ID_LENGTH = 63

@@ -22,7 +22,7 @@ TABLE = "table"
 class DoctorOptions:
     """The flags of `doctor`."""
 
-    vm: str | None
+    vms: tuple[str, ...]
     all_namespaces: bool
     network: str | None
     fail_on: str
@@ -43,7 +43,7 @@ class DoctorOptions:
     kubectl yoshi doctor vm/web-1
     """,
 )
-@click.argument("vm", required=False, type=VM_NAME, metavar="[vm/NAME]")
+@click.argument("vms", nargs=-1, type=VM_NAME, metavar="[vm/NAME]…")
 @all_namespaces_option
 @click.option("--network", type=NETWORK_NAME, metavar="NAME", help="Only findings about this network.")
 @click.option(
@@ -72,7 +72,7 @@ def doctor(session: Session, options: DoctorOptions) -> None:
     from kubectl_yoshi.cli.vm_args import parse_vm_name
     from kubectl_yoshi.diagnosis.facts import Scope
     from kubectl_yoshi.diagnosis.finding import Severity
-    from kubectl_yoshi.diagnosis.rules import RULES
+    from kubectl_yoshi.diagnosis.rules import RULES, VM_RULES
     from kubectl_yoshi.diagnosis.run import diagnose_twice
     from kubectl_yoshi.model.network import parse_network_name
     from kubectl_yoshi.output.formats import print_objects
@@ -82,12 +82,14 @@ def doctor(session: Session, options: DoctorOptions) -> None:
         return
     ctx = click.get_current_context()
     reserve_failure_for_findings(ctx)
-    vm = parse_vm_name(options.vm, session) if options.vm else None
+    vms = frozenset(parse_vm_name(name, session) for name in options.vms)
     network = parse_network_name(options.network, session.namespace) if options.network else None
-    namespace = vm[0] if vm else None if options.all_namespaces or network else session.namespace
-    scope = Scope(namespace, network, vm)
+    namespaces = {namespace for namespace, _ in vms} or {session.namespace}
+    namespace = None if options.all_namespaces or network or len(namespaces) > 1 else namespaces.pop()
+    scope = Scope(namespace, network, vms)
+    rules = VM_RULES if vms else RULES
     diagnosis = diagnose_twice(
-        lambda: read_facts(session, scope), RULES, lambda: session.api.clock.sleep(CONFIRMATION_SECONDS)
+        lambda: read_facts(session, scope), rules, lambda: session.api.clock.sleep(CONFIRMATION_SECONDS)
     )
     threshold = {"error": Severity.ERROR, "warning": Severity.WARNING, "never": None}[options.fail_on]
     failed = is_failed(diagnosis.findings, threshold)

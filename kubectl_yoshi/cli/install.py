@@ -129,10 +129,11 @@ def _plan_policies(
     Raises:
         ForbiddenError: the policies may not be read or written, and were requested or belong to a new installation.
     """
-    from kubectl_yoshi.cli.installation import CRD, is_managed_by_label, plan_install, plan_removal
-    from kubectl_yoshi.cli.policies import POLICY, PolicyMode, choose_mode, find_policies, load_policies
+    from kubectl_yoshi.cli.installation import is_managed_by_label, plan_install, plan_removal
+    from kubectl_yoshi.cli.policies import PolicyMode, choose_mode, find_policies, load_policies
     from kubectl_yoshi.engine.permissions import Permissions
     from kubectl_yoshi.kube.errors import ForbiddenError
+    from kubectl_yoshi.model.objects import CRD, POLICY
     from kubectl_yoshi.model.plan import Plan
 
     if POLICY not in session.api.served:
@@ -220,8 +221,9 @@ def _wait_until_established(api: Api, plan: Plan, deadline: float) -> None:
         PreconditionFailed: another CRD has the same names, so it will never be served.
         TimedOutError: a CRD is not served at the deadline.
     """
-    from kubectl_yoshi.cli.installation import CRD, is_established, names_conflict_reason
+    from kubectl_yoshi.cli.installation import is_established, names_conflict_reason
     from kubectl_yoshi.kube.errors import TimedOutError
+    from kubectl_yoshi.model.objects import CRD
 
     start = api.clock.now()
     for change in plan:

@@ -11,12 +11,14 @@ from dataclasses import dataclass, replace
 
 from kubectl_yoshi import __version__
 from kubectl_yoshi.cli.manifests import parse_objects
-from kubectl_yoshi.cli.policies import POLICY, POLICY_BINDING, VERSION_ANNOTATION
 from kubectl_yoshi.kube.client import Api
 from kubectl_yoshi.kube.errors import NotFoundError
 from kubectl_yoshi.model.errors import PreconditionFailed, first_few
-from kubectl_yoshi.model.network import GROUP, is_newer
+from kubectl_yoshi.model.network import GROUP, PART_OF_LABEL, VERSION_ANNOTATION, is_newer
 from kubectl_yoshi.model.objects import (
+    CRD,
+    POLICY,
+    POLICY_BINDING,
     Json,
     ObjectRef,
     Resource,
@@ -29,16 +31,12 @@ from kubectl_yoshi.model.objects import (
 )
 from kubectl_yoshi.model.plan import Change, Plan, Verb
 
-CRD = Resource("apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", namespaced=False)
 CLUSTER_ROLE = Resource("rbac.authorization.k8s.io", "v1", "clusterroles", "ClusterRole", namespaced=False)
 RESOURCES = {resource.kind: resource for resource in (CRD, CLUSTER_ROLE, POLICY, POLICY_BINDING)}
 INSTALL_ORDER = (POLICY, POLICY_BINDING, CRD, CLUSTER_ROLE)
 """The policies come first: an installation without them is one that they were turned off in (see choose_mode)."""
 UNINSTALL_ORDER = ((POLICY_BINDING,), (POLICY,), (CRD, CLUSTER_ROLE))
 """A binding without its policy would be an error in the API server's log."""
-
-PART_OF_LABEL = ("app.kubernetes.io/part-of", "kubectl-yoshi")
-"""The label of all objects that `install` creates."""
 
 
 def load_manifests() -> list[Json]:

@@ -13,10 +13,10 @@ from kubectl_yoshi import __version__
 from kubectl_yoshi.cli.manifests import parse_objects
 from kubectl_yoshi.kube.client import Api
 from kubectl_yoshi.kube.errors import ClusterError, NotFoundError, NotServedError, PolicyDeniedError
-from kubectl_yoshi.model.network import ADDRESSBLOCK, GROUP
-from kubectl_yoshi.model.objects import POLICY as POLICY
-from kubectl_yoshi.model.objects import POLICY_BINDING as POLICY_BINDING
+from kubectl_yoshi.model.network import ADDRESSBLOCK, VERSION_ANNOTATION
 from kubectl_yoshi.model.objects import (
+    POLICY,
+    POLICY_BINDING,
     Json,
     ObjectRef,
     annotations_of,
@@ -25,9 +25,6 @@ from kubectl_yoshi.model.objects import (
     name_of,
     new_object,
 )
-
-VERSION_ANNOTATION = f"{GROUP}/version"
-"""Annotation: the version of this program that installed the object."""
 
 PROBE = ADDRESSBLOCK.ref("policy-probe", "default")
 """An AddressBlock that the policy yoshi-allocations refuses to everybody, since its name does not fit its spec."""

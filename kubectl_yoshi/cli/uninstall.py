@@ -53,7 +53,7 @@ def uninstall(session: Session, options: UninstallOptions) -> None:
     delete the networks first.
     """
     from kubectl_yoshi.cli.installation import find_installed, load_manifests, plan_uninstall
-    from kubectl_yoshi.cli.policies import POLICY, load_policies
+    from kubectl_yoshi.cli.policies import load_policies
     from kubectl_yoshi.engine.apply import apply_plan
     from kubectl_yoshi.engine.permissions import Permissions
     from kubectl_yoshi.model.plan import Verb

@@ -76,11 +76,9 @@ def server_version(session: Session) -> Json:
 
 def crd_version(session: Session) -> str:
     """Return the version of this program that installed the CRDs; in angle brackets why it is unknown."""
-    from kubectl_yoshi.cli.installation import CRD
-    from kubectl_yoshi.cli.policies import VERSION_ANNOTATION
     from kubectl_yoshi.kube.errors import ForbiddenError, NotFoundError
-    from kubectl_yoshi.model.network import NETWORKWIZARD
-    from kubectl_yoshi.model.objects import annotations_of
+    from kubectl_yoshi.model.network import NETWORKWIZARD, VERSION_ANNOTATION
+    from kubectl_yoshi.model.objects import CRD, annotations_of
 
     try:
         found = session.api.get(CRD.ref(NETWORKWIZARD.full_name))

@@ -15,8 +15,16 @@ from kubectl_yoshi.diagnosis.finding import CannotCheckError
 from kubectl_yoshi.model.allocations import Allocations
 from kubectl_yoshi.model.backend import Backend
 from kubectl_yoshi.model.errors import UsageError
-from kubectl_yoshi.model.network import NETWORKWIZARD, Network, parse_network_name
-from kubectl_yoshi.model.objects import Json, NamespacedName, Resource, name_of, namespace_of
+from kubectl_yoshi.model.network import NETWORKWIZARD, PART_OF_LABEL, Network, parse_network_name
+from kubectl_yoshi.model.objects import (
+    POLICY,
+    POLICY_BINDING,
+    Json,
+    NamespacedName,
+    Resource,
+    name_of,
+    namespace_of,
+)
 from kubectl_yoshi.model.snapshot import Query, ServedApis, Snapshot
 from kubectl_yoshi.model.vm import LAUNCHER_SELECTOR, POD, VM, VMI, Vm, find_instance, list_launcher_pods
 from kubectl_yoshi.plan.context import PlanContext
@@ -24,7 +32,11 @@ from kubectl_yoshi.plan.inventory import InventoryRow, build_inventory
 from kubectl_yoshi.plan.network_lookup import list_requested_networks, network_query, parse_networks
 from kubectl_yoshi.plan.records import load_allocations
 
-LABEL_SELECTORS: Mapping[Resource, str] = {POD: LAUNCHER_SELECTOR}
+LABEL_SELECTORS: Mapping[Resource, str] = {
+    POD: LAUNCHER_SELECTOR,
+    POLICY: "=".join(PART_OF_LABEL),
+    POLICY_BINDING: "=".join(PART_OF_LABEL),
+}
 """Resources of which only the objects with these labels are of interest."""
 
 
@@ -34,12 +46,27 @@ class Scope:
 
     Attributes:
         namespace: the namespace of VMs and networks; None for all.
-        network, vm: only findings about these; None for all.
+        network: only findings about this one; None for all.
+        vms: only findings about these; empty for all.
     """
 
     namespace: str | None = None
     network: NamespacedName | None = None
-    vm: NamespacedName | None = None
+    vms: frozenset[NamespacedName] = frozenset()
+
+
+@dataclass(frozen=True)
+class Connection:
+    """A VM that holds an address of a network, or requests one.
+
+    Attributes:
+        vm, network: the VM and the network.
+        row: the address; None if the VM has none yet.
+    """
+
+    vm: Vm
+    network: Network
+    row: InventoryRow | None = None
 
 
 class Facts:
@@ -109,6 +136,18 @@ class Facts:
         self.objects(resource)
         return self.snapshot.get_object(resource, name, namespace)
 
+    def get(self, resource: Resource, name: str, namespace: str | None = None) -> Json | None:
+        """Return one object by a request of its own; None if it does not exist, or its resource is not served.
+
+        Raises:
+            CannotCheckError: it cannot be read.
+        """
+        query = Query(resource, namespace, name)
+        found = self.snapshot.lookup(query)
+        if reason := self.snapshot.unreadable_reason(query):
+            raise CannotCheckError(reason)
+        return found[0] if found else None
+
     def is_served(self, resource: Resource) -> bool:
         """Return whether the API server serves a resource, in any version."""
         return resource.full_name in self.served.resources
@@ -126,6 +165,17 @@ class Facts:
         """
         return tuple(network for network in self._networks_and_errors[0] if network.plugin in self.backends)
 
+    @property
+    def network_objects(self) -> list[Json]:
+        """Return the NetworkWizards of the scope as read, also those with an invalid spec.
+
+        Raises:
+            PreconditionFailed: the named network does not exist, or networks cannot be listed.
+        """
+        _ = self.networks
+        scope = self.scope
+        return self.snapshot.lookup(network_query(*scope.network) if scope.network else _networks_of(scope.namespace))
+
     @cached_property
     def invalid_networks(self) -> tuple[str, ...]:
         """Return a sentence for each network of the scope whose spec is invalid.
@@ -138,7 +188,7 @@ class Facts:
     @cached_property
     def _networks_and_errors(self) -> tuple[tuple[Network, ...], tuple[str, ...]]:
         scope = self.scope
-        network_queries = () if scope.network else (Query(NETWORKWIZARD, scope.namespace),)
+        network_queries = () if scope.network else (_networks_of(scope.namespace),)
         self.snapshot.prefetch(*network_queries, *(self._query(resource) for resource in (VM, VMI, POD)))
         networks, errors = list_requested_networks(scope.network, scope.namespace, self.snapshot)
         if scope.network is None and scope.namespace is not None:
@@ -152,12 +202,7 @@ class Facts:
             vms = [vm for vm in self.vms if vm.namespace == namespace]
         except CannotCheckError:
             return ()
-        names = [
-            parse_network_name(text, namespace)
-            for vm in vms
-            for backend in self.backends.values()
-            for text in _requested_names(vm, backend)
-        ]
+        names = [name for vm in vms for backend in self.backends.values() for name in _requested_networks(vm, backend)]
         return tuple(dict.fromkeys(name for name in names if name[0] != namespace))
 
     def backend(self, network: Network) -> Backend:
@@ -234,6 +279,26 @@ class Facts:
         return list_launcher_pods(vm.namespace, vm.name, self.snapshot)
 
     @cached_property
+    def connections(self) -> tuple[Connection, ...]:
+        """Return each VM with each of its networks: first those that hold an address, then those that request one.
+
+        Raises:
+            CannotCheckError: VMs cannot be read.
+        """
+        found = [Connection(vm, row.network, row) for vm, row in self.attachments]
+        known = {(one.vm.full_name, one.network.full_name) for one in found}
+        networks = {(network.namespace, network.name): network for network in self.networks}
+        for vm in self.vms:
+            for plugin, backend in self.backends.items():
+                for name in _requested_networks(vm, backend):
+                    network = networks.get(name)
+                    if network is not None and network.plugin == plugin:
+                        key = (vm.full_name, network.full_name)
+                        found += [Connection(vm, network)] if key not in known else []
+                        known.add(key)
+        return tuple(found)
+
+    @cached_property
     def attachments(self) -> tuple[tuple[Vm, InventoryRow], ...]:
         """Return each existing VM that holds an address, with the address.
 
@@ -254,9 +319,13 @@ def full_name(obj: Json) -> NamespacedName:
     return namespace_of(obj), name_of(obj)
 
 
-def _requested_names(vm: Vm, backend: Backend) -> tuple[str, ...]:
-    """Return the names of the networks that a VM requests from a backend; () if its annotations are invalid."""
+def _networks_of(namespace: str | None) -> Query:
+    return Query(NETWORKWIZARD, namespace)
+
+
+def _requested_networks(vm: Vm, backend: Backend) -> tuple[NamespacedName, ...]:
+    """Return the networks that a VM requests from a backend; () if its annotations are invalid."""
     try:
-        return backend.requested_networks(vm).networks
+        return tuple(parse_network_name(text, vm.namespace) for text in backend.requested_networks(vm).networks)
     except UsageError:
         return ()

@@ -48,7 +48,7 @@ def is_in_scope(observation: Observation, scope: Scope) -> bool:
     """Return whether an observation concerns what the diagnosis is about."""
     if scope.network is not None and observation.network != scope.network:
         return False
-    if scope.vm is not None and observation.vm != scope.vm:
+    if scope.vms and observation.vm not in scope.vms:
         return False
     if scope.namespace is None:
         return True

@@ -13,7 +13,7 @@ from typing import Protocol
 from kubectl_yoshi.model.addresses import Address, Intervals
 from kubectl_yoshi.model.allocations import Allocation
 from kubectl_yoshi.model.network import Network
-from kubectl_yoshi.model.objects import ObjectRef
+from kubectl_yoshi.model.objects import Json, ObjectRef
 from kubectl_yoshi.model.plan import Change, Plan
 from kubectl_yoshi.model.ports import Port
 from kubectl_yoshi.model.snapshot import Query, ServedApis, Snapshot
@@ -151,6 +151,22 @@ class HotPlug:
 
     blocker: str = ""
     next_step: str = ""
+
+
+@dataclass(frozen=True)
+class MigrationBlocker:
+    """Why a VM cannot be live-migrated with its address.
+
+    Attributes:
+        reason: as printed.
+        command: the command that removes it, or shows what to change.
+    """
+
+    reason: str
+    command: str
+
+    def __str__(self) -> str:
+        return self.reason
 
 
 @dataclass(frozen=True)
@@ -404,16 +420,33 @@ class Backend(Protocol):
             snapshot: the state of the cluster.
         """
 
+    def interface_of(self, vm: Vm, network: Network) -> Json | None:
+        """Return the VM's interface that has the address, {} for the one that KubeVirt adds; None if it has none.
+
+        This applies only to backends that pin the VM's template.
+        """
+
     def macs_of(self, vm: Vm, network: Network) -> tuple[str, str]:
         """Return the MAC address that the VM's owner set for its interface, and the one written with the address."""
 
     def warnings(self, attachment: Attachment, snapshot: Snapshot) -> tuple[str, ...]:
         """Return a line for each thing that will not work or needs a manual step, naming the object."""
 
-    def migration_blockers(self, vm: Vm, network: Network, snapshot: Snapshot) -> tuple[str, ...]:
+    def migration_blockers(
+        self, vm: Vm, network: Network, snapshot: Snapshot, *, is_planned: bool = False
+    ) -> tuple[MigrationBlocker, ...]:
         """Return why a VM with an address of the network cannot be live-migrated; () if it can, or need not be.
 
         A VM must be migratable if its own spec or the network's requires that.
+
+        Args:
+            vm: the VM.
+            network: the network.
+            snapshot: the state of the cluster.
+            is_planned: it is about to be migrated, whatever the specs require. What cannot be read is then an error.
+
+        Raises:
+            UnreadableError: it is unknown whether the VM can be migrated; only with `is_planned`.
         """
 
     def orphaned_allocations(self, network: Network, recorded: AllocationsLoader, snapshot: Snapshot) -> Plan:

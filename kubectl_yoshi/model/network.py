@@ -40,6 +40,11 @@ GROUP = "plumber.k8s.pf9.io"
 NETWORKWIZARD = Resource(GROUP, "v1", "networkwizards", "NetworkWizard")
 ADDRESSBLOCK = Resource(GROUP, "v1", "addressblocks", "AddressBlock")
 
+PART_OF_LABEL = ("app.kubernetes.io/part-of", "kubectl-yoshi")
+"""The label of all objects that `install` creates."""
+VERSION_ANNOTATION = f"{GROUP}/version"
+"""Annotation: the version of this program that installed the object."""
+
 MAX_ASN = 4294967295  # RFC 6793
 REQUIRES_ANNOTATION = f"{GROUP}/requires"
 """Annotation: the earliest version of this program that understands the allocations recorded for the network."""
@@ -476,6 +481,11 @@ def _creation_key(network: Network) -> tuple[str, str]:
 def is_newer(version: str) -> bool:
     """Return whether a version such as "0.10.0" is later than this program's; False for ""."""
     return _numbers(version) > _numbers(__version__)
+
+
+def is_older(version: str) -> bool:
+    """Return whether a version such as "0.10.0" is earlier than this program's; True for ""."""
+    return _numbers(version) < _numbers(__version__)
 
 
 def _numbers(version: str) -> tuple[int, ...]:

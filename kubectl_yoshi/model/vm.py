@@ -28,6 +28,9 @@ VMI = Resource("kubevirt.io", "v1", "virtualmachineinstances", "VirtualMachineIn
 VM_SUBRESOURCES = Resource("subresources.kubevirt.io", "v1", "virtualmachines", "VirtualMachine")
 POD = Resource("", "v1", "pods", "Pod")
 
+BINDINGS = ("bridge", "masquerade", "sriov", "macvtap", "passt", "slirp")
+"""The fields of an interface that name its binding."""
+MASQUERADE_CIDR = "10.0.2.0/24"
 LAUNCHER_SELECTOR = "kubevirt.io=virt-launcher"
 LIST_THRESHOLD = 20
 """From this number of VMs per namespace on, instances and pods are listed instead of read one by one."""
@@ -118,12 +121,23 @@ class Vm:
         return None
 
     @property
+    def masquerade_cidr(self) -> str:
+        """Return the CIDR that a guest with masquerade binding has its address of."""
+        return str(dig(self.pod_network, "pod", "vmNetworkCIDR") or MASQUERADE_CIDR)
+
+    @property
     def pod_network(self) -> Json:
         """Return the entry of spec.template.spec.networks that is the pod network; {} if it is implicit."""
         for network in dig(self.raw, "spec", "template", "spec", "networks", default=[]):
             if "pod" in network:
                 return dict(network)
         return {}
+
+
+def binding_of(interface: Json) -> str:
+    """Return how an interface is connected to its network, such as "bridge"; "" for KubeVirt's default."""
+    plugin = dig(interface, "binding", "name")
+    return str(plugin) if plugin else next((name for name in BINDINGS if name in interface), "")
 
 
 def find_vms(queries: Iterable[Query], snapshot: Snapshot) -> list[Vm]:
@@ -225,7 +239,10 @@ FIELD_MASKS: Mapping[Resource, FieldMask] = {
         "spec": {
             "runStrategy": True,
             "running": True,
-            "template": {"metadata": {"labels": True, "annotations": True}, "spec": _INSTANCE},
+            "template": {
+                "metadata": {"labels": True, "annotations": True},
+                "spec": {**_INSTANCE, "evictionStrategy": True},
+            },
         },
         "status": {"printableStatus": True},
     },

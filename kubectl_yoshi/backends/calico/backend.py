@@ -31,6 +31,7 @@ from kubectl_yoshi.backends.calico.api import (
     is_installed,
 )
 from kubectl_yoshi.backends.defaults import PrivateDefaults
+from kubectl_yoshi.backends.kubevirt import ALLOW_MIGRATION_ANNOTATION
 from kubectl_yoshi.backends.network_annotation import (
     NETWORK_NAME,
     add_network_name,
@@ -47,15 +48,16 @@ from kubectl_yoshi.model.backend import (
     Attachment,
     HoldRelease,
     HotPlug,
+    MigrationBlocker,
     NetworkConflict,
     RequestedNetworks,
     UsageKind,
     VmProblem,
 )
-from kubectl_yoshi.model.errors import PreconditionFailed, UsageError
+from kubectl_yoshi.model.errors import ASK_ADMIN_HINT, PreconditionFailed, UnreadableError, UsageError
 from kubectl_yoshi.model.jsonpatch import PatchBuilder
 from kubectl_yoshi.model.network import NETWORKWIZARD, Network, parse_network_name
-from kubectl_yoshi.model.objects import ANNOTATIONS, dig, labels_of, name_of
+from kubectl_yoshi.model.objects import ANNOTATIONS, Json, dig, labels_of, name_of
 from kubectl_yoshi.model.plan import Change, Plan, Verb
 from kubectl_yoshi.model.snapshot import Query, ServedApis, Snapshot
 from kubectl_yoshi.model.vm import (
@@ -70,10 +72,8 @@ from kubectl_yoshi.model.vm import (
     list_launcher_pods,
 )
 
-ALLOW_MIGRATION_ANNOTATION = "kubevirt.io/allow-pod-bridge-network-live-migration"
 TEMPLATE_ANNOTATIONS = ("spec", "template", "metadata", "annotations")
 
-MASQUERADE_CIDR = "10.0.2.0/24"
 MIGRATING_STRATEGIES = ("LiveMigrate", "LiveMigrateIfPossible", "External")
 """Eviction strategies with which a VM leaves its node while it runs."""
 ADDRESS_PERSISTENCE_VERSION = (3, 32)
@@ -306,6 +306,9 @@ class Calico(PrivateDefaults):
             return HoldRelease(blocker=reason, forbidden=forbidden)
         return HoldRelease(released)
 
+    def interface_of(self, vm: Vm, network: Network) -> Json | None:
+        return vm.pod_interface
+
     def macs_of(self, vm: Vm, network: Network) -> tuple[str, str]:
         interface = vm.pod_interface or {}
         return str(interface.get("macAddress") or ""), str(vm.template_annotations.get(HW_ADDR_ANNOTATION, ""))
@@ -319,9 +322,7 @@ class Calico(PrivateDefaults):
             return (f"{vm.ref} has no interface on the pod network: the address has no effect",)
         found = []
         if "masquerade" in interface:
-            guest_cidr = ip_network(
-                str(vm.pod_network.get("pod", {}).get("vmNetworkCIDR") or MASQUERADE_CIDR), strict=False
-            )
+            guest_cidr = ip_network(vm.masquerade_cidr, strict=False)
             if network.cidr is not None and guest_cidr.version == network.version and guest_cidr.overlaps(network.cidr):
                 found.append(f"{vm.ref}: masquerade uses {guest_cidr} inside the guest, which overlaps {network.cidr}")
         elif network.version == 6:
@@ -346,26 +347,50 @@ class Calico(PrivateDefaults):
             )
         return tuple(found)
 
-    def migration_blockers(self, vm: Vm, network: Network, snapshot: Snapshot) -> tuple[str, ...]:
+    def migration_blockers(
+        self, vm: Vm, network: Network, snapshot: Snapshot, *, is_planned: bool = False
+    ) -> tuple[MigrationBlocker, ...]:
         """Check the requirements listed in docs/guides/private-networks.md."""
         interface = vm.pod_interface
         requests_migration = (
             network.options.get("liveMigration") or ALLOW_MIGRATION_ANNOTATION in vm.template_annotations
         )
-        if interface is None or not (requests_migration or vm.eviction_strategy in MIGRATING_STRATEGIES):
+        is_required = is_planned or requests_migration or vm.eviction_strategy in MIGRATING_STRATEGIES
+        if interface is None or not is_required:
             return ()
         api = get_read_api(snapshot)
-        snapshot.lookup(*self.config_queries(snapshot))
+        queries = self.config_queries(snapshot)
+        snapshot.lookup(*queries)
         found = []
         if overlay := ippool.describe_overlay(network):
-            found.append(f"network {network.full_name} has {overlay} (created without --live-migration)")
+            found.append(
+                MigrationBlocker(
+                    f"network {network.full_name} has {overlay} (created without --live-migration)",
+                    f"kubectl yoshi network describe {network.name} -n {network.namespace}",
+                )
+            )
         if "masquerade" not in interface and ALLOW_MIGRATION_ANNOTATION not in vm.template_annotations:
-            found.append(f"bridge binding without annotation {ALLOW_MIGRATION_ANNOTATION}")
+            reason = f"bridge binding without annotation {ALLOW_MIGRATION_ANNOTATION}"
+            found.append(MigrationBlocker(reason, _allow_migration(vm)))
         version = calico_version(api, snapshot)
         if version is not None and version < ADDRESS_PERSISTENCE_VERSION:
-            found.append(f"Calico v{version[0]}.{version[1]} does not keep the addresses of VMs (v3.32 and later do)")
+            found.append(
+                MigrationBlocker(
+                    f"Calico v{version[0]}.{version[1]} does not keep the addresses of VMs (v3.32 and later do)",
+                    f"kubectl get {api.information.full_name} default",
+                )
+            )
         elif not ipam.keeps_addresses(api, snapshot):
-            found.append(f"{api.config.kind.lower()}/default has kubeVirtVMAddressPersistence: Disabled")
+            enabled = json.dumps({"spec": {"kubeVirtVMAddressPersistence": "Enabled"}})
+            found.append(
+                MigrationBlocker(
+                    f"{api.config.kind.lower()}/default has kubeVirtVMAddressPersistence: Disabled",
+                    f"kubectl patch {api.config.full_name} default --type merge -p '{enabled}'",
+                )
+            )
+        if is_planned and not found and version is None:
+            reason = snapshot.unreadable_reason(*queries) or "clusterinformation/default has none"
+            raise UnreadableError(f"cannot determine Calico's version: {reason}", ASK_ADMIN_HINT)
         return tuple(found)
 
     def orphaned_allocations(self, network: Network, recorded: AllocationsLoader, snapshot: Snapshot) -> Plan:
@@ -399,6 +424,13 @@ class Calico(PrivateDefaults):
 
     def repairs(self, network: Network, namespace: str | None, snapshot: Snapshot) -> Plan:
         return ipam_handles.repairs(network, namespace, snapshot)
+
+
+def _allow_migration(vm: Vm) -> str:
+    """Return the command that adds the annotation with which KubeVirt migrates a VM with bridge binding."""
+    annotations = {"annotations": {ALLOW_MIGRATION_ANNOTATION: "true"}}
+    patch = json.dumps({"spec": {"template": {"metadata": annotations}}})
+    return f"kubectl patch {VM.full_name} {vm.name} -n {vm.namespace} --type merge -p '{patch}'"
 
 
 def _prefetch_address_uses(

@@ -264,6 +264,10 @@ class Ovs(PrivateDefaults):
             return HoldRelease()
         return dhcp.unreserve(network, {number: record}, snapshot, record.owner)
 
+    def interface_of(self, vm: Vm, network: Network) -> Json | None:
+        found = interfaces.find_interface(vm.raw, vm.namespace, network)
+        return found.interface if found else None
+
     def macs_of(self, vm: Vm, network: Network) -> tuple[str, str]:
         return interfaces.macs_of(vm, network)
 

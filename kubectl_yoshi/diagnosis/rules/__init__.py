@@ -19,5 +19,8 @@ RULES: tuple[Rule, ...] = tuple(
 )
 """All rules, by number."""
 
+VM_RULES = tuple(rule for rule in RULES if rule.number[0] not in "35")
+"""The rules that may report a VM; the others are about networks and the cluster."""
+
 ALLOCATION_RULES = (*(rule for rule in RULES if rule.number.startswith("0")), vms.restart_needed)
 """The rules of `ips check`: the addresses are used as they are recorded."""

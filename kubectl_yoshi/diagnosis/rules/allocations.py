@@ -109,12 +109,12 @@ def duplicate_mac_address(facts: Facts) -> Iterator[Observation]:
     then gets one of its own.
     """
     holders: dict[tuple[NamespacedName, str], dict[NamespacedName, Vm]] = defaultdict(dict)
-    for vm, row in facts.attachments:
-        network = (row.network.namespace, row.network.name)
+    for connection in sorted(facts.connections, key=lambda one: (one.vm.namespace, one.vm.name) in facts.scope.vms):
+        vm, network = connection.vm, (connection.network.namespace, connection.network.name)
         for mac in _mac_addresses(vm):
             holders[(network, mac)][(vm.namespace, vm.name)] = vm
     for (network, mac), vms in holders.items():
-        for name, vm in [*vms.items()][1:] if len(vms) > 1 else ():
+        for name, vm in [*vms.items()][1:]:
             first = next(iter(vms.values()))
             yield Observation(
                 VM.ref(vm.name, vm.namespace),

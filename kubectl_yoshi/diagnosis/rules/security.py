@@ -1,1 +1,64 @@
 """Rules about security: 5xxx."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from kubectl_yoshi import __version__
+from kubectl_yoshi.diagnosis.facts import Facts
+from kubectl_yoshi.diagnosis.finding import Observation, Severity
+from kubectl_yoshi.diagnosis.rule import rule
+from kubectl_yoshi.model.network import PART_OF_LABEL, VERSION_ANNOTATION, is_older
+from kubectl_yoshi.model.objects import POLICY, POLICY_BINDING, annotations_of, dig, name_of
+
+SHOW_POLICIES = (
+    f"kubectl get {POLICY.full_name} -l {'='.join(PART_OF_LABEL)}",
+    f"kubectl get {POLICY_BINDING.full_name} -l {'='.join(PART_OF_LABEL)}",
+)
+
+
+@rule("5501", Severity.INFO, "No admission policy protects addresses")
+def no_policy(facts: Facts) -> Iterator[Observation]:
+    """Users who can write VMs or the status of networks can take addresses that belong to other namespaces.
+
+    The admission policies of yoshi refuse that. They are optional, and need Kubernetes 1.30 or newer, which serves
+    ValidatingAdmissionPolicy.
+    """
+    if not facts.is_served(POLICY_BINDING):
+        message = f"the API server does not serve {POLICY.full_name}, so nothing protects addresses"
+    elif facts.objects(POLICY_BINDING) or facts.objects(POLICY):
+        return
+    else:
+        message = "the admission policies of yoshi are not installed"
+    yield Observation(POLICY.ref("yoshi"), message, commands=SHOW_POLICIES[:1])
+
+
+@rule("5502", Severity.WARNING, "An admission policy does not refuse anything, or is of an older version")
+def ineffective_policy(facts: Facts) -> Iterator[Observation]:
+    """A policy without a binding has no effect; one that only warns and audits lets requests pass.
+
+    The bindings were deleted, or the policies were installed for a test (audit). A policy of an older version may lack
+    rules.
+    """
+    if not facts.is_served(POLICY_BINDING):
+        return
+    bindings, policies = facts.objects(POLICY_BINDING), facts.objects(POLICY)
+    for policy in policies:
+        name = name_of(policy)
+        own = [binding for binding in bindings if dig(binding, "spec", "policyName") == name]
+        actions = sorted({action for one in own for action in dig(one, "spec", "validationActions", default=[])})
+        version = annotations_of(policy).get(VERSION_ANNOTATION, "")
+        if not own:
+            message = f"policy {name} has no binding"
+        elif "Deny" not in actions:
+            message = f"policy {name} does not refuse requests, its validationActions are {', '.join(actions)}"
+        elif is_older(version):
+            message = f"policy {name} is of {version or 'an unknown version'}, and this is {__version__}"
+        else:
+            continue
+        yield Observation(POLICY.ref(name), message, field="spec", commands=SHOW_POLICIES)
+    names = {name_of(policy) for policy in policies}
+    for binding in bindings:
+        if (missing := str(dig(binding, "spec", "policyName"))) not in names:
+            message = f"binding {name_of(binding)} is of policy {missing}, which does not exist"
+            yield Observation(POLICY_BINDING.ref(name_of(binding)), message, "spec.policyName", commands=SHOW_POLICIES)

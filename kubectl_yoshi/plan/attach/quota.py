@@ -54,7 +54,7 @@ def check_quota(state: AttachState, vms: Iterable[Vm], selection: Selection) -> 
         return QuotaCheck()
     records = load_allocations(state.network, state.snapshot).records()
     names = _vm_names(records.values())
-    count = _count_by_namespace(records.values())
+    count = count_by_namespace(records.values())
     errors: dict[str, YoshiError] = {}
     has_new_vms = False
     for vm in vms:
@@ -95,7 +95,7 @@ def check_quota_room(network: Network, records: Iterable[Allocation], vm: Vm) ->
         PreconditionFailed: the quota is used up.
     """
     limit, others = network.max_per_namespace, list(records)
-    count = _count_by_namespace(others)[vm.namespace]
+    count = count_by_namespace(others)[vm.namespace]
     if limit is not None and count >= limit and (vm.namespace, vm.name) not in _vm_names(others):
         raise _quota_error(network, vm.namespace, count)
 
@@ -116,7 +116,7 @@ def check_reservation_quota(network: Network, namespace: str, numbers: Collectio
     if limit is None or not namespace or not numbers:
         return
     records = load_allocations(network, snapshot).records()
-    count = _count_by_namespace(record for number, record in records.items() if number not in numbers)[namespace]
+    count = count_by_namespace(record for number, record in records.items() if number not in numbers)[namespace]
     if count + len(numbers) > limit:
         raise _quota_error(network, namespace, count)
 
@@ -125,13 +125,13 @@ def list_quota_violations(network: Network, records: Iterable[Allocation]) -> It
     """Yield a sentence for each namespace whose VMs hold more addresses than the quota allows."""
     limit = network.max_per_namespace
     if limit is not None:
-        count = _count_by_namespace(records)
+        count = count_by_namespace(records)
         for namespace in sorted(count):
             if count[namespace] > limit:
                 yield _quota_error(network, namespace, count[namespace]).message
 
 
-def _count_by_namespace(records: Iterable[Allocation]) -> Counter[str]:
+def count_by_namespace(records: Iterable[Allocation]) -> Counter[str]:
     """Return how many addresses of a network count for each namespace."""
     counted = list(records)
     reserved = (record.reserved_namespace for record in counted if record.reserved_namespace)

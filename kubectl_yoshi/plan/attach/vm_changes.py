@@ -103,8 +103,8 @@ def _vm_changes_or_error(state: AttachState, vm: Vm, number: int) -> _VmChanges 
             return replace(changes, notes=changes.pending_actions)
         attachment = Attachment(vm, state.network, number, nic=state.request.nic)
         warnings = state.backend.warnings(attachment, state.snapshot)
-        migration_blockers = state.backend.migration_blockers(vm, state.network, state.snapshot)
-        return replace(changes, notes=(*changes.notes, *warnings), migration_blockers=migration_blockers)
+        blockers = tuple(map(str, state.backend.migration_blockers(vm, state.network, state.snapshot)))
+        return replace(changes, notes=(*changes.notes, *warnings), migration_blockers=blockers)
     except PlanningError as error:
         return error
 

@@ -482,7 +482,7 @@ def migration_blockers(one: Vm, version: str = "v3.32.1", persistence: str = "En
     )
     spec = {"plugin": "calico", "cidr": "10.133.0.0/24", "calico": calico}
     net = parse_network({"metadata": {"name": "blue", "namespace": "prod"}, "spec": spec})
-    return list(CALICO.migration_blockers(one, net, snapshot))
+    return [str(blocker) for blocker in CALICO.migration_blockers(one, net, snapshot)]
 
 
 EVICTED: Json = {**interface("bridge"), "evictionStrategy": "LiveMigrate"}

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 import yaml
 
-from kubectl_yoshi.cli.installation import CLUSTER_ROLE, CRD, load_manifests
-from kubectl_yoshi.cli.policies import POLICY, POLICY_BINDING
+from kubectl_yoshi.cli.installation import CLUSTER_ROLE, load_manifests
 from kubectl_yoshi.cli.result_objects import REFERENCE
 from kubectl_yoshi.model.network import NETWORKWIZARD
+from kubectl_yoshi.model.objects import CRD, POLICY, POLICY_BINDING
 from kubectl_yoshi.output.format_option import FORMATS
 from tests.output_schema import API_VERSION, load_schema, printed_objects
 from tests.unit.cli.command_runner import run

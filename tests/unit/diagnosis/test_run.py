@@ -40,7 +40,7 @@ def rule_of(*observations: Observation, reason: str = "", **settings: bool) -> R
         (Scope("prod"), [A, B, N]),
         (Scope("dev"), [B, N]),
         (Scope("other"), [N]),
-        (Scope("prod", vm=("prod", "a")), [A]),
+        (Scope("prod", vms=frozenset({("prod", "a")})), [A]),
         (Scope(network=("prod", "blue")), [A, B]),
         (Scope(network=("prod", "red")), []),
     ],

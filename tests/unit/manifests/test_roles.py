@@ -13,6 +13,7 @@ import yaml
 
 import kubectl_yoshi
 from kubectl_yoshi.backends.calico.api import CalicoApi
+from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD
 from kubectl_yoshi.model.objects import Resource
 from kubectl_yoshi.plan.conflicts import SERVICECIDR
 
@@ -96,7 +97,19 @@ def test_permissions_are_unique_and_without_wildcards(role: str) -> None:
     assert not [right for right in given if "*" in "".join(right)]
     assert not {verb for *_, verb in given} & {"escalate", "bind", "impersonate", "deletecollection"}
     assert not {resource for _, resource, _ in given} & {"secrets", "pods/exec", "serviceaccounts/token"}
-    assert not {group for group, *_ in given} & {"rbac.authorization.k8s.io", "apiextensions.k8s.io"}
+    assert "rbac.authorization.k8s.io" not in {group for group, *_ in given}
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_cluster_configuration_is_only_read(role: str) -> None:
+    groups = {"apiextensions.k8s.io", "admissionregistration.k8s.io"}
+    found = {(group, name, verb) for group, _, name, verb in rights(role) if group in groups}
+    assert {verb for *_, verb in found} <= {"get", "list"}
+    assert {name for group, name, _ in found if group == "apiextensions.k8s.io"} <= {
+        NETWORKWIZARD.full_name,
+        ADDRESSBLOCK.full_name,
+    }
+    assert role == "yoshi-admin" or "admissionregistration.k8s.io" not in {group for group, *_ in found}
 
 
 @pytest.mark.parametrize("role", AGGREGATED)
