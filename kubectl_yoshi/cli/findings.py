@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, TextIO
 
 from kubectl_yoshi.cli.inventory import row_to_json
 from kubectl_yoshi.cli.result_objects import API_VERSION, DIAGNOSIS, FINDING
 from kubectl_yoshi.diagnosis.facts import Facts, Scope
 from kubectl_yoshi.diagnosis.finding import Severity
+from kubectl_yoshi.diagnosis.manifests import with_manifests
 from kubectl_yoshi.diagnosis.rule import Diagnosis, Finding
 from kubectl_yoshi.output.tables import paint, uses_colours
 
@@ -22,13 +23,22 @@ CONFIRMATION_SECONDS = 1.0
 """How long after the first read volatile facts are read again."""
 
 
-def read_facts(session: Session, scope: Scope) -> Facts:
-    """Return new facts, which read from the cluster what rules need."""
+def read_facts(session: Session, scope: Scope, manifests: Sequence[Json] = ()) -> Facts:
+    """Return new facts, which read from the cluster what rules need.
+
+    Args:
+        session: the session.
+        scope: what the diagnosis is about.
+        manifests: VirtualMachines, each with a namespace, that are checked as if they had been applied.
+    """
     from kubectl_yoshi.backends.registry import BACKENDS
     from kubectl_yoshi.engine.read import new_snapshot
     from kubectl_yoshi.plan.context import PlanContext, RunContext
 
-    return Facts(PlanContext(new_snapshot(session.api, trim_objects=True), BACKENDS, RunContext()), scope)
+    snapshot = new_snapshot(session.api, trim_objects=True)
+    if manifests:
+        snapshot = with_manifests(snapshot, manifests)
+    return Facts(PlanContext(snapshot, BACKENDS, RunContext()), scope)
 
 
 def finding_object(finding: Finding) -> Json:

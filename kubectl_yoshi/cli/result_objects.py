@@ -46,6 +46,8 @@ POLICY_STATUS = "PolicyStatus"
 """An admission policy in the cluster."""
 POLICY_EXPLANATION = "PolicyExplanation"
 """What the admission policies decide about an address."""
+PREFLIGHT = "Preflight"
+"""Whether a VM keeps an address; see `doctor --preflight`."""
 VERSION = "Version"
 """The versions of this program, the CRDs and the API server."""
 

@@ -11,7 +11,7 @@ from kubectl_yoshi.cli.errors import usage_error
 from kubectl_yoshi.cli.manifests import read_objects
 from kubectl_yoshi.cli.session import Session
 from kubectl_yoshi.model.errors import PreconditionFailed
-from kubectl_yoshi.model.objects import name_of, namespace_of
+from kubectl_yoshi.model.objects import Json, name_of, namespace_of
 from kubectl_yoshi.model.vm import VM
 
 if TYPE_CHECKING:
@@ -46,6 +46,15 @@ def resolve_vms(
                 f'no VM in {where} has labels "{selector}"', "See `kubectl get virtualmachines --show-labels`."
             )
         return tuple((namespace_of(obj), name_of(obj)) for obj in found)
+    return tuple(dict.fromkeys((namespace_of(obj), name_of(obj)) for obj in read_vm_manifests(session, filenames)))
+
+
+def read_vm_manifests(session: Session, filenames: tuple[str, ...]) -> list[Json]:
+    """Return the VirtualMachines in files, each with its namespace, which is that of the session by default.
+
+    Raises:
+        UsageError: a file cannot be read, or contains another object.
+    """
     objects = read_objects(filenames)
     for obj in objects:
         if obj.get("kind") != VM.kind:
@@ -53,7 +62,8 @@ def resolve_vms(
                 f"{obj.get('kind')} {name_of(obj)!r} in the file is not a VirtualMachine",
                 f"-f takes kind {VM.kind} of {VM.api_version} only.",
             )
-    return tuple(dict.fromkeys((namespace_of(obj) or session.namespace, name_of(obj)) for obj in objects))
+    default = {"namespace": session.namespace} if any(not namespace_of(obj) for obj in objects) else {}
+    return [{**obj, "metadata": {**default, **obj["metadata"]}} for obj in objects]
 
 
 def parse_vm_name(text: str, session: Session) -> tuple[str, str]:

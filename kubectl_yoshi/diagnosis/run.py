@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from kubectl_yoshi.diagnosis.facts import Facts, Scope
 from kubectl_yoshi.diagnosis.finding import CannotCheckError, Observation
 from kubectl_yoshi.diagnosis.rule import Diagnosis, Finding, Rule, Unchecked
+from kubectl_yoshi.model.objects import NamespacedName
 
 
 def diagnose(facts: Facts, rules: Iterable[Rule]) -> Diagnosis:
@@ -44,11 +45,17 @@ def diagnose_twice(read: Callable[[], Facts], rules: Iterable[Rule], pause: Call
     return Diagnosis(tuple(kept), first.unchecked, first.rules)
 
 
+def concerned_vms(observation: Observation) -> frozenset[NamespacedName]:
+    """Return the VMs that an observation is about: also the holder of an address that another VM uses."""
+    named = frozenset([observation.vm] if observation.vm else ())
+    return named | (observation.row.vms if observation.row else frozenset())
+
+
 def is_in_scope(observation: Observation, scope: Scope) -> bool:
     """Return whether an observation concerns what the diagnosis is about."""
     if scope.network is not None and observation.network != scope.network:
         return False
-    if scope.vms and observation.vm not in scope.vms:
+    if scope.vms and not scope.vms & concerned_vms(observation):
         return False
     if scope.namespace is None:
         return True

@@ -32,9 +32,10 @@ def first_few(items: Sequence[str], limit: int, separator: str = ", and") -> str
 
 
 class ExitCode(enum.IntEnum):
-    """The exit codes of every command, as in kubectl: `diff` and `ips check` exit with 1 if they find something.
+    """The exit codes of every command, as in kubectl.
 
-    A failure of these two has another code, so that it cannot be mistaken for a finding.
+    `diff`, `ips check` and `doctor` exit with 1 if they find something. A failure of these has another code, so that it
+    cannot be mistaken for a finding.
     """
 
     SUCCESS = 0
@@ -50,10 +51,10 @@ class ExitCode(enum.IntEnum):
 
 
 _MEANINGS = {
-    ExitCode.SUCCESS: "success; `diff` and `ips check`: no differences",
-    ExitCode.FAILURE: "failure; `diff` and `ips check`: differences",
+    ExitCode.SUCCESS: "success; `diff` and `ips check`: no differences; `doctor`: no errors",
+    ExitCode.FAILURE: "failure; `diff` and `ips check`: differences; `doctor`: errors, or lost addresses",
     ExitCode.USAGE: "usage error",
-    ExitCode.UNCHECKED: "`diff` and `ips check` could not check (server, permissions)",
+    ExitCode.UNCHECKED: "`diff`, `ips check` and `doctor` could not check (server, permissions)",
     ExitCode.INTERRUPTED: "interrupted (Ctrl-C)",
 }
 

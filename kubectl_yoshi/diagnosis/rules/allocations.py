@@ -98,7 +98,8 @@ def used_by_another(facts: Facts) -> Iterator[Observation]:
             sentence = f"recorded for {row.holder}, but {use.cooldown_reason or f'{use.ref} uses it too'}"
             attach = f"kubectl yoshi vm attach {use.name} -n {use.namespace} --network {row.network.full_name}"
             show = f"kubectl yoshi ips show {row.address}"
-            yield observe_row(row, sentence, f"{attach} --replace" if use.name else show)
+            user = (use.namespace, use.name) if use.name else None
+            yield observe_row(row, sentence, f"{attach} --replace" if user else show, vm=user)
 
 
 @rule("0004", Severity.ERROR, "Two VMs have the same MAC address")
