@@ -178,9 +178,13 @@ def _unreadable_namespaces(
     """Return the namespaces whose objects of a kind cannot be read; None for all of them."""
     if namespaces is None:
         return None if snapshot.unreadable_reason(Query(kind)) else frozenset()
-    return frozenset(
-        namespace for namespace in namespaces if snapshot.unreadable_reason(Query(kind), Query(kind, namespace))
-    )
+    return frozenset(namespace for namespace in namespaces if _is_unreadable(Query(kind, namespace), snapshot))
+
+
+def _is_unreadable(query: Query, snapshot: Snapshot) -> bool:
+    """Return whether the objects of a namespace cannot be read; a list of all may be forbidden where its own is not."""
+    answered = query if query in snapshot.results else replace(query, namespace=None)
+    return bool(snapshot.unreadable_reason(answered))
 
 
 def _row(

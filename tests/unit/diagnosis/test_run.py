@@ -11,8 +11,10 @@ from kubectl_yoshi.diagnosis.finding import CannotCheckError, Observation, Sever
 from kubectl_yoshi.diagnosis.rule import Rule, rule
 from kubectl_yoshi.diagnosis.rules import RULES
 from kubectl_yoshi.diagnosis.run import diagnose, diagnose_twice
-from kubectl_yoshi.model.objects import NODE
-from kubectl_yoshi.model.vm import VM
+from kubectl_yoshi.kube.errors import ForbiddenError
+from kubectl_yoshi.model.address_state import AddressState
+from kubectl_yoshi.model.objects import NODE, ObjectRef
+from kubectl_yoshi.model.vm import POD, VM, VMI
 from tests.unit.diagnosis.diagnosing import facts_of
 from tests.unit.plan.fake_cluster import FakeCluster
 
@@ -54,6 +56,23 @@ def test_rule_that_cannot_check_everything_keeps_its_findings() -> None:
     found = diagnose(facts_of(FakeCluster()), [rule_of(A, reason="may not list pods")])
     assert [finding.observation for finding in found.findings] == [A]
     assert [one.reason for one in found.unchecked] == ["may not list pods"]
+
+
+def test_rows_of_a_namespace_are_known_without_permission_for_all_namespaces() -> None:
+    cluster = FakeCluster()
+    cluster.network()
+    cluster.running()
+    cluster.attach(restart=True)
+    cluster.time_passes()
+
+    def refuse(verb: str, ref: ObjectRef) -> None:
+        if verb == "list" and ref.resource in (VM, VMI, POD) and ref.namespace is None:
+            raise ForbiddenError("Forbidden.", missing_permission=f"may not list {ref.resource.full_name}")
+
+    cluster.api.before.append(refuse)
+    facts = facts_of(cluster, Scope("prod"))
+    assert [row.state for row in facts.rows["prod", "blue"]] == [AddressState.BOUND]
+    assert facts.hidden_from_rows[0].startswith("may not list virtualmachine")
 
 
 def test_volatile_findings_need_a_second_read() -> None:
