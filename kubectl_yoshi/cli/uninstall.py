@@ -56,6 +56,7 @@ def uninstall(session: Session, options: UninstallOptions) -> None:
     from kubectl_yoshi.cli.policies import load_policies
     from kubectl_yoshi.engine.apply import apply_plan
     from kubectl_yoshi.engine.permissions import Permissions
+    from kubectl_yoshi.model.objects import POLICY
     from kubectl_yoshi.model.plan import Verb
     from kubectl_yoshi.output.plan_printer import format_outcomes, show_plan
 

@@ -307,6 +307,7 @@ SCENARIOS = {
     "show": Scenario("ips show {ip}.17.7", LOOKED_AT, looks=True),
     "map": Scenario("ips map {ip}.17.0/24", LOOKED_AT, looks=True),
     "check": Scenario("ips check", LOOKED_AT, looks=True, code=1),
+    "diagnose": Scenario("doctor -o short", LOOKED_AT, looks=True, code=1),
     "diff": Scenario("diff vm attach web-2 --network big --ip {ip}.18.5 --replace", LOOKED_AT, looks=True, code=1),
     "version": Scenario("version", looks=True),
 }  # fmt: skip

@@ -118,6 +118,8 @@ TABLE = [
         ("ips list --network no-such", 1, 'network "no-such" not found', "network list`"),
         ("ips list --network outside", 2, 'network "outside": exclude', "kubectl edit networkwizard outside"),
         ("ips check --network no-such", 3, 'network "no-such" not found', "network list`"),
+        ("doctor --network no-such", 3, 'network "no-such" not found', "network list`"),
+        ("doctor vm/no-such", 3, 'VM "no-such" not found in namespace "{here}"', "choose the namespace"),
         ("ips gc --network no-such", 1, 'network "no-such" not found', "network list`"),
     ),
     *rows(

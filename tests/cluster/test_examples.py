@@ -72,6 +72,7 @@ BEFORE = {
     "ips release": f"{BLUE}; kubectl yoshi ips reserve blue 10.133.0.50",
     "ips move": f"{INTERNET}; kubectl yoshi vm attach web-1 --public-network internet --ip 203.0.113.5",
     "ips check": ATTACHED,
+    "doctor": ATTACHED,
     "ips import": BLUE,
     "ips rebuild": ATTACHED,
     "policy explain": ATTACHED,
@@ -104,6 +105,7 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
             (home / f"{name}.yaml").write_text(WIZARD.format(name=name, spec=spec))
         (home / "red.yaml").rename(home / "network.yaml")
         (home / "ports.csv").write_text(CSV)
+        (home / "vm.yaml").write_text(VMS)
         well(variables, "kubectl create namespace metallb-system; kubectl yoshi install")
         yield Shell(Cluster(running.kubeconfig, "lab"), variables)
 

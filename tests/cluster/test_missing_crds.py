@@ -43,12 +43,14 @@ def delete_crd(cluster: Cluster, *names: str) -> None:
         "network create red --cidr 10.98.0.0/24 --dry-run", "network delete red", "vm attach web-1 --network red",
         "vm detach web-1 --network red", "vm list", "ips list", "ips list -A", "ips list --free", "ips show 10.98.0.1",
         "ips map red", "ips map 10.98.0.0/24",
-        "ips reserve red", "ips release red 10.98.0.1", "ips check", "ips gc --yes", "sync",
+        "ips reserve red", "ips release red 10.98.0.1", "ips check", "doctor", "ips gc --yes", "sync",
     ],
 )  # fmt: skip
 def test_every_command_without_the_crds_suggests_install(bare: Cluster, yoshi: Yoshi, words: str) -> None:
     delete_crd(bare, *OURS)
-    check_message(yoshi.run(*words.split()), 3 if words == "ips check" else 1, OURS[0], "kubectl yoshi install")
+    check_message(
+        yoshi.run(*words.split()), 3 if words in ("ips check", "doctor") else 1, OURS[0], "kubectl yoshi install"
+    )
 
 
 def test_network_create_without_calico_names_the_missing_apis(bare: Cluster, yoshi: Yoshi) -> None:

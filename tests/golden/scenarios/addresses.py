@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from tests.golden.cluster import BLOCKS, NETWORKS, Cluster, files, hours, vms
+from tests.golden.cluster import BLOCKS, NETWORKS, Cluster, deny, files, hours, vms
 from tests.golden.controllers import INSTANCES, PIN, VMS
 from tests.golden.scenario import Run, Scenario, Step, prepare
 from tests.golden.scenarios.calico import BIG, BLUE, RUNS
+from tests.golden.server import CRDS
 
 ATTACHED = (BLUE, "vm attach web-1 web-2 db-1 --network blue", "ips reserve blue 10.20.0.9 --note printer")
 HEADER = "name,address,mac,namespace\n"
@@ -80,6 +81,18 @@ def foreign_service(cluster: Cluster) -> None:
         status={"loadBalancer": {"ingress": [{"ip": "203.0.113.3"}]}},
     )
 
+
+VM_MANIFEST = """\
+apiVersion: kubevirt.io/v1
+kind: VirtualMachine
+metadata: {name: copy}
+spec:
+  runStrategy: Halted
+  template:
+    metadata:
+      annotations: {cni.projectcalico.org/ipAddrs: '["10.20.0.9"]'}
+    spec: {domain: {devices: {}}}
+"""
 
 FORMATS = (
     "wide", "json", "yaml", "name", "jsonpath={.items[*].metadata.name}",
@@ -161,6 +174,30 @@ SCENARIOS = [
             "ips map 0.0.0.0/0",
             "ips map 10.20.0.0/24 10.20.0.0/26",
             "ips map blue -o png",
+        ],
+    ),
+    Scenario(
+        "diagnosis",
+        [
+            vms("web-1", "web-2", "db-1"),
+            *prepare(*ATTACHED),
+            files(vm__yaml=VM_MANIFEST),
+            "doctor",
+            "doctor vm/web-1",
+            "doctor -f vm.yaml -o wide",
+            "doctor --preflight restart web-1 db-1",
+            "doctor --preflight migrate -l app=web",
+            "doctor --preflight delete web-1 -o yaml",
+            "doctor --explain YOSHI-0001",
+            delete("web-2"),
+            pin_unrecorded,
+            hours(1),
+            Run("doctor", note="with findings"),
+            "doctor -A -o short",
+            "doctor --network blue --fail-on never -o json",
+            deny(("list", "virtualmachineinstances.kubevirt.io"), ("list", "nodes"), ("get", CRDS)),
+            Run("doctor -o short", note="without permissions"),
+            Run("doctor --preflight restart web-1", note="without permissions"),
         ],
     ),
     Scenario(
