@@ -67,7 +67,7 @@ class Change:
             left to change, and raises OutdatedError if the change no longer applies. Several changes of one object are
             thus sent in one request, and applied again to the current object after a conflict.
         vm_namespace: for a patch of allocations, the namespace of their VMs, or for which they are reserved. Patches of
-            several namespaces are sent in one request only by users who may patch VMs in all namespaces, since an
+            several namespaces are sent in one request only by users who can patch VMs in all namespaces, since an
             admission policy refuses it to others (manifests/policies/allocations.yaml).
         follow_up: a patch to send after this change that only makes later runs faster. It is not printed as part of the
             plan, and its failure is ignored.

@@ -1,4 +1,4 @@
-"""Who may change allocations, as the policy yoshi-allocations decides on a real API server.
+"""Which users can change which allocations, as the policy yoshi-allocations decides on a real API server.
 
 A table: every request is a dry run, which the API server admits or refuses like any other and then forgets, so all
 cases meet the same networks (policy_scene.py).
@@ -363,7 +363,7 @@ def test_case(scene: PolicyScene, case: Case) -> None:
 
 
 def test_full_objects_stay_within_the_budget_of_an_expression(scene: PolicyScene) -> None:
-    """The API server refuses a request whose evaluation costs too much, whoever sends it."""
+    """The API server refuses a request whose evaluation costs too much, even those of administrators."""
     numbers = range(1, 251)
     held = {f"10.75.0.{n}": scene.vm(f"a/web-{n}", mac=f"02:00:00:00:00:{n:02x}") for n in numbers}
     set_status(scene, "networkwizards/full", {"allocations": held, "history": {}, "created": True})

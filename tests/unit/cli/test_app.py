@@ -85,7 +85,10 @@ def test_group_without_command_prints_its_help(yoshi: Yoshi, group: str) -> None
 
 def test_command_help_has_examples_and_refers_to_options(yoshi: Yoshi) -> None:
     result = yoshi("install", "--help")
-    assert "Examples:\n  # Create the CRDs and roles, or update them\n  kubectl yoshi install\n" in result.out
+    assert (
+        "Examples:\n  # Create the CRDs, roles and admission policies, or update them\n  kubectl yoshi install\n"
+        in result.out
+    )
     assert result.out.endswith('\nUse "kubectl yoshi options" for the flags of kubectl that every command takes.\n')
     assert "--kubeconfig" not in result.out
 

@@ -20,10 +20,18 @@ from tests.cluster.seeded_fault_proxy import (
     spread_by_turns,
 )
 
-NO_CLUSTER = {"help", "completion install", "completion bash", "completion zsh", "completion fish", "options"}
+NO_CLUSTER = {
+    "help",
+    "completion install",
+    "completion bash",
+    "completion zsh",
+    "completion fish",
+    "options",
+    "policy print",
+}
 """Commands that have nothing to do with a cluster."""
-ELSEWHERE = {"uninstall"}
-"""Commands that change the whole cluster: test_faults_installing.py."""
+ELSEWHERE = {"uninstall", "policy status"}
+"""Commands about the whole cluster: test_faults_installing.py, and the golden traces of `installing`."""
 
 
 def test_every_command_has_a_scenario() -> None:
