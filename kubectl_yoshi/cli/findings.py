@@ -23,13 +23,14 @@ CONFIRMATION_SECONDS = 1.0
 """How long after the first read volatile facts are read again."""
 
 
-def read_facts(session: Session, scope: Scope, manifests: Sequence[Json] = ()) -> Facts:
+def read_facts(session: Session, scope: Scope, manifests: Sequence[Json] = (), server_version: str = "") -> Facts:
     """Return new facts, which read from the cluster what rules need.
 
     Args:
         session: the session.
         scope: what the diagnosis is about.
         manifests: VirtualMachines, each with a namespace, that are checked as if they had been applied.
+        server_version: the version of the API server; "" if unknown.
     """
     from kubectl_yoshi.backends.registry import BACKENDS
     from kubectl_yoshi.engine.read import new_snapshot
@@ -38,7 +39,7 @@ def read_facts(session: Session, scope: Scope, manifests: Sequence[Json] = ()) -
     snapshot = new_snapshot(session.api, trim_objects=True)
     if manifests:
         snapshot = with_manifests(snapshot, manifests)
-    return Facts(PlanContext(snapshot, BACKENDS, RunContext()), scope)
+    return Facts(PlanContext(snapshot, BACKENDS, RunContext()), scope, server_version)
 
 
 def finding_object(finding: Finding) -> Json:

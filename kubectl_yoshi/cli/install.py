@@ -111,6 +111,8 @@ def install(session: Session, options: InstallOptions) -> None:
         for note in bind_policies(session.api, None):
             session.note(f"note: {note}")
     _convert_legacy_objects(session, options.dry_run)
+    if options.dry_run == "none" and options.output.is_human_readable:
+        session.note("See the result with `kubectl yoshi status`.")
 
 
 def _plan_policies(

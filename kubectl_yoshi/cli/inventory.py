@@ -15,8 +15,8 @@ from kubectl_yoshi.engine.read import new_snapshot
 from kubectl_yoshi.kube.errors import NotFoundError
 from kubectl_yoshi.model.allocations import allocations_outside_cidr, compute_counters
 from kubectl_yoshi.model.errors import ExitCode, UsageError
-from kubectl_yoshi.model.network import Network, parse_network, parse_network_name
-from kubectl_yoshi.model.objects import Json, ObjectRef, dig
+from kubectl_yoshi.model.network import Network, get_readiness, parse_network, parse_network_name
+from kubectl_yoshi.model.objects import Json, ObjectRef
 from kubectl_yoshi.model.snapshot import Snapshot
 from kubectl_yoshi.plan.context import PlanContext, RunContext
 from kubectl_yoshi.plan.inventory import InventoryRow, build_inventory
@@ -33,12 +33,8 @@ class NetworkRow:
 
     @property
     def ready(self) -> str:
-        """The Ready condition, or the field `created` that Platform9 yoshi writes instead."""
-        for condition in dig(self.raw, "status", "conditions", default=[]):
-            if condition.get("type") == "Ready":
-                return str(condition.get("status"))
-        created = dig(self.raw, "status", "created")
-        return "Unknown" if created is None else str(bool(created))
+        """The Ready condition; see get_readiness."""
+        return get_readiness(self.raw)
 
     @cached_property
     def counters(self) -> Mapping[str, int]:

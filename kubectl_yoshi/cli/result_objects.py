@@ -48,6 +48,8 @@ POLICY_EXPLANATION = "PolicyExplanation"
 """What the admission policies decide about an address."""
 PREFLIGHT = "Preflight"
 """Whether a VM keeps an address; see `doctor --preflight`."""
+STATUS = "Status"
+"""The state of the cluster on one screen."""
 VERSION = "Version"
 """The versions of this program, the CRDs and the API server."""
 

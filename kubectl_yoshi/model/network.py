@@ -46,6 +46,8 @@ VERSION_ANNOTATION = f"{GROUP}/version"
 """Annotation: the version of this program that installed the object."""
 
 MAX_ASN = 4294967295  # RFC 6793
+VERSION_ANNOTATION = f"{GROUP}/version"
+"""Annotation: the version of this program that installed the object."""
 REQUIRES_ANNOTATION = f"{GROUP}/requires"
 """Annotation: the earliest version of this program that understands the allocations recorded for the network."""
 STATUS_SEARCH_FROM = ("status", "searchFrom")
@@ -280,6 +282,18 @@ class Network:
         if not first <= number <= last:
             return f"it is outside the range {start or 'start'}-{end or 'end'}"
         return "it is excluded"
+
+
+def get_readiness(obj: Json) -> str:
+    """Return the status of a NetworkWizard's condition Ready, "True", "False" or "Unknown".
+
+    Platform9 yoshi writes the field `created` instead.
+    """
+    for condition in dig(obj, "status", "conditions", default=[]):
+        if condition.get("type") == "Ready":
+            return str(condition.get("status"))
+    created = dig(obj, "status", "created")
+    return "Unknown" if created is None else str(bool(created))
 
 
 def parse_network(obj: Json) -> Network:

@@ -50,7 +50,12 @@ class OrphanedVm:
 
 def find_orphaned_vms(vms: Iterable[Vm], backends: Mapping[str, Backend], snapshot: Snapshot) -> list[OrphanedVm]:
     """Return those VMs that request networks that do not exist; an unreadable network counts as existing."""
-    requested = [(vm, name) for vm in vms for name in _requested_networks(vm, backends)]
+    requested = [
+        (vm, (namespace, name))
+        for vm in vms
+        for namespace, name in _requested_networks(vm, backends)
+        if snapshot.get_object(NETWORKWIZARD, name, namespace) is None  # else it was read, so it exists
+    ]
     snapshot.lookup(*dict.fromkeys(network_query(*name) for _, name in requested))
     orphaned = [(vm, name) for vm, name in requested if is_network_missing(name, snapshot)]
     residue = snapshot.parallel(partial(_find_residue, vm, name, backends, snapshot) for vm, name in orphaned)

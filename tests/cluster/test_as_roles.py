@@ -269,6 +269,8 @@ ROWS = (
         "ips gc -A --yes", "nobody", "viewer", "may not list networkwizards",
         {"here": "Choose one namespace with -n instead of -A."}, before=CLEAN,
     ),
+    Row("status", "viewer", "viewer"),
+    Row("status -A -o json", "viewer", "viewer"),
     Row("sync", "viewer", "viewer", before=CLEAN),
     Row(
         "sync -A", "nobody", "viewer", "may not list networkwizards",

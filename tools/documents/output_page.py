@@ -75,7 +75,8 @@ def _fields(path: str, definition: dict[str, Any], definitions: dict[str, Any]) 
         target = _resolve(field, definitions)
         below, own = f"{path}.{name}", target.get("description", "")
         if own or not target.get("properties"):
-            yield below.removeprefix("."), target["type"], own
+            types = target["type"] if isinstance(target["type"], list) else [target["type"]]
+            yield below.removeprefix("."), " or ".join(types), own
         if "$ref" not in field or not field["$ref"].startswith("#/$defs/Address/"):  # which has a table of its own
             yield from _fields(below, target, definitions)
         if "items" in target:

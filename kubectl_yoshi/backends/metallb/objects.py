@@ -28,10 +28,13 @@ DEPLOYMENT = Resource("apps", "v1", "deployments", "Deployment")
 LOAD_BALANCER_IPS_ANNOTATION = f"{METALLB}/loadBalancerIPs"
 NETWORK_LABEL = f"{GROUP}/networkUID"
 DEFAULT_NAMESPACE = "metallb-system"
-_CONTROLLER_SELECTORS = (
-    "app.kubernetes.io/name=metallb",  # Helm chart
-    "app=metallb,component=controller",  # manifests
+CONTROLLER_QUERIES = (
+    Query(DEPLOYMENT, label_selector="app.kubernetes.io/name=metallb"),  # Helm chart
+    Query(DEPLOYMENT, label_selector="app=metallb,component=controller"),  # manifests
 )
+"""MetalLB's controller, of each way to install it."""
+FRR_K8S_STATES = "frrnodestates.frrk8s.metallb.io"
+"""The full name of a resource that frr-k8s has, MetalLB's BGP implementation by default since 0.16."""
 
 
 def is_installed(served: ServedApis) -> bool:
@@ -44,12 +47,21 @@ def own_namespace(snapshot: Snapshot) -> str:
     namespaces = Counter(namespace_of(pool) for pool in snapshot.lookup(Query(POOL)))
     if len(namespaces) == 1:
         return next(iter(namespaces))
-    deployments = snapshot.lookup(*(Query(DEPLOYMENT, label_selector=labels) for labels in _CONTROLLER_SELECTORS))
-    for deployment in deployments:
+    for deployment in snapshot.lookup(*CONTROLLER_QUERIES):
         return namespace_of(deployment)
     if namespaces:
         return namespaces.most_common(1)[0][0]
     return DEFAULT_NAMESPACE
+
+
+def controller_version(snapshot: Snapshot) -> str:
+    """Return MetalLB's version, such as "v0.16.1", from the image of its controller; "" if it is unknown."""
+    for deployment in snapshot.lookup(*CONTROLLER_QUERIES):
+        for container in dig(deployment, "spec", "template", "spec", "containers", default=[]):
+            tag = str(container.get("image", "")).partition("@")[0].rpartition("/")[2].partition(":")[2]
+            if container.get("name") == "controller" and tag:
+                return tag
+    return ""
 
 
 def pools(snapshot: Snapshot) -> list[Json]:

@@ -14,6 +14,7 @@ from tests.golden.scenarios import (
     legacy,
     permissions,
     public,
+    status,
     usage,
     watching,
 )
@@ -27,6 +28,7 @@ SUBJECTS: Mapping[str, Sequence[Scenario]] = {
     "failures": failures.SCENARIOS,
     "permissions": permissions.SCENARIOS,
     "installing": installing.SCENARIOS,
+    "status": status.SCENARIOS,
     "usage": usage.SCENARIOS,
     "watching": watching.SCENARIOS,
 }

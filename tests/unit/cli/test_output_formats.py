@@ -56,6 +56,7 @@ LINES = {
     "ips import": "ips import -f ports.csv --network blue",
     "ips rebuild": "ips rebuild --yes",
     "doctor": "doctor --fail-on never",
+    "status": "status",
     "sync": "sync",
     "policy status": "policy status",
     "policy explain": "policy explain 10.133.0.50",
@@ -65,7 +66,8 @@ LINES = {
 """A command line for each command with a result."""
 SINGLE = {
     "network create", "network update", "network describe", "vm attach", "vm detach",
-    "ips show", "ips map", "ips reserve", "ips release", "ips move", "doctor", "policy explain", "version",
+    "ips show", "ips map", "ips reserve", "ips release", "ips move", "doctor", "status",
+    "policy explain", "version",
 }  # fmt: skip
 """Commands whose line names one object."""
 

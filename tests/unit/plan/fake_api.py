@@ -163,6 +163,10 @@ class FakeApi:
                 )
             )
 
+    def raw(self, path: str) -> Json:
+        assert path == "/version"
+        return {"gitVersion": "v1.36.0"}
+
     def invalidate_discovery(self) -> None:
         """Read what is served again: nothing changes."""
 

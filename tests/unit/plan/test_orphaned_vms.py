@@ -24,10 +24,7 @@ from tests.unit.plan.test_layer2 import layer2
 pytestmark = pytest.mark.I8
 
 BLUE = NETWORKWIZARD.ref("blue", "prod")
-TOLD = (
-    "VM prod/web-1 requests network prod/blue, which does not exist, and still has 10.133.0.1 "
-    "(`kubectl yoshi vm detach web-1 -n prod --network prod/blue`)"
-)
+TOLD = "VM prod/web-1 requests network prod/blue, which does not exist, and still has 10.133.0.1"
 
 
 @pytest.fixture
@@ -44,7 +41,7 @@ def cluster() -> FakeCluster:
 
 def told(cluster: FakeCluster) -> list[str]:
     def ask(snapshot: Snapshot) -> list[str]:
-        return [one.summary for one in find_orphaned_vms([cluster.now(), cluster.now("web-2")], BACKENDS, snapshot)]
+        return [one.message for one in find_orphaned_vms([cluster.now(), cluster.now("web-2")], BACKENDS, snapshot)]
 
     return ask(new_snapshot(cluster.api))  # type: ignore[arg-type]
 
