@@ -50,18 +50,23 @@ def version(session: Session, options: VersionOptions) -> None:
             server = server_version(session).get("gitVersion", "<unknown>")
             print(f"CRD Version: {crd_version(session)}\nServer Version: {server}", file=session.out)
         return
-    result: Json = {
-        "apiVersion": API_VERSION,
-        "kind": VERSION,
-        "metadata": {"name": "kubectl-yoshi"},
-        "clientVersion": {"gitVersion": f"v{__version__}", "pythonVersion": PYTHON, "platform": sys.platform},
-    }
+    result = client_version_object()
     if not options.client:
         server_info = server_version(session)
         result |= {"crdVersion": {"gitVersion": crd_version(session)}, "serverVersion": server_info}
     from kubectl_yoshi.output.formats import print_objects
 
     print_objects([result], session.out, options.output, single=True)
+
+
+def client_version_object() -> Json:
+    """Return the Version object of this program alone."""
+    return {
+        "apiVersion": API_VERSION,
+        "kind": VERSION,
+        "metadata": {"name": "kubectl-yoshi"},
+        "clientVersion": {"gitVersion": f"v{__version__}", "pythonVersion": PYTHON, "platform": sys.platform},
+    }
 
 
 def client_version() -> str:

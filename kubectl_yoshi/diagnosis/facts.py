@@ -232,7 +232,7 @@ class Facts:
         networks, snapshot = self.networks, self.snapshot
         snapshot.prefetch(Query(VM), Query(VMI))
         is_exact = not snapshot.unreadable_reason(Query(VM))
-        known = {*snapshot.unreadable_queries()} - {Query(VM), Query(VMI)}
+        known = {*snapshot.unreadable_queries()} - {Query(VM), Query(VMI), self._query(POD)}
         found = snapshot.parallel(
             partial(build_inventory, network, self.ctx, self.scope.namespace is None, is_exact) for network in networks
         )

@@ -271,6 +271,7 @@ ROWS = (
     ),
     Row("status", "viewer", "viewer"),
     Row("status -A -o json", "viewer", "viewer"),
+    Row("report -A -o /dev/null", "viewer", "viewer"),
     Row("sync", "viewer", "viewer", before=CLEAN),
     Row(
         "sync -A", "nobody", "viewer", "may not list networkwizards",

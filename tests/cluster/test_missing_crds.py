@@ -44,7 +44,7 @@ def delete_crd(cluster: Cluster, *names: str) -> None:
         "vm detach web-1 --network red", "vm list", "ips list", "ips list -A", "ips list --free", "ips show 10.98.0.1",
         "ips map red", "ips map 10.98.0.0/24",
         "ips reserve red", "ips release red 10.98.0.1", "ips check", "doctor", "ips gc --yes", "sync",
-        "status", "status -A -o json",
+        "status", "status -A -o json", "report -o report.tar.gz",
     ],
 )  # fmt: skip
 def test_every_command_without_the_crds_suggests_install(bare: Cluster, yoshi: Yoshi, words: str) -> None:

@@ -53,6 +53,9 @@ SCENARIOS = [
             Run("status", note="with a finding"),
             not_ready,
             "status --wait --timeout 3s",
+            "report -o report.tar.gz",
+            Run("report -o report.tar.gz --redact", note="the file exists"),
+            "report -A --redact --force -o report.tar.gz",
         ],
     ),
     Scenario(
@@ -72,5 +75,5 @@ SCENARIOS = [
             Run("status", note="without blocks"),
         ],
     ),
-    Scenario("status without CRDs", ["status", "status --wait --timeout 2s"], {"crds": []}),
+    Scenario("status without CRDs", ["status", "status --wait --timeout 2s", "report -o report.tar.gz"], {"crds": []}),
 ]

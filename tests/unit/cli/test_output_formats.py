@@ -33,6 +33,7 @@ WITHOUT_RESULT = {
     "diff",
     "help",
     "options",
+    "report",
 }
 LINES = {
     "install": "install --dry-run=client",

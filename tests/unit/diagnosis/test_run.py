@@ -13,7 +13,7 @@ from kubectl_yoshi.diagnosis.rules import RULES
 from kubectl_yoshi.diagnosis.run import diagnose, diagnose_twice
 from kubectl_yoshi.kube.errors import ForbiddenError
 from kubectl_yoshi.model.address_state import AddressState
-from kubectl_yoshi.model.objects import NODE, ObjectRef
+from kubectl_yoshi.model.objects import NODE, ObjectRef, Resource
 from kubectl_yoshi.model.vm import POD, VM, VMI
 from tests.unit.diagnosis.diagnosing import facts_of
 from tests.unit.plan.fake_cluster import FakeCluster
@@ -73,6 +73,15 @@ def test_rows_of_a_namespace_are_known_without_permission_for_all_namespaces() -
     facts = facts_of(cluster, Scope("prod"))
     assert [row.state for row in facts.rows["prod", "blue"]] == [AddressState.BOUND]
     assert facts.hidden_from_rows[0].startswith("may not list virtualmachine")
+
+
+@pytest.mark.parametrize("resource", [VM, VMI, POD], ids=lambda resource: resource.plural)
+def test_rules_about_allocations_are_unchecked_if_uses_cannot_be_read(resource: Resource) -> None:
+    cluster = FakeCluster()
+    cluster.network()
+    cluster.api.refuse("list", resource)
+    found = diagnose(facts_of(cluster), RULES)
+    assert "0003" in {one.rule.number for one in found.unchecked if resource.full_name in one.reason}
 
 
 def test_volatile_findings_need_a_second_read() -> None:
