@@ -72,7 +72,7 @@ def report(session: Session, options: ReportOptions) -> None:
     if not to_stdout and Path(options.file).is_file() and not options.force:
         raise PreconditionFailed(f"{options.file} exists", "Name another file, or replace it with --force.")
     scope = Scope(None if options.all_namespaces else session.namespace)
-    facts = read_facts(session, scope, read_server_version(session))
+    facts = read_facts(session, scope, server_version=read_server_version(session))
     status = compute_status(facts, RULES)
     read_events(facts)
     content = to_archive(_report_files(facts, status, redact=options.redact))

@@ -28,7 +28,19 @@ import lab
 from lab.building import find_or_build
 from lab.programs import KUBECTL
 from lab.progress import Progress
-from tests.bench import admission, bulk, choosing, growth, lists, maps, one_attach, one_block, side_by_side, start_up
+from tests.bench import (
+    admission,
+    bulk,
+    choosing,
+    diagnosis,
+    growth,
+    lists,
+    maps,
+    one_attach,
+    one_block,
+    side_by_side,
+    start_up,
+)
 from tests.bench.bench import QUICK, Bench, Sizes
 from tests.bench.measuring import LEAST_RUNS, MOST_RUNS, Row
 from tests.bench.programs import Programs
@@ -38,6 +50,7 @@ from tests.bench.table import Taken, report, summary, table
 MEASUREMENTS: dict[str, Callable[[Bench], Iterable[Row]]] = {
     "start-up": start_up.measure,
     "one-attach": one_attach.measure,
+    "diagnosis": diagnosis.measure,
     "list": lists.measure,  # before what makes thousands of VMs more: `ips list -A` shows all that there are
     "bulk": bulk.measure,
     "side-by-side": side_by_side.measure,

@@ -24,6 +24,7 @@ class Sizes:
         processes, seconds: how many processes side by side, and how long.
         block_vms, block_writers: VMs whose addresses are in one Calico block, at most 60, and other writers of it.
         block_seconds: how long these writers' rate is measured before the VMs change their addresses.
+        diagnosis: VMs that are diagnosed.
         list: addresses of a list, once for each.
         everything: addresses, and VMs, of the list over all namespaces.
         growth: addresses held in one network while VMs are attached to it.
@@ -42,6 +43,7 @@ class Sizes:
     block_vms: int = 50
     block_writers: int = 20
     block_seconds: float = 3
+    diagnosis: int = 1000
     list: tuple[int, ...] = (1_000, 10_000)
     everything: int = 20_000
     growth: tuple[int, ...] = (100, 1_000, 10_000, 60_000)
@@ -61,6 +63,7 @@ QUICK = Sizes(
     block_vms=5,
     block_writers=3,
     block_seconds=0.5,
+    diagnosis=20,
     list=(60,),
     everything=120,
     growth=(20, 300),

