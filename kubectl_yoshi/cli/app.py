@@ -87,7 +87,9 @@ policy = LazyGroup(
     "Show the admission policies that protect allocations.",
     {
         "status": CommandEntry("policy.status:status", "Show the admission policies and whether they are in effect"),
-        "explain": CommandEntry("policy.explain:explain", "Show who may use an address or the addresses of a VM"),
+        "explain": CommandEntry(
+            "policy.explain:explain", "Show which VM can use an address, or which addresses a VM can use"
+        ),
         "print": CommandEntry("policy.print:print_policies", "Print the admission policies as YAML"),
     },
     suggestions={

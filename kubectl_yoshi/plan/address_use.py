@@ -36,10 +36,10 @@ class AddressUse:
 
     @property
     def users(self) -> tuple[str, ...]:
-        """Return what may use the address, as printed; besides users who may change the network."""
+        """Return what may use the address, as printed; besides users who can change the network."""
         record = self.record
         if record is None:
-            return () if self.has_block else ("VMs, by users who may allocate addresses of the network",)
+            return () if self.has_block else ("VMs, by users who can allocate addresses of the network",)
         if record.kind == VIRTUALMACHINE:
             return (f"VM {record.namespace}/{record.name}", f"Services in namespace {record.namespace}")
         if record.kind == RESERVATION and record.reserved_namespace:

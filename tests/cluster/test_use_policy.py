@@ -1,4 +1,4 @@
-"""Who may use an address: the admission policies yoshi-address-format, -use and -use-blocks on the real API server.
+"""The admission policies yoshi-address-format, -use and -use-blocks on the real API server: what can use an address.
 
 Each case is one request with dryRun=All, which admission treats as any other, so that no case sees another's effect.
 The networks are in a namespace of their own, as where tenants share them:
@@ -460,7 +460,7 @@ CASES = [
     refused(ip(f"{BIG}.0.1", "bob"), f"address {BIG}.0.1 of network {{nets}}/big {FOREIGN}{BIG}.0.1)"),
     refused(ip(f"{BIG}.0.9", "bob"), "is not allocated"),
     ip(f"{BIG}.5.9", "bob"),  # no block exists, and bob may allocate the address
-    refused(ip(f"{BIG}.5.9", "carol"), "is only for users who may allocate addresses of this network"),
+    refused(ip(f"{BIG}.5.9", "carol"), "is only for users who can allocate addresses of this network"),
     refused(ip(f"{BIG}.0.9", "carol"), f"address {BIG}.0.9 of network {{nets}}/big is"),
     ip(f"{BIG}.0.9", "root"),
     ip("100.65.16.1", "carol"),

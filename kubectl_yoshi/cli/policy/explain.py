@@ -1,4 +1,4 @@
-"""`kubectl yoshi policy explain`: who may use an address, and who may change its allocation."""
+"""`kubectl yoshi policy explain`: which VM can use an address, and whether the user can change its allocation."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ class ExplainOptions:
 @command(
     "explain",
     examples="""
-    # Who may use an address?
+    # Which VM can use an address?
     kubectl yoshi policy explain 10.133.0.10
 
-    # Which addresses may a VM use?
+    # Which addresses can a VM use?
     kubectl yoshi policy explain vm/web-1
     """,
 )
@@ -47,7 +47,7 @@ class ExplainOptions:
 @output_option(POLICY_EXPLANATION)
 @as_options(ExplainOptions)
 def explain(session: Session, options: ExplainOptions) -> None:
-    """Show who may use an address, or the addresses of a VM, and who may change its allocation.
+    """Show which VM can use an address, or which addresses a VM can use, and whether you can change their allocations.
 
     This is what the admission policies decide from what you can read. An address that belongs to no network may be used
     by everybody.
@@ -218,7 +218,7 @@ def _fields(one: Explanation) -> Iterable[tuple[str, object]]:
         ("Address", str(one.use.address)),
         ("Network", one.use.network.full_name),
         ("Holder", one.use.holder),
-        ("Usable By", [*one.use.users, "objects written by users who may patch the network"]),
+        ("Usable By", [*one.use.users, "objects written by users who can patch the network"]),
     ]
     if one.vm is not None:
         fields.append((f"VM {one.vm.full_name}", f"refused: {one.refusal}" if one.refusal else "admitted"))

@@ -1,4 +1,4 @@
-"""Who may use an address, as the policies decide: the policies themselves are tested in tests/cluster."""
+"""Which VM can use an address, as the policies decide: the policies themselves are tested in tests/cluster."""
 
 from __future__ import annotations
 
@@ -73,4 +73,4 @@ def test_address_of_a_block_that_does_not_exist() -> None:
     assert other_block is not None
     assert same_block.refusal(vm(cluster, "web-1")) == "it is not allocated"
     assert other_block.refusal(vm(cluster, "web-1")) == ""
-    assert other_block.users == ("VMs, by users who may allocate addresses of the network",)
+    assert other_block.users == ("VMs, by users who can allocate addresses of the network",)
