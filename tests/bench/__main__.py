@@ -38,6 +38,7 @@ from tests.bench import (
     maps,
     one_attach,
     one_block,
+    policies,
     side_by_side,
     start_up,
 )
@@ -53,6 +54,7 @@ MEASUREMENTS: dict[str, Callable[[Bench], Iterable[Row]]] = {
     "diagnosis": diagnosis.measure,
     "list": lists.measure,  # before what makes thousands of VMs more: `ips list -A` shows all that there are
     "bulk": bulk.measure,
+    "policies": policies.measure,
     "side-by-side": side_by_side.measure,
     "one-block": one_block.measure,
     "growth": growth.measure,
