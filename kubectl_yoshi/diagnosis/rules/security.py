@@ -8,21 +8,18 @@ from kubectl_yoshi import __version__
 from kubectl_yoshi.diagnosis.facts import Facts
 from kubectl_yoshi.diagnosis.finding import Observation, Severity
 from kubectl_yoshi.diagnosis.rule import rule
-from kubectl_yoshi.model.network import PART_OF_LABEL, VERSION_ANNOTATION, is_older
+from kubectl_yoshi.model.network import VERSION_ANNOTATION, is_older
 from kubectl_yoshi.model.objects import POLICY, POLICY_BINDING, annotations_of, dig, name_of
 
-SHOW_POLICIES = (
-    f"kubectl get {POLICY.full_name} -l {'='.join(PART_OF_LABEL)}",
-    f"kubectl get {POLICY_BINDING.full_name} -l {'='.join(PART_OF_LABEL)}",
-)
+ENFORCE = ("kubectl yoshi install --policy enforce",)
 
 
 @rule("5501", Severity.INFO, "No admission policy protects addresses")
 def no_policy(facts: Facts) -> Iterator[Observation]:
     """Users who can write VMs or the status of networks can take addresses that belong to other namespaces.
 
-    The admission policies of yoshi refuse that. They are optional, and need Kubernetes 1.30 or newer, which serves
-    ValidatingAdmissionPolicy.
+    The admission policies of yoshi refuse that: `kubectl yoshi install --policy enforce`. They need Kubernetes 1.30 or
+    newer, which serves ValidatingAdmissionPolicy.
     """
     if not facts.is_served(POLICY_BINDING):
         message = f"the API server does not serve {POLICY.full_name}, so nothing protects addresses"
@@ -30,7 +27,7 @@ def no_policy(facts: Facts) -> Iterator[Observation]:
         return
     else:
         message = "the admission policies of yoshi are not installed"
-    yield Observation(POLICY.ref("yoshi"), message, commands=SHOW_POLICIES[:1])
+    yield Observation(POLICY.ref("yoshi"), message, commands=ENFORCE)
 
 
 @rule("5502", Severity.WARNING, "An admission policy does not refuse anything, or is of an older version")
@@ -38,7 +35,7 @@ def ineffective_policy(facts: Facts) -> Iterator[Observation]:
     """A policy without a binding has no effect; one that only warns and audits lets requests pass.
 
     The bindings were deleted, or the policies were installed for a test (audit). A policy of an older version may lack
-    rules.
+    rules. `kubectl yoshi install --policy enforce` installs those of this version.
     """
     if not facts.is_served(POLICY_BINDING):
         return
@@ -56,9 +53,9 @@ def ineffective_policy(facts: Facts) -> Iterator[Observation]:
             message = f"policy {name} is of {version or 'an unknown version'}, and this is {__version__}"
         else:
             continue
-        yield Observation(POLICY.ref(name), message, field="spec", commands=SHOW_POLICIES)
+        yield Observation(POLICY.ref(name), message, field="spec", commands=ENFORCE)
     names = {name_of(policy) for policy in policies}
     for binding in bindings:
         if (missing := str(dig(binding, "spec", "policyName"))) not in names:
             message = f"binding {name_of(binding)} is of policy {missing}, which does not exist"
-            yield Observation(POLICY_BINDING.ref(name_of(binding)), message, "spec.policyName", commands=SHOW_POLICIES)
+            yield Observation(POLICY_BINDING.ref(name_of(binding)), message, "spec.policyName", commands=ENFORCE)
