@@ -290,6 +290,30 @@ def test_patches_of_a_stage_to_one_object_are_merged_into_one_request(
     assert [request.body for request in server.requests] == [first + second, first]
 
 
+@pytest.mark.parametrize("may_patch_all", [True, False])
+def test_patches_of_several_namespaces_are_merged_only_with_permission_for_all_vms(
+    api: Api, server: FaultServer, monkeypatch: pytest.MonkeyPatch, may_patch_all: bool
+) -> None:
+    monkeypatch.setattr("kubectl_yoshi.engine.apply.MAX_PARALLEL", 1)
+    checked: list[object] = []
+    monkeypatch.setattr(
+        "kubectl_yoshi.engine.apply.is_allowed", lambda _, access: checked.append(access) or may_patch_all
+    )
+    ops = [[{"op": "remove", "path": f"/{name}"}] for name in "abc"]
+    namespaces = ("prod", "test", "prod")
+    stage = tuple(change("a", body=op, vm_namespace=where) for op, where in zip(ops, namespaces, strict=True))
+
+    apply_plan(Plan((stage,)), api)
+
+    separate = [ops[0] + ops[2], ops[1]]
+    assert [request.body for request in server.requests] == (
+        [[*ops[0], *ops[1], *ops[2]]] if may_patch_all else separate
+    )
+    assert len(checked) == 1
+    apply_plan(Plan((stage[:1],)), api)
+    assert len(checked) == 1, "nothing is checked for one namespace"
+
+
 def test_merged_patches_create_a_missing_map_once_with_all_keys() -> None:
     obj: dict[str, Any] = {"status": {}}
     history = ("status", "history")
