@@ -6,10 +6,11 @@ networks is never asked for MetalLB's objects.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property, partial
+from typing import Any, TypeVar
 
 from kubectl_yoshi.diagnosis.finding import CannotCheckError
 from kubectl_yoshi.model.allocations import Allocations
@@ -31,6 +32,8 @@ from kubectl_yoshi.plan.context import PlanContext
 from kubectl_yoshi.plan.inventory import InventoryRow, build_inventory
 from kubectl_yoshi.plan.network_lookup import list_requested_networks, network_query, parse_networks
 from kubectl_yoshi.plan.records import load_allocations
+
+Value = TypeVar("Value")
 
 LABEL_SELECTORS: Mapping[Resource, str] = {
     POD: LAUNCHER_SELECTOR,
@@ -82,6 +85,7 @@ class Facts:
         self.ctx = ctx
         self.scope = scope
         self.server_version = server_version
+        self._derived: dict[Callable[[Facts], Any], Any] = {}
 
     @property
     def snapshot(self) -> Snapshot:
@@ -103,6 +107,19 @@ class Facts:
         """Return the time of the diagnosis."""
         return self.ctx.run.now
 
+    def derived(self, function: Callable[[Facts], Value]) -> Value:
+        """Return the result of a function of these facts, computed once.
+
+        The function is the cache key, so it must be a named one.
+
+        Raises:
+            CannotCheckError: raised by the function; it is called again the next time.
+        """
+        if function not in self._derived:
+            self._derived[function] = function(self)
+        value: Value = self._derived[function]
+        return value
+
     # -- objects -------------------------------------------------------------------------------------------------
 
     def objects(self, resource: Resource) -> list[Json]:
@@ -119,6 +136,18 @@ class Facts:
         if self.snapshot.unreadable_reason(query) and resource.namespaced and self.scope.namespace is not None:
             query = self._query(resource, self.scope.namespace)
             found = self.snapshot.lookup(query)
+        if reason := self.snapshot.unreadable_reason(query):
+            raise CannotCheckError(reason)
+        return found
+
+    def product_objects(self, resource: Resource) -> list[Json]:
+        """Return the objects of a resource whose namespace is that of their product, such as MetalLB's pools.
+
+        Raises:
+            CannotCheckError: they cannot be read in all namespaces.
+        """
+        query = Query(resource)
+        found = self.snapshot.lookup(query)
         if reason := self.snapshot.unreadable_reason(query):
             raise CannotCheckError(reason)
         return found

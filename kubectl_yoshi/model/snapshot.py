@@ -176,6 +176,19 @@ class Snapshot:
         self.results = {**self.results, **self._reader.read(missing)}
         self._derived.clear()
 
+    def answer_from_lists(self, queries: Iterable[Query]) -> None:
+        """Answer queries for single objects from lists that were read, without a request for each object.
+
+        A query stays unanswered if no list that was read would contain its object.
+        """
+        found: dict[Query, Answer] = {}
+        for query in queries:
+            lists = (Query(query.resource), Query(query.resource, query.namespace))
+            if query not in self.results and any(isinstance(self.results.get(one), tuple) for one in lists):
+                obj = self.get_object(query.resource, query.name, query.namespace or "")
+                found[query] = (obj,) if obj is not None else ()
+        self.results = {**self.results, **found}
+
     def parallel(self, parts: Iterable[Callable[[], Value]]) -> list[Value]:
         """Return the result of each part; what several parts want to read next is read in parallel.
 

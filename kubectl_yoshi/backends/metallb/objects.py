@@ -6,12 +6,13 @@ Fields: https://metallb.io/apis/. All of MetalLB's objects must be in its own na
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from ipaddress import ip_address, ip_network
 
 from kubectl_yoshi.model.addresses import Address, Intervals, Span, span_of
+from kubectl_yoshi.model.label_selector import selects_labels
 from kubectl_yoshi.model.network import GROUP, Network
-from kubectl_yoshi.model.objects import EVENT, Json, ObjectRef, Resource, dig, name_of, namespace_of, uid_of
+from kubectl_yoshi.model.objects import EVENT, Json, ObjectRef, Resource, dig, labels_of, name_of, namespace_of, uid_of
 from kubectl_yoshi.model.plan import WaitStatus
 from kubectl_yoshi.model.snapshot import Query, ServedApis, Snapshot
 
@@ -113,6 +114,46 @@ def has_exactly(pool: Json, network: Network) -> bool:
     )
 
 
+def list_advertisements(pool: Json, advertisements: Iterable[Json]) -> list[Json]:
+    """Return the advertisements that announce a pool's addresses; one without pools and selectors announces all."""
+    return [advertisement for advertisement in advertisements if _advertises(advertisement, pool)]
+
+
+def _advertises(advertisement: Json, pool: Json) -> bool:
+    names = dig(advertisement, "spec", "ipAddressPools", default=[])
+    selectors = dig(advertisement, "spec", "ipAddressPoolSelectors", default=[])
+    if not names and not selectors:
+        return True
+    return name_of(pool) in names or any(selects_labels(selector, labels_of(pool)) for selector in selectors)
+
+
+def selects_node(obj: Json, node: Json) -> bool:
+    """Return whether spec.nodeSelectors of an advertisement or a BGPPeer selects a node; without them all nodes."""
+    selectors = dig(obj, "spec", "nodeSelectors", default=[])
+    return not selectors or any(selects_labels(selector, labels_of(node)) for selector in selectors)
+
+
+def find_refusal(pool: Json, service: Json, namespace_labels: Callable[[], Mapping[str, str]]) -> str:
+    """Return the field of a pool's serviceAllocation because of which a Service gets no address of it; "" for none.
+
+    Source: MetalLB, internal/allocator, isPoolCompatibleWithService.
+
+    Args:
+        pool: the pool.
+        service: the Service.
+        namespace_labels: returns the labels of the Service's namespace; called only if they matter.
+    """
+    rules = dig(pool, "spec", "serviceAllocation", default={})
+    names, selectors = rules.get("namespaces") or [], rules.get("namespaceSelectors") or []
+    is_restricted = bool(names or selectors) and namespace_of(service) not in names
+    if is_restricted and not any(selects_labels(selector, namespace_labels()) for selector in selectors):
+        return "namespaces" if names else "namespaceSelectors"
+    service_selectors = rules.get("serviceSelectors") or []
+    if service_selectors and not any(selects_labels(one, labels_of(service)) for one in service_selectors):
+        return "serviceSelectors"
+    return ""
+
+
 def configuration_error(snapshot: Snapshot) -> str:
     """Return why MetalLB rejects its configuration; "" if it accepts it, or if that cannot be read."""
     for state in snapshot.lookup(Query(CONFIGURATION_STATE)):
@@ -141,15 +182,16 @@ def _equals(text: object, address: Address) -> bool:
         return False
 
 
-def nodes_announcing(service: Json, resource: Resource, snapshot: Snapshot) -> str:
-    """Return the nodes whose speakers report that they announce a Service, separated by commas."""
-    nodes = {
-        str(dig(status, "status", "node", default=""))
-        for status in snapshot.lookup(Query(resource))
-        if (dig(status, "status", "serviceNamespace"), dig(status, "status", "serviceName"))
-        == (namespace_of(service), name_of(service))
-    }
-    return ",".join(sorted(node for node in nodes if node))
+def nodes_announcing(service: Json, resource: Resource, snapshot: Snapshot) -> list[str]:
+    """Return the nodes whose speakers report that they announce a Service."""
+    snapshot.lookup(Query(resource))
+    statuses = snapshot.group_by(resource, _announced_service).get((namespace_of(service), name_of(service)), ())
+    nodes = {str(dig(status, "status", "node", default="")) for status in statuses}
+    return sorted(nodes - {""})
+
+
+def _announced_service(status: Json) -> tuple[str, str]:
+    return str(dig(status, "status", "serviceNamespace")), str(dig(status, "status", "serviceName"))
 
 
 def allocation_failure(service_uid: str, events: Iterable[Json]) -> str:

@@ -68,9 +68,9 @@ class MetalLb:
 
     def __init__(self, name: str, advertisement: Resource, status: Resource) -> None:
         self.name = name
-        self._advertisement = advertisement
-        self._status = status
-        self._speaks_bgp = advertisement == metallb.BGP_ADVERTISEMENT
+        self.advertisement = advertisement
+        self.status = status
+        self.speaks_bgp = advertisement == metallb.BGP_ADVERTISEMENT
 
     def missing_apis(self, served: ServedApis) -> str:
         return "" if metallb.is_installed(served) else f"MetalLB's pools ({metallb.POOL.full_name})"
@@ -96,8 +96,8 @@ class MetalLb:
                 addresses = ", ".join(dig(pool, "spec", "addresses", default=[])[:3])
                 found.append(f"{network.cidr} overlaps ipaddresspool/{name_of(pool)} ({addresses})")
         existing = self._find_advertisement(network, snapshot)
-        kind = self._advertisement.kind.lower()
-        if reason := snapshot.unreadable_reason(Query(self._advertisement, own_namespace)):
+        kind = self.advertisement.kind.lower()
+        if reason := snapshot.unreadable_reason(Query(self.advertisement, own_namespace)):
             ref = f"{kind}/{object_name(network)}"
             return (NetworkConflict(f"cannot check whether {ref} already exists: {reason}", is_unreadable=True),)
         if existing is not None and not is_created_for(existing, network):
@@ -112,7 +112,7 @@ class MetalLb:
 
     def ensure(self, network: Network, snapshot: Snapshot) -> Plan:
         own_namespace = metallb.own_namespace(snapshot)
-        peer_changes, peers = metallb_bgp_peers(snapshot).ensure(network, snapshot) if self._speaks_bgp else ((), ())
+        peer_changes, peers = metallb_bgp_peers(snapshot).ensure(network, snapshot) if self.speaks_bgp else ((), ())
         first: list[Change] = list(peer_changes)
         pool = find_pool(network, snapshot)
         pool_name = object_name(network)
@@ -126,11 +126,11 @@ class MetalLb:
         spec = self._advertisement_spec(network, pool_name, peers)
         existing = self._find_advertisement(network, snapshot)
         if existing is None:
-            ref = self._advertisement.ref(object_name(network), own_namespace)
+            ref = self.advertisement.ref(object_name(network), own_namespace)
             second: list[Change] = [_create(ref, spec, network)]
         else:
             fields = spec_fields({**dict.fromkeys(OPTIONAL_FIELDS), **spec})
-            second = ensure_fields(self._advertisement, existing, fields, _FIELDS)
+            second = ensure_fields(self.advertisement, existing, fields, _FIELDS)
         return Plan(tuple(tuple(stage) for stage in (first, second, self._remove_former(network, snapshot)) if stage))
 
     def _remove_former(self, network: Network, snapshot: Snapshot) -> list[Change]:
@@ -141,7 +141,7 @@ class MetalLb:
         former = [
             _delete(resource, obj)
             for resource in (metallb.L2_ADVERTISEMENT, metallb.BGP_ADVERTISEMENT)
-            if resource != self._advertisement
+            if resource != self.advertisement
             for obj in snapshot.lookup(Query(resource, own_namespace))
             if is_created_for(obj, network)
         ]
@@ -149,8 +149,8 @@ class MetalLb:
 
     def _find_advertisement(self, network: Network, snapshot: Snapshot) -> Json | None:
         own_namespace = metallb.own_namespace(snapshot)
-        snapshot.lookup(Query(self._advertisement, own_namespace))
-        return snapshot.get_object(self._advertisement, object_name(network), own_namespace)
+        snapshot.lookup(Query(self.advertisement, own_namespace))
+        return snapshot.get_object(self.advertisement, object_name(network), own_namespace)
 
     def _advertisement_spec(self, network: Network, pool_name: str, peers: Sequence[str]) -> Json:
         spec: Json = {}
@@ -159,7 +159,7 @@ class MetalLb:
         spec["ipAddressPoolSelectors"] = [{"matchLabels": _outside_labels(network)}]
         if labels := network.options.get("nodeSelector"):
             spec["nodeSelectors"] = [{"matchLabels": dict(labels)}]
-        if self._speaks_bgp:
+        if self.speaks_bgp:
             spec |= {"aggregationLength": 32, "aggregationLengthV6": 128}
             if peers:
                 spec["peers"] = list(peers)
@@ -236,7 +236,11 @@ class MetalLb:
     def get_announcement(self, service: Json, vmi: Json | None, snapshot: Snapshot) -> tuple[str, str]:
         if not dig(service, "status", "loadBalancer", "ingress"):
             return metallb.pending_reason(service, snapshot) or "MetalLB has not assigned it yet", ""
-        return self.name, metallb.nodes_announcing(service, self._status, snapshot)
+        return self.name, ",".join(self.announcing_nodes(service, snapshot))
+
+    def announcing_nodes(self, service: Json, snapshot: Snapshot) -> list[str]:
+        """Return the nodes whose speakers report that they announce a Service."""
+        return metallb.nodes_announcing(service, self.status, snapshot)
 
 
 def object_name(network: Network) -> str:

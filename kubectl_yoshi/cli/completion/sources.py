@@ -22,14 +22,11 @@ from kubectl_yoshi.cli.session import Session
 from kubectl_yoshi.engine.read import new_snapshot
 from kubectl_yoshi.kube.client import AS_TABLE, Api
 from kubectl_yoshi.kube.kubeconfig import list_kubeconfig_files
-from kubectl_yoshi.model.objects import Resource, dig
+from kubectl_yoshi.model.objects import NAMESPACE, Resource, dig
 from kubectl_yoshi.model.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from kubectl_yoshi.model.network import Network
-
-
-NAMESPACE = Resource("", "v1", "namespaces", "Namespace", namespaced=False)
 
 
 @dataclass(frozen=True)
