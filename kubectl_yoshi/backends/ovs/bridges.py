@@ -210,12 +210,15 @@ def pending_rollout(layer: Layer2, snapshot: Snapshot) -> str:
     if not layer.makes_bridges:
         return ""
     nodes = [node for node in snapshot.lookup(Query(NODE)) if _takes_bridge(node, layer)]
-    missing = [
-        name_of(node) for node in nodes if not dig(node, "status", "allocatable", node_resource(layer), default="")
-    ]
+    missing = [name_of(node) for node in nodes if not has_bridge(node, layer)]
     if missing:
         return f"bridge {layer.bridge} is missing on {first_few(sorted(missing), MAX_NODES)}"
     return "" if nodes else f"bridge {layer.bridge} is on no node"
+
+
+def has_bridge(node: Json, layer: Layer2) -> bool:
+    """Return whether a node reports the bridge, through ovs-cni's marker."""
+    return bool(dig(node, "status", "allocatable", node_resource(layer), default=""))
 
 
 def _takes_bridge(node: Json, layer: Layer2) -> bool:

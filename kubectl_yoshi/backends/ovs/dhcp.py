@@ -165,15 +165,15 @@ def pending_rollout(network: Network, layer: Layer2, snapshot: Snapshot) -> str:
     """Return that the server's VM does not run; "" if it does, or if there is no DHCP server."""
     if layer.dhcp is None:
         return ""
-    server = _server_vm_query(network)
-    instance = snapshot.lookup(replace(server, resource=VMI))
-    is_running = any(dig(vmi, "status", "phase") == "Running" for vmi in instance)
+    server, instance = server_instance_queries(network)
+    is_running = any(dig(vmi, "status", "phase") == "Running" for vmi in snapshot.lookup(instance))
     return "" if is_running else f"{VM.ref(server.name, network.namespace)}, its DHCP server, does not run"
 
 
-def _server_vm_query(network: Network) -> Query:
-    """Return the query for the server's VM, which luigi's VirtualMachinePool creates."""
-    return Query(VM, network.namespace, f"{network.name}-0")
+def server_instance_queries(network: Network) -> tuple[Query, Query]:
+    """Return the queries for the server's VM, which luigi's VirtualMachinePool creates, and its instance."""
+    server = Query(VM, network.namespace, f"{network.name}-0")
+    return server, replace(server, resource=VMI)
 
 
 def describe(network: Network, layer: Layer2, snapshot: Snapshot) -> list[tuple[str, str]]:
@@ -290,8 +290,7 @@ def warnings(network: Network, number: int, snapshot: Snapshot) -> tuple[str, ..
     config = find_object(CONFIGMAP, network, snapshot)
     if dig(config, "binaryData", host_file_name(network, number)) is not None:
         return ()
-    server = _server_vm_query(network)
-    instance = replace(server, resource=VMI)
+    server, instance = server_instance_queries(network)
     if not snapshot.lookup(server, instance) or not snapshot.lookup(instance):
         return ()
     restart = f"virtctl restart {server.name} -n {network.namespace}"
