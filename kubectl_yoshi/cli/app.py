@@ -125,6 +125,7 @@ cli = LazyGroup(
         "status": CommandEntry("status:status", "Show versions, networks, VMs, and the number of findings"),
         "doctor": CommandEntry("doctor:doctor", "Find out what is wrong, and what repairs it"),
         "report": CommandEntry("report:report", "Write an archive of status, findings, objects and events"),
+        "trace": CommandEntry("trace:trace", "Follow an address hop by hop, and explain the first break"),
         "sync": CommandEntry("sync:sync", "Reconcile networks, and VMs with their network annotations"),
         "diff": CommandEntry("diff:diff", "Show what a command would change; exit 1 if there are changes"),
         "policy": policy,

@@ -24,6 +24,7 @@ class NameKind(enum.Enum):
     USER = "user"
     FREE_ADDRESS = "free address"
     HELD_ADDRESS = "held address"
+    TRACED = "vm, held address or service"
     FILE = "file"
     FOLDER = "folder"
 
@@ -81,4 +82,5 @@ NETWORK_ADDRESS = NetworkAddressType(NameKind.NETWORK_ADDRESS)
 VM_NAME = NameType(NameKind.VM)
 FREE_ADDRESS = NameType(NameKind.FREE_ADDRESS)
 HELD_ADDRESS = NameType(NameKind.HELD_ADDRESS)
+TRACED = NameType(NameKind.TRACED)
 FILE = NameType(NameKind.FILE)

@@ -50,6 +50,8 @@ PREFLIGHT = "Preflight"
 """Whether a VM keeps an address; see `doctor --preflight`."""
 STATUS = "Status"
 """The state of the cluster on one screen."""
+TRACE = "Trace"
+"""The way of an address, hop by hop."""
 VERSION = "Version"
 """The versions of this program, the CRDs and the API server."""
 

@@ -231,6 +231,8 @@ ROWS = (
     Row(f"policy explain {BLUE}.10", "viewer", "viewer"),
     Row("policy explain vm/web", "viewer", "viewer"),
     Row("ips check", "viewer", "viewer"),
+    Row("trace vm/web", "viewer", "viewer", code=1),  # it is stopped
+    Row(f"trace {BLUE}.10", "viewer", "viewer", code=1),
     Row("ips check -A", "nobody", "viewer", "may not list networkwizards", TO_SEE),
     Row("doctor", "viewer", "viewer"),
     Row("doctor -A", "nobody", "viewer", "may not list networkwizards", TO_SEE),

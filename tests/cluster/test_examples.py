@@ -73,6 +73,7 @@ BEFORE = {
     "ips move": f"{INTERNET}; kubectl yoshi vm attach web-1 --public-network internet --ip 203.0.113.5",
     "ips check": ATTACHED,
     "doctor": ATTACHED,
+    "trace": ATTACHED,
     "ips import": BLUE,
     "ips rebuild": ATTACHED,
     "policy explain": ATTACHED,
@@ -80,6 +81,8 @@ BEFORE = {
 }
 """What there must be, besides the CRDs and VMs, before an example of a command."""
 FINDS_DIFFERENCES = "kubectl yoshi diff vm attach web-1 --network blue"
+FINDS_A_BREAK = "kubectl yoshi trace"
+"""The VMs are stopped."""
 UNTIL_CTRL_C = "kubectl yoshi sync -A --watch"
 OURS = "app.kubernetes.io/managed-by=kubectl-yoshi"
 PRELUDES = {"completion zsh": "autoload -Uz compinit; compinit -u\n"}
@@ -144,7 +147,8 @@ def test_help_examples_succeed(command: str, example: str, scene: dict[str, str]
         well(scene, f"set -e; {BEFORE[command]}")
     shell = command.rpartition(" ")[2] if command in ("completion zsh", "completion fish") else "bash"
     typed = example.replace(UNTIL_CTRL_C, f"timeout --signal=INT --preserve-status 5 {UNTIL_CTRL_C}")
-    well(scene, PRELUDES.get(command, "") + typed, 1 if FINDS_DIFFERENCES in example else 0, shell)
+    code = 1 if FINDS_DIFFERENCES in example or FINDS_A_BREAK in example else 0
+    well(scene, PRELUDES.get(command, "") + typed, code, shell)
     if command == "uninstall":
         well(scene, "kubectl yoshi install")
 

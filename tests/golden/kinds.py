@@ -43,6 +43,7 @@ METALLB = [
     Kind("metallb.io", "v1beta1", "servicel2statuses", "ServiceL2Status"),
     Kind("metallb.io", "v1beta1", "servicebgpstatuses", "ServiceBGPStatus"),
     Kind("metallb.io", "v1beta2", "bgppeers", "BGPPeer"),
+    Kind("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice"),
 ]
 LAYER2 = [
     Kind("k8s.cni.cncf.io", "v1", "network-attachment-definitions", "NetworkAttachmentDefinition"),

@@ -135,6 +135,15 @@ def iter_block_allocations(block: Json, ref: ObjectRef) -> Iterator[IpamAllocati
         )
 
 
+def restrict_to_handle(block: Json, handle: str) -> Json:
+    """Return a copy of a block in which only the addresses of one handle are assigned."""
+    attributes = dig(block, "spec", "attributes", default=[])
+    kept = {index for index, one in enumerate(attributes) if str(one.get("handle_id") or "").lower() == handle}
+    allocations = dig(block, "spec", "allocations", default=[])
+    restricted = [index if index in kept else None for index in allocations]
+    return {**block, "spec": {**block["spec"], "allocations": restricted}}
+
+
 def list_block_allocations(within: Intervals, version: int, api: CalicoApi, snapshot: Snapshot) -> list[IpamAllocation]:
     """Return the addresses in a set that are assigned by the blocks that were read."""
     found = []

@@ -9,7 +9,7 @@ cache.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -46,7 +46,7 @@ class NameRequest:
     incomplete: str
 
 
-_ORDERED_KINDS = (NameKind.FREE_ADDRESS, NameKind.HELD_ADDRESS)
+_ORDERED_KINDS = (NameKind.FREE_ADDRESS, NameKind.HELD_ADDRESS, NameKind.TRACED)
 
 NameSource = Callable[[NameRequest], Mapping[str, str]]
 """Return names with their descriptions ("" for none), including all names with the prefix."""
@@ -135,6 +135,20 @@ def _held_addresses(request: NameRequest) -> Mapping[str, str]:
     return list_held_addresses(_select_networks(request, "network", snapshot), snapshot)
 
 
+def _traced(request: NameRequest) -> Mapping[str, str]:
+    """Return VMs and held addresses; after "vm/" and "svc/", the VMs and the Services."""
+    from kubectl_yoshi.backends.public.services import SERVICE
+    from kubectl_yoshi.model.vm import VM
+
+    kind, slash, typed = request.incomplete.partition("/")
+    resource = {"vm": VM, "svc": SERVICE}.get(kind)
+    if slash and resource is not None:
+        found = _objects(replace(request, incomplete=typed), resource)
+        return {f"{kind}/{name}": description for name, description in found.items()}
+    vms = {f"vm/{name}": status for name, status in _objects(replace(request, incomplete=""), VM, "Status").items()}
+    return {**vms, **_held_addresses(request)}
+
+
 def _select_networks(request: NameRequest, param: str, snapshot: Snapshot) -> list[Network]:
     """Return the network that the command line names, else all networks of its namespace."""
     from kubectl_yoshi.model.network import parse_network_name
@@ -202,4 +216,5 @@ _NAME_SOURCES: Mapping[NameKind, NameSource] = {
     NameKind.USER: _in_kubeconfig("users"),
     NameKind.FREE_ADDRESS: _free_addresses,
     NameKind.HELD_ADDRESS: _held_addresses,
+    NameKind.TRACED: _traced,
 }

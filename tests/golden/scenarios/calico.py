@@ -102,6 +102,8 @@ SCENARIOS = [
             "ips list big",
             "ips list big --free",
             "ips show 10.133.17.7",
+            "trace 10.133.17.7",
+            "trace vm/web-2",
             "network describe big",
             "vm detach web-2 --network big",
             "ips release big 10.133.17.7",

@@ -84,6 +84,7 @@ SCENARIOS = [
             "vm attach web-1 --network lab --ip 10.30.0.50 --interface-name data --interface-model virtio",
             "vm list",
             "ips check",
+            "trace vm/web-1",
             "ips reserve lab 10.30.0.60 --note 'the printer'",
             "ips release lab 10.30.0.60",
             "network delete lab",

@@ -72,6 +72,8 @@ SCENARIOS = [
             "ips list -o wide",
             "ips show 203.0.113.5",
             "ips check",
+            "trace vm/web-1",
+            "trace 203.0.113.1 -o yaml",
             "ips move 203.0.113.5 --to web-3 --dry-run=client",
             "diff ips move 203.0.113.5 --to web-3",
             "ips move 203.0.113.5 --to web-3 --network internet --port 8080/udp --wait --timeout 30s",

@@ -83,6 +83,7 @@ def suggested(*words: str) -> dict[str, str]:
         (["ips", "show", ""], NameKind.HELD_ADDRESS),
         (["ips", "show", "10.0.0.1", ""], None),
         (["ips", "move", "--to", ""], NameKind.VM),
+        (["trace", "vm/"], NameKind.TRACED),
         (["ips", "rebuild", "--network", ""], NameKind.NETWORK),
         (["network", "create", ""], None),
         (["diff", "vm", "attach", "web-1", "--network", ""], NameKind.NETWORK_ADDRESS),

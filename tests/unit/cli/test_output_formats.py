@@ -20,6 +20,7 @@ from kubectl_yoshi.model.objects import CRD, POLICY, POLICY_BINDING
 from kubectl_yoshi.output.format_option import FORMATS
 from tests.output_schema import API_VERSION, load_schema, printed_objects
 from tests.unit.cli.command_runner import run
+from tests.unit.diagnosis.public_cluster import set_strategy
 from tests.unit.plan.fake_api import served
 from tests.unit.plan.fake_cluster import SERVED, FakeCluster
 from tests.unit.plan.test_public import FIRST, public
@@ -58,6 +59,7 @@ LINES = {
     "ips rebuild": "ips rebuild --yes",
     "doctor": "doctor --fail-on never",
     "status": "status",
+    "trace": "trace vm/web-1",
     "sync": "sync",
     "policy status": "policy status",
     "policy explain": "policy explain 10.133.0.50",
@@ -67,7 +69,7 @@ LINES = {
 """A command line for each command with a result."""
 SINGLE = {
     "network create", "network update", "network describe", "vm attach", "vm detach",
-    "ips show", "ips map", "ips reserve", "ips release", "ips move", "doctor", "status",
+    "ips show", "ips map", "ips reserve", "ips release", "ips move", "doctor", "trace", "status",
     "policy explain", "version",
 }  # fmt: skip
 """Commands whose line names one object."""
@@ -90,6 +92,8 @@ def new_cluster(command: str) -> FakeCluster:
     cluster.attach("web-1", "gone")
     cluster.reserve("10.133.0.50", note="printer")
     cluster.delete_vm("gone")
+    if command == "trace":
+        set_strategy(cluster, "Always")
     if command in ("ips check", "ips rebuild"):
         cluster.vm("restored", pin="10.133.0.80")
     return cluster

@@ -14,7 +14,7 @@ from kubectl_yoshi.backends.metallb import objects as metallb
 from kubectl_yoshi.backends.public.services import SERVICE
 from kubectl_yoshi.diagnosis.public import ENDPOINT_SLICE
 from kubectl_yoshi.model.objects import NAMESPACE, NODE, Json, ObjectRef, Resource, name_of, namespace_of
-from kubectl_yoshi.model.vm import VMI
+from kubectl_yoshi.model.vm import VM, VMI
 from lab.manifests import OWN_CRDS
 from tests.unit.plan.fake_api import served
 from tests.unit.plan.fake_cluster import SERVED, FakeCluster
@@ -89,6 +89,12 @@ def set_ingress(cluster: FakeCluster, *addresses: str) -> None:
 def assign(cluster: FakeCluster) -> None:
     """Do what MetalLB's controller does."""
     set_ingress(cluster, ADDRESS)
+
+
+def set_strategy(cluster: FakeCluster, strategy: str) -> None:
+    """Start or stop the VM."""
+    cluster.api.change(VM.ref("web-1", "prod"), lambda vm: vm["spec"].update(runStrategy=strategy))
+    cluster.time_passes()
 
 
 def put_endpoint(cluster: FakeCluster, **conditions: bool) -> None:

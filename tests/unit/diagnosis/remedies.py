@@ -12,10 +12,23 @@ from kubectl_yoshi.diagnosis.finding import Observation
 from tests.documents import parse
 
 FLAGS = {
-    "kubectl": {"-n", "-o", "-l", "-A", "-p", "-f", "--type", "--subresource", "--field-selector"},
+    "kubectl": {
+        "-n",
+        "-o",
+        "-l",
+        "-A",
+        "-p",
+        "-f",
+        "--type",
+        "--subresource",
+        "--field-selector",
+        "--tail",
+        "--show-managed-fields",
+    },
     "virtctl": {"-n"},
 }
-"""The flags that remedies use; each but -A takes a value."""
+WITHOUT_VALUE = {"-A", "--show-managed-fields"}
+"""The flags that remedies use."""
 ARGUMENTS = {
     ("kubectl", "get"): (1, 2),
     ("kubectl", "describe"): (1, 2),
@@ -25,7 +38,7 @@ ARGUMENTS = {
     ("kubectl", "apply"): (0, 0),
     ("kubectl", "label"): (3, 9),
     ("kubectl", "annotate"): (3, 9),
-    ("kubectl", "logs"): (1, 1),
+    ("kubectl", "logs"): (0, 1),
     ("virtctl", "restart"): (1, 1),
     ("virtctl", "start"): (1, 1),
     ("virtctl", "stop"): (1, 1),
@@ -71,7 +84,7 @@ def check_command(command: str) -> None:
             arguments.append(word)
             continue
         assert flag in FLAGS[program], command
-        if flag != "-A" and not equals:
+        if flag not in WITHOUT_VALUE and not equals:
             assert rest, command
             value = rest.pop(0)
         if flag == "-p":

@@ -14,6 +14,7 @@ from kubectl_yoshi.model.objects import NODE, Resource
 from kubectl_yoshi.model.vm import VMI
 from tests.unit.diagnosis.diagnosing import diagnosis_of
 from tests.unit.diagnosis.public_cluster import check_schemas, drop_all, named
+from tests.unit.diagnosis.remedies import check_remedy
 from tests.unit.plan.fake_api import served
 from tests.unit.plan.fake_cluster import SERVED, FakeCluster
 from tests.unit.plan.test_layer2 import layer2
@@ -43,6 +44,8 @@ def codes(cluster: FakeCluster) -> list[str]:
     check_schemas(cluster)
     diagnosis = diagnosis_of(cluster, FAMILY)
     assert not diagnosis.unchecked
+    for finding in diagnosis.findings:
+        check_remedy(finding.observation)
     return [finding.rule.number for finding in diagnosis.findings]
 
 
