@@ -83,7 +83,7 @@ def install(session: Session, options: InstallOptions) -> None:
     yoshi-user and yoshi-admin, and two parts of these, yoshi-aggregate-to-admin and yoshi-calico-reader. The policies
     protect the allocations of each namespace from the users of others; `policy status` lists them.
     """
-    from kubectl_yoshi.cli.installation import find_installed, load_manifests, plan_install
+    from kubectl_yoshi.cli.installation import find_installed, load_manifests, order_stages, plan_install
     from kubectl_yoshi.cli.policies import PolicyMode, load_policies
     from kubectl_yoshi.output.plan_printer import show_plan
 
@@ -95,17 +95,15 @@ def install(session: Session, options: InstallOptions) -> None:
         return
     found = find_installed(session.api, desired)
     policies, mode = _plan_policies(session, requested, found)
-    plan = policies + plan_install(desired, found)
+    plan = order_stages(policies + plan_install(desired, found))
     if options.dry_run == "client":
         show_plan(plan, session.out, options.dry_run)
     else:
         if options.dry_run == "none":
             _check_permissions(session.api, plan)
-        _apply_and_print(session, plan, options)
-    if options.dry_run == "none" and options.wait:
         deadline = session.api.clock.now() + (options.timeout or ESTABLISHED_SECONDS)
-        _wait_until_established(session.api, plan, deadline)
-        if policies and mode is not PolicyMode.OFF:
+        _apply_and_print(session, plan, options, deadline)
+        if policies and mode is not PolicyMode.OFF and options.dry_run == "none" and options.wait:
             _wait_until_active(session.api, deadline)
     if options.dry_run == "none":
         for note in bind_policies(session.api, None):
@@ -131,11 +129,11 @@ def _plan_policies(
     Raises:
         ForbiddenError: the policies may not be read or written, and were requested or belong to a new installation.
     """
-    from kubectl_yoshi.cli.installation import is_managed_by_label, plan_install, plan_removal
+    from kubectl_yoshi.cli.installation import CLUSTER_ROLE, is_managed_by_label, plan_install, plan_removal
     from kubectl_yoshi.cli.policies import PolicyMode, choose_mode, find_policies, load_policies
     from kubectl_yoshi.engine.permissions import Permissions
     from kubectl_yoshi.kube.errors import ForbiddenError
-    from kubectl_yoshi.model.objects import CRD, POLICY
+    from kubectl_yoshi.model.objects import POLICY
     from kubectl_yoshi.model.plan import Plan
 
     if POLICY not in session.api.served:
@@ -145,7 +143,7 @@ def _plan_policies(
                 "allocations are not protected from users of other namespaces"
             )
         return Plan(), PolicyMode.OFF
-    is_installed = any(ref.resource == CRD and is_managed_by_label(obj) for ref, obj in found.items())
+    is_installed = any(ref.resource == CLUSTER_ROLE and is_managed_by_label(obj) for ref, obj in found.items())
     is_required = requested not in (None, PolicyMode.OFF) or not is_installed
     try:
         existing = find_policies(session.api)
@@ -199,19 +197,32 @@ def _check_permissions(api: Api, plan: Plan) -> None:
             raise dry_run_error
 
 
-def _apply_and_print(session: Session, plan: Plan, options: InstallOptions) -> None:
-    """Apply the plan and print the result of each object, also if another one fails."""
+def _apply_and_print(session: Session, plan: Plan, options: InstallOptions, deadline: float) -> None:
+    """Apply the CRDs, wait until they are served, apply the rest, and print the result of each object.
+
+    The results are printed also if a later object fails. With --no-wait the CRDs are awaited only if policies follow.
+    """
     from kubectl_yoshi.engine.apply import apply_plan
+    from kubectl_yoshi.model.objects import CRD, POLICY
+    from kubectl_yoshi.model.plan import Plan
     from kubectl_yoshi.output.plan_printer import format_outcomes
 
-    outcome = apply_plan(plan, session.api, dry_run=options.dry_run == "server")
-    if options.output.is_human_readable:
-        for line in format_outcomes(outcome.executed, options.dry_run):
-            print(line, file=session.out)
+    crds = Plan(tuple(stage for stage in plan.stages if stage[0].ref.resource == CRD))
+    rest = Plan(tuple(stage for stage in plan.stages if stage[0].ref.resource != CRD))
+    has_to_wait = options.wait or any(change.ref.resource == POLICY for change in rest)
     with printed_objects(session, options.output) as objects:
-        objects += [answer for _, answer in outcome.executed if answer is not None]
-        if not outcome.interrupted:
+        for part in (crds, rest):
+            outcome = apply_plan(part, session.api, dry_run=options.dry_run == "server")
+            if options.output.is_human_readable:
+                for line in format_outcomes(outcome.executed, options.dry_run):
+                    print(line, file=session.out)
+            objects += [answer for _, answer in outcome.executed if answer is not None]
+            if outcome.interrupted:
+                break
             outcome.raise_first()
+            if part is crds and has_to_wait and options.dry_run == "none":
+                session.out.flush()
+                _wait_until_established(session.api, crds, deadline)
     if outcome.interrupted:
         raise KeyboardInterrupt
 

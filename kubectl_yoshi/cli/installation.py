@@ -33,8 +33,9 @@ from kubectl_yoshi.model.plan import Change, Plan, Verb
 
 CLUSTER_ROLE = Resource("rbac.authorization.k8s.io", "v1", "clusterroles", "ClusterRole", namespaced=False)
 RESOURCES = {resource.kind: resource for resource in (CRD, CLUSTER_ROLE, POLICY, POLICY_BINDING)}
-INSTALL_ORDER = (POLICY, POLICY_BINDING, CRD, CLUSTER_ROLE)
-"""The policies come first: an installation without them is one that they were turned off in (see choose_mode)."""
+INSTALL_ORDER = (CRD, POLICY, POLICY_BINDING, CLUSTER_ROLE)
+"""The CRDs come before the policies, whose parameters they are: an API server that does not serve them yet finds them
+only half a minute later. The roles come last: where there are roles without policies, these are off (choose_mode)."""
 UNINSTALL_ORDER = ((POLICY_BINDING,), (POLICY,), (CRD, CLUSTER_ROLE))
 """A binding without its policy would be an error in the API server's log."""
 
@@ -106,8 +107,15 @@ def plan_install(desired: Iterable[Json], found: Mapping[ObjectRef, Json]) -> Pl
                 f"Use kubectl yoshi {installed_version} or a later one.",
             )
         changes.append(Change(Verb.APPLY, ref, "", body=obj, before=before))
-    stages = (tuple(change for change in changes if change.ref.resource == resource) for resource in INSTALL_ORDER)
-    return Plan(tuple(stage for stage in stages if stage))
+    return order_stages(Plan((tuple(changes),)))
+
+
+def order_stages(plan: Plan) -> Plan:
+    """Return a plan whose stages are in INSTALL_ORDER, with deletions of policies last."""
+    removed = tuple(stage for stage in plan.stages if any(change.verb is Verb.DELETE for change in stage))
+    applied = [change for stage in plan.stages for change in stage if change.verb is not Verb.DELETE]
+    stages = (tuple(change for change in applied if change.ref.resource == resource) for resource in INSTALL_ORDER)
+    return replace(plan, stages=(*(stage for stage in stages if stage), *removed))
 
 
 def plan_removal(found: Iterable[Json]) -> Plan:

@@ -122,8 +122,8 @@ def choose_mode(requested: PolicyMode | None, found: Mapping[ObjectRef, Json], i
     Args:
         requested: by the user; None to keep the mode of an existing installation, and to enforce in a new one.
         found: the policies and bindings that exist.
-        is_installed: whether this program has installed CRDs. Policies are written before them, so that an installation
-            that is killed between the two does not look like one without policies.
+        is_installed: whether this program has installed roles. Policies are written before them, so that an
+            installation that is killed between the two does not look like one without policies.
     """
     if requested is not None:
         return requested
