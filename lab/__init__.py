@@ -22,7 +22,8 @@ LAB_CRDS=DIR replaces them by the real ones, in DIR/calico-v1, DIR/calico-v3, DI
 Labs live side by side: each has a number, from which its ports, its subnet 172.31.<number>.0/24, its bridge
 yl<number> and its network namespaces yl<number>-node-1, yl<number>-node-2 and yl<number>-router follow. The full
 profile needs root, for these. MetalLB's own BGP cannot announce IPv6; with `--bgp frr` it speaks BGP by the FRR that
-the distribution has (apt-get install frr frr-pythontools).
+the distribution has (apt-get install frr frr-pythontools), and with `--bgp frr-k8s` frr-k8s configures that FRR and
+reports its sessions.
 
 lab.ovs gives the nodes of a full lab Open vSwitch and NICs, lab.hostplumber makes bridges of HostNetworkTemplates, and
 lab.dhcp runs dnsmasq as a DHCPServer's ConfigMap has it, and a client that asks it (apt-get install openvswitch-switch

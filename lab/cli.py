@@ -141,7 +141,10 @@ def _parser() -> argparse.ArgumentParser:
         "--calico", choices=list(CALICO_CHOICES), default="v1", help="which of Calico's API groups is served"
     )
     up_parser.add_argument(
-        "--bgp", choices=BGP_CHOICES, default="native", help="how MetalLB speaks BGP; frr (installed) knows IPv6"
+        "--bgp",
+        choices=BGP_CHOICES,
+        default="native",
+        help="how MetalLB speaks BGP; frr (installed) knows IPv6, frr-k8s also reports its sessions",
     )
     up_parser.add_argument("--foreground", action="store_true", help="stay, and end it all on Ctrl-C")
     down_parser = command("down", down, "end a lab, and leave nothing of it")

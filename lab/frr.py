@@ -1,8 +1,8 @@
 """FRR on the nodes of a full lab, as MetalLB uses it where its own BGP does not suffice: it cannot announce IPv6.
 
-MetalLB's speaker writes FRR's configuration to a file and sends SIGHUP to a reloader, which brings FRR's daemons to
-that configuration. The daemons are the distribution's; the reloader here does what MetalLB's shell script does, with
-the paths of one node.
+MetalLB's speaker, or frr-k8s, writes FRR's configuration to a file and sends SIGHUP to a reloader, which brings FRR's
+daemons to that configuration. The daemons are the distribution's; the reloader here does what MetalLB's shell script
+does, with the paths of one node.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ from lab.processes import Launch
 
 DAEMONS = Path("/usr/lib/frr")
 RELOAD = DAEMONS / "frr-reload.py"
+VTYSH = Path("/usr/bin/vtysh")
 REQUESTED_CONFIG, PID, APPLIED_CONFIG = "asked.conf", "reloader.pid", "applied.conf"
+RESULT, RUNNING_CONFIG = ".status", "running-config"  # names that frr-k8s knows
+STATUS_FOLDER = "frr_reloader"  # of /etc, where frr-k8s reads both
 
 
 def check_installed() -> None:
@@ -64,18 +67,40 @@ def frr_launches(folder: Path, node: Node) -> list[Launch]:
 
 
 def is_ready(folder: Path, node: Node) -> bool:
-    """Whether a speaker of this node can be started."""
+    """Whether what configures FRR on this node can be started."""
     return all((_node_folder(folder, node) / name).exists() for name in ("zebra.vty", "bgpd.vty", PID))
 
 
-def speaker_environment(folder: Path, node: Node) -> dict[str, str]:
-    """What makes MetalLB's speaker use the FRR of its node."""
+def reload_environment(folder: Path, node: Node) -> dict[str, str]:
+    """What makes MetalLB's speaker, or frr-k8s, use the FRR of its node."""
     node_folder = _node_folder(folder, node)
     return {
-        "METALLB_BGP_TYPE": "frr",
         "FRR_CONFIG_FILE": str(node_folder / REQUESTED_CONFIG),
         "FRR_RELOADER_PID_FILE": str(node_folder / PID),
     }
+
+
+def with_vtysh(folder: Path, node: Node) -> list[str]:
+    """Run what follows with a /usr/bin/vtysh that asks the FRR of this node.
+
+    As with /etc/group, this is in the mount namespace that `ip netns exec` made for it.
+    """
+    node_folder = _node_folder(folder, node)
+    original, wrapper = node_folder / "vtysh-original", node_folder / "vtysh"
+    original.touch()
+    wrapper.write_text(f'#!/bin/sh\nexec {original} --config_dir={node_folder} --vty_socket={node_folder} "$@"\n')
+    wrapper.chmod(0o755)
+    script = 'mount --bind "$2" "$0" && mount --bind "$1" "$2" && shift 2 && exec "$@"'
+    return ["sh", "-c", script, str(original), str(wrapper), str(VTYSH)]
+
+
+def with_reload_status(folder: Path, node: Node) -> list[str]:
+    """Run what follows with an /etc that has only what the reloader of this node reports."""
+    node_folder = _node_folder(folder, node)
+    etc = node_folder / "etc"
+    etc.mkdir()
+    (etc / STATUS_FOLDER).symlink_to(node_folder)
+    return ["sh", "-c", 'mount --bind "$0" /etc && exec "$@"', str(etc)]
 
 
 def reload_on_request(node_folder: str) -> None:
@@ -88,13 +113,14 @@ def reload_on_request(node_folder: str) -> None:
         signal.sigwait({signal.SIGHUP})
         started_at = time.monotonic()
         applied = apply(folder)
+        _report(folder, applied=applied)
         print(f"{'applied' if applied else 'NOT applied'} in {time.monotonic() - started_at:.1f} s", flush=True)
 
 
 def apply(folder: Path) -> bool:
-    """Bring the daemons of a node to the configuration that its speaker asked for."""
+    """Bring the daemons of a node to the configuration that was asked for."""
     requested = (folder / REQUESTED_CONFIG).read_text()
-    # Where MetalLB has its daemons log to is a path of its container.
+    # Where MetalLB has the daemons log to is a path of their container.
     (folder / APPLIED_CONFIG).write_text(re.sub(r"(?m)^log file .*$", "log stdout", requested))
     command = [
         sys.executable,
@@ -107,6 +133,14 @@ def apply(folder: Path) -> bool:
         str(folder / APPLIED_CONFIG),
     ]
     return subprocess.run(command, check=False).returncode == 0
+
+
+def _report(folder: Path, *, applied: bool) -> None:
+    """Write what frr-k8s reports as the state of the node: the result and FRR's configuration."""
+    command = [str(VTYSH), f"--config_dir={folder}", f"--vty_socket={folder}", "-c", "show running-config"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    (folder / RUNNING_CONFIG).write_text(shown)
+    (folder / RESULT).write_text(f"{time.time_ns()} {'success' if applied else 'failure'}")
 
 
 def _with_groups(groups: Path) -> list[str]:

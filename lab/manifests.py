@@ -26,6 +26,7 @@ CORE_OF_KUBEVIRT = (
     "virtualmachines.kubevirt.io",
     "virtualmachineinstances.kubevirt.io",
 )
+FRR_K8S_GROUP = "frrk8s.metallb.io"
 OWN_CRDS = Path(__file__).parent / "crds"
 
 
@@ -77,23 +78,33 @@ def _metallb_documents() -> list[bytes]:
     if not cached.exists():
         with exclusive_lock(cached.parent / ".manifests.lock"):
             bases = module_folder("metallb", METALLB_MODULE) / "config" / "crd" / "bases"
-            # BGPPeer's ASNs say int32 with a maximum of 4294967295; Kubernetes 1.36 then refuses every BGPPeer.
             text = "\n---\n".join(file.read_text() for file in sorted(bases.glob("*.yaml")))
-            text = re.sub(r"format: int32(\n\s+maximum: 4294967295)", r"format: int64\1", text)
-            _write_atomically(cached, _as_json(text.encode()))
+            _write_atomically(cached, _as_json(_with_wide_numbers(text).encode()))
     return cached.read_bytes().splitlines()
 
 
-def metallb_manifest() -> list[dict[str, Any]]:
-    """Every object of MetalLB's own installation manifest, the CRDs aside."""
-    cached = tool_cache("metallb", METALLB_MODULE) / "manifest.json"
+def frr_k8s_documents() -> list[bytes]:
+    """The CRDs of frr-k8s, which MetalLB's manifest has, as JSON documents."""
+    return [
+        json.dumps(found, separators=(",", ":")).encode()
+        for found in metallb_manifest("frr-k8s")
+        if found["kind"] == "CustomResourceDefinition" and found["spec"]["group"] == FRR_K8S_GROUP
+    ]
+
+
+def metallb_manifest(bgp: str) -> list[dict[str, Any]]:
+    """Every object of MetalLB's own installation manifest for a kind of BGP: native, frr or frr-k8s."""
+    cached = tool_cache("metallb", METALLB_MODULE) / f"manifest-{bgp}.json"
     if not cached.exists():
         with exclusive_lock(cached.parent / ".manifests.lock"):
-            source = module_folder("metallb", METALLB_MODULE) / "config" / "manifests" / "metallb-native.yaml"
-            _write_atomically(
-                cached, [line for line in _as_json(source.read_bytes()) if b'"CustomResourceDefinition"' not in line]
-            )
+            source = module_folder("metallb", METALLB_MODULE) / "config" / "manifests" / f"metallb-{bgp}.yaml"
+            _write_atomically(cached, _as_json(_with_wide_numbers(source.read_text()).encode()))
     return [json.loads(line) for line in cached.read_bytes().splitlines()]
+
+
+def _with_wide_numbers(crds: str) -> str:
+    """Declare ASNs as int64: they are int32 with a maximum of 4294967295, and Kubernetes 1.36 refuses every object."""
+    return re.sub(r"format: int32(\n\s+maximum: 4294967295)", r"format: int64\1", crds)
 
 
 def module_folder(folder: str, module: str) -> Path:

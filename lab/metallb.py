@@ -14,13 +14,17 @@ from lab.processes import Launch
 NAMESPACE = "metallb-system"
 ACCOUNTS = ("controller", "speaker")
 SPEAKER_PORT = 7472  # in a namespace of its own, so the same on every node
-NATIVE_BGP = {"METALLB_BGP_TYPE": "native"}
 NEEDED_KINDS = ("Namespace", "ServiceAccount", "Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding", "ConfigMap")
 
 
-def objects() -> list[Mapping[str, Any]]:
+def objects(bgp: str) -> list[Mapping[str, Any]]:
     """What MetalLB's own manifest installs besides its CRDs and workloads: the namespace, the permissions."""
-    return [found for found in metallb_manifest() if found["kind"] in NEEDED_KINDS]
+    return [found for found in metallb_manifest(bgp) if found["kind"] in NEEDED_KINDS]
+
+
+def bgp_environment(bgp: str) -> dict[str, str]:
+    """What tells MetalLB's programs how the speakers speak BGP: native, frr or frr-k8s."""
+    return {"METALLB_BGP_TYPE": bgp}
 
 
 def speaker_pod(node: Node) -> dict[str, Any]:
@@ -43,7 +47,7 @@ def speaker_pod(node: Node) -> dict[str, Any]:
     }
 
 
-def controller_launch(lab_id: LabId, programs: Mapping[str, Path], kubeconfig: Path) -> Launch:
+def controller_launch(lab_id: LabId, programs: Mapping[str, Path], kubeconfig: Path, bgp: str) -> Launch:
     port = lab_id.port("metallb-controller")
     command = [
         str(programs["metallb-controller"]),
@@ -52,12 +56,11 @@ def controller_launch(lab_id: LabId, programs: Mapping[str, Path], kubeconfig: P
         "--webhook-mode=disabled",
         "--disable-cert-rotation",
     ]
-    return Launch("metallb-controller", command, port, {"KUBECONFIG": str(kubeconfig)})
+    environment = {**bgp_environment(bgp), "KUBECONFIG": str(kubeconfig)}
+    return Launch("metallb-controller", command, port, environment)
 
 
-def speaker_launch(
-    node: Node, programs: Mapping[str, Path], kubeconfig: Path, bgp: Mapping[str, str] = NATIVE_BGP
-) -> Launch:
+def speaker_launch(node: Node, programs: Mapping[str, Path], kubeconfig: Path, bgp: Mapping[str, str]) -> Launch:
     command = [
         str(programs["metallb-speaker"]),
         f"--namespace={NAMESPACE}",

@@ -17,6 +17,7 @@ OLDEST_KUBERNETES = "1.31"  # the first whose CEL knows CIDRs
 KUBERNETES_MODULE = "k8s.io/kubernetes"
 KUBEVIRT_MODULE = "kubevirt.io/kubevirt"
 METALLB_MODULE = "go.universe.tf/metallb"
+FRR_K8S_MODULE = "github.com/metallb/frr-k8s"
 KWOK_MODULE = "sigs.k8s.io/kwok"
 KREW_MODULE = "sigs.k8s.io/krew"
 ACTIONLINT_MODULE = "github.com/rhysd/actionlint"
@@ -86,6 +87,11 @@ METALLB_CONTROLLER = Program(
     "metallb-controller", "metallb", f"{METALLB_MODULE}/controller", METALLB_MODULE, built_as="controller"
 )
 METALLB_SPEAKER = Program("metallb-speaker", "metallb", f"{METALLB_MODULE}/speaker", METALLB_MODULE, built_as="speaker")
+# In the module of MetalLB, which requires it: so both have the same versions of what they import.
+FRR_K8S = Program(
+    "frr-k8s", "metallb", f"{FRR_K8S_MODULE}/cmd/frr-k8s-controller", FRR_K8S_MODULE, "frr-k8s-controller"
+)
+FRR_STATUS = Program("frr-status", "metallb", f"{FRR_K8S_MODULE}/frr-tools/status", FRR_K8S_MODULE, "status")
 GOBGPD = Program("gobgpd", "gobgp", "github.com/osrg/gobgp/v3/cmd/gobgpd", "github.com/osrg/gobgp/v3")
 GOBGP = Program("gobgp", "gobgp", "github.com/osrg/gobgp/v3/cmd/gobgp", "github.com/osrg/gobgp/v3")
 # Nothing of a lab: what installs the plugin, and what reviewers of its index check manifests with.
@@ -112,7 +118,7 @@ def programs_of(profile: str, minor: str) -> list[Program]:
         if minor != DEFAULT_KUBERNETES:
             raise LabError(f"the full profile needs Kubernetes {DEFAULT_KUBERNETES}, not {minor}")
         programs += [kubernetes_program("kube-scheduler"), VIRT_API, VIRT_CONTROLLER, KWOK]
-        programs += [METALLB_CONTROLLER, METALLB_SPEAKER, GOBGPD, GOBGP]
+        programs += [METALLB_CONTROLLER, METALLB_SPEAKER, FRR_K8S, FRR_STATUS, GOBGPD, GOBGP]
     return programs
 
 

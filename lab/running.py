@@ -20,7 +20,7 @@ from lab.building import exclusive_lock, find_or_build, is_held
 from lab.errors import LabError
 from lab.frr import check_installed
 from lab.lab_ids import LabId, find_free_lab_id, list_taken_lab_ids
-from lab.manifests import CALICO_CHOICES, crd_documents
+from lab.manifests import CALICO_CHOICES, crd_documents, frr_k8s_documents
 from lab.network_setup import ROUTER, ROUTER_HOST, Node, create_lab_network, delete_lab_network, nodes_of
 from lab.paths import labs_folder
 from lab.processes import ProgramRecord, kill_processes, list_lab_pids, records, spawn
@@ -32,7 +32,7 @@ from lab.reaper import Reaper
 from lab.router import Route, list_routes, route_table
 
 PROFILES = ("core", "full")
-BGP_CHOICES = ("native", "frr")
+BGP_CHOICES = ("native", "frr", "frr-k8s")
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,8 @@ def start(
 
     `name` tells labs apart; without one it is made from this process's number. The lab ends with this process, even
     when that is killed, unless `background`. Raises a LabError if a lab of that name is up, or something does not
-    start; then nothing is left behind. `bgp="frr"` lets MetalLB speak BGP by FRR (see lab.frr) in the full profile.
+    start; then nothing is left behind. `bgp="frr"` lets MetalLB speak BGP by FRR (see lab.frr) in the full profile,
+    and `bgp="frr-k8s"` by FRR that frr-k8s configures (see lab.frr_k8s).
     """
     options = Options(profile, kubernetes, calico, bgp)
     progress = progress or Progress(quiet=True)
@@ -173,10 +174,11 @@ def start(
 
 def prepare(options: Options, progress: Progress) -> tuple[dict[str, Path], list[bytes]]:
     """Find or build the programs of such a lab, and the CRDs that it loads."""
-    if options.bgp == "frr":
+    if options.bgp != "native":
         check_installed()
     binaries = find_or_build(programs_of(options.profile, options.kubernetes), progress)
-    return binaries, crd_documents(options.calico, options.profile == "full", progress)
+    documents = crd_documents(options.calico, options.profile == "full", progress)
+    return binaries, documents + (frr_k8s_documents() if options.bgp == "frr-k8s" else [])
 
 
 def _start(

@@ -10,10 +10,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from lab import kubevirt, metallb
+from lab import frr_k8s, kubevirt, metallb
 from lab.api import Api, wait_until
 from lab.errors import LabError
-from lab.frr import frr_launches, is_ready, speaker_environment
+from lab.frr import frr_launches, is_ready, reload_environment
 from lab.kwok import kwok_launch, node_object
 from lab.network_setup import nodes_of
 from lab.processes import Launch, ProgramRecord, spawn
@@ -29,16 +29,17 @@ def start_full(core: Core, documents: Sequence[bytes], bgp: str) -> None:
     nodes = nodes_of(lab_id)
     router = spawn(router_launch(folder, lab_id, programs), folder)
     scheduler = spawn(_scheduler_launch(core), folder)
-    uses_frr = bgp == "frr"
+    uses_frr, uses_frr_k8s = bgp != "native", bgp == "frr-k8s"
     frr = [spawn(launch, folder) for node in nodes for launch in frr_launches(folder, node)] if uses_frr else []
     with ThreadPoolExecutor(2) as pool:
         crds = pool.submit(load_crds, api, documents)
-        rbac = pool.submit(_create_all, api, [*metallb.objects(), *kubevirt.objects(core.authority)])
+        rbac = pool.submit(_create_all, api, [*metallb.objects(bgp), *kubevirt.objects(core.authority)])
         for job in (crds, rbac):
             job.result()
     _create_all(api, [*(node_object(node, number) for number, node in enumerate(nodes, 1)), kubevirt.kubevirt_object()])
     api.patch(f"{_KUBEVIRT}/status", {"status": kubevirt.kubevirt_status()})
-    for namespace, accounts in ((metallb.NAMESPACE, metallb.ACCOUNTS), (kubevirt.NAMESPACE, kubevirt.ACCOUNTS)):
+    metallb_accounts = (*metallb.ACCOUNTS, frr_k8s.ACCOUNT) if uses_frr_k8s else metallb.ACCOUNTS
+    for namespace, accounts in ((metallb.NAMESPACE, metallb_accounts), (kubevirt.NAMESPACE, kubevirt.ACCOUNTS)):
         for account in accounts:
             _write_account_kubeconfig(core, namespace, account)
 
@@ -49,12 +50,19 @@ def start_full(core: Core, documents: Sequence[bytes], bgp: str) -> None:
     virt_api = spawn_program(kubevirt.api_launch(folder, lab_id, programs, core.authority))
     kwok = spawn_program(kwok_launch(folder, lab_id, programs))
     other_programs = [kwok]
-    other_programs.append(spawn_program(metallb.controller_launch(lab_id, programs, folder / "controller.kubeconfig")))
+    controller = metallb.controller_launch(lab_id, programs, folder / "controller.kubeconfig", bgp)
+    other_programs.append(spawn_program(controller))
     _create_all(api, (metallb.speaker_pod(node) for node in nodes))
     if uses_frr:
         _wait(frr, "FRR is ready", frr[0], lambda: all(is_ready(folder, node) for node in nodes))
+    if uses_frr_k8s:
+        _create_all(api, (frr_k8s.daemon_pod(node) for node in nodes))
     for node in nodes:
-        environment = speaker_environment(folder, node) if uses_frr else metallb.NATIVE_BGP
+        environment = metallb.bgp_environment(bgp)
+        if uses_frr_k8s:
+            other_programs += map(spawn_program, frr_k8s.daemon_launches(folder, node, programs))
+        elif uses_frr:
+            environment |= reload_environment(folder, node)
         other_programs.append(
             spawn_program(metallb.speaker_launch(node, programs, folder / "speaker.kubeconfig", environment))
         )

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lab import LabError
-from lab.programs import ETCD, GOBGP, KWOK, OLDEST_KUBERNETES, find, kubernetes_program, programs_of
+from lab.programs import ETCD, FRR_K8S, GOBGP, KWOK, OLDEST_KUBERNETES, find, kubernetes_program, programs_of
 
 SERVER = kubernetes_program("kube-apiserver")
 
@@ -63,7 +63,14 @@ def test_file_that_is_not_executable_is_skipped(tmp_path: Path, monkeypatch: pyt
 
 
 @pytest.mark.parametrize(
-    ("program", "start"), [(SERVER, "kubernetes-v1.36."), (ETCD, "etcd-v3."), (KWOK, "kwok-v"), (GOBGP, "gobgp-v3.")]
+    ("program", "start"),
+    [
+        (SERVER, "kubernetes-v1.36."),
+        (ETCD, "etcd-v3."),
+        (KWOK, "kwok-v"),
+        (GOBGP, "gobgp-v3."),
+        (FRR_K8S, "frr-k8s-v"),
+    ],
 )
 def test_cache_folders_contain_the_version(program: object, start: str) -> None:
     assert program.cached.parent.name.startswith(start)  # type: ignore[attr-defined]
