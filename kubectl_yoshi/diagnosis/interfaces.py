@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from ipaddress import ip_address
@@ -79,6 +80,12 @@ def list_initial_addresses(instance: Json, connection: Connection, facts: Facts)
     started = Vm({"metadata": metadata, "spec": {"template": template}})
     network = connection.network
     return facts.backend(network).addresses_on_vm(started, network.full_name)
+
+
+def derive_mac(vm: Vm) -> str:
+    """Return a locally administered MAC address (IEEE 802) that is derived from the identity of a VM."""
+    digest = hashlib.sha256(f"{vm.full_name}/{vm.uid}".encode()).hexdigest()
+    return ":".join(["02", *(digest[start : start + 2] for start in range(0, 10, 2))])
 
 
 def has_guest_agent(instance: Json) -> bool:

@@ -24,6 +24,9 @@ from kubectl_yoshi.plan.network_lookup import load_network, parse_networks, unsu
 from kubectl_yoshi.plan.records import load_allocations, reload_allocations, unlist_outdated_reservations
 from kubectl_yoshi.plan.release import build_release
 
+GRACE_SECONDS = 300.0
+"""The grace period by default."""
+
 
 @dataclass(frozen=True)
 class GcRequest:
@@ -37,7 +40,7 @@ class GcRequest:
 
     networks: tuple[tuple[str, str], ...] | None = None
     namespace: str | None = None
-    grace_seconds: float = 300.0
+    grace_seconds: float = GRACE_SECONDS
 
 
 def plan_gc(request: GcRequest, ctx: PlanContext) -> Plan:

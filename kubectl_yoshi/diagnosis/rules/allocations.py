@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Iterator
 
 from kubectl_yoshi.diagnosis.facts import Facts
 from kubectl_yoshi.diagnosis.finding import CannotCheckError, Observation, Severity
+from kubectl_yoshi.diagnosis.interfaces import derive_mac
 from kubectl_yoshi.diagnosis.rule import rule
 from kubectl_yoshi.model.address_state import AddressState
-from kubectl_yoshi.model.addresses import parse_address
-from kubectl_yoshi.model.allocations import VIRTUALMACHINE
-from kubectl_yoshi.model.network import NETWORKWIZARD
+from kubectl_yoshi.model.addresses import Address, Intervals, parse_address
+from kubectl_yoshi.model.allocations import RESERVATION, VIRTUALMACHINE
+from kubectl_yoshi.model.network import NETWORKWIZARD, Network
 from kubectl_yoshi.model.objects import NamespacedName, dig
 from kubectl_yoshi.model.vm import VM, Vm
+from kubectl_yoshi.plan.context import age_in_seconds
+from kubectl_yoshi.plan.gc import GRACE_SECONDS
 from kubectl_yoshi.plan.inventory import InventoryRow, list_other_troubles
 from kubectl_yoshi.plan.orphaned_vms import find_orphaned_vms
 
@@ -60,16 +64,53 @@ def _gc(row: InventoryRow) -> str:
     return f"kubectl yoshi ips gc -n {row.network.namespace} --network {row.network.name}"
 
 
+def _release(row: InventoryRow) -> str:
+    return f"kubectl yoshi ips release -n {row.network.namespace} {row.network.name} {row.address}"
+
+
+def find_free_address(network: Network, facts: Facts) -> Address | None:
+    """Return the lowest address of a network that is neither allocated nor used; None if there is none.
+
+    Raises:
+        PreconditionFailed: networks cannot be listed.
+    """
+    rows = facts.rows.get((network.namespace, network.name), ())
+    number = network.usable.first_not_in(Intervals.from_numbers(row.number for row in rows))
+    return None if number is None else network.address(number)
+
+
+def restart(vm: Vm) -> str:
+    """Return the command that restarts a VM."""
+    return f"virtctl restart {vm.name} -n {vm.namespace}"
+
+
+def _move_to_free_address(name: NamespacedName, row: InventoryRow, facts: Facts) -> tuple[str, ...]:
+    """Return the commands that give a VM another address of the same network, or only show the address if it is full.
+
+    Raises:
+        CannotCheckError: VMs or VMIs cannot be read.
+    """
+    address = find_free_address(row.network, facts)
+    if address is None:
+        return (f"kubectl yoshi ips show {row.address}",)
+    attach = f"kubectl yoshi vm attach {name[1]} -n {name[0]} --network {row.network.full_name}={address} --replace"
+    vm = facts.vm(name)
+    is_restart_needed = vm is not None and facts.backend(row.network).pins_vm_template and facts.instance(vm)
+    return (attach, restart(vm)) if vm is not None and is_restart_needed else (attach,)
+
+
 @rule("0001", Severity.ERROR, "An address is allocated to a VM that does not exist or does not request it")
 def allocation_without_vm(facts: Facts) -> Iterator[Observation]:
     """The VM was deleted with kubectl, its annotations were edited by hand, or an attachment was killed.
 
     The address stays allocated, so nobody else gets it. `kubectl yoshi ips gc` releases it as soon as nothing uses it
-    any more; if the VM is to have it, attach the VM again.
+    any more, and `ips release` also in the first five minutes; if the VM is to have it, attach the VM again.
     """
     for row in _readable_rows(facts):
         if row.state is AddressState.ORPHANED:
-            yield observe_row(row, f"recorded for {row.holder}, but {row.reason}", _gc(row))
+            is_recent = row.record is not None and age_in_seconds(row.record.since, facts.now) < GRACE_SECONDS
+            command = _release(row) if is_recent else _gc(row)
+            yield observe_row(row, f"recorded for {row.holder}, but {row.reason}", command)
 
 
 @rule("0002", Severity.ERROR, "An address is used without an allocation")
@@ -89,30 +130,31 @@ def use_without_allocation(facts: Facts) -> Iterator[Observation]:
 def used_by_another(facts: Facts) -> Iterator[Observation]:
     """Two VMs have, or request, one address: often after a VM was cloned, restored, or edited by hand.
 
-    The allocation says who owns the address. Detach the other VM, or attach it to get an address of its own.
+    The allocation says who owns the address. Attach the other VM with an address of its own, or detach it.
     """
     for row in _readable_rows(facts):
         if row.record is None or row.state is AddressState.UNKNOWN:
             continue
         for use in row.other_uses:
             sentence = f"recorded for {row.holder}, but {use.cooldown_reason or f'{use.ref} uses it too'}"
-            attach = f"kubectl yoshi vm attach {use.name} -n {use.namespace} --network {row.network.full_name}"
-            show = f"kubectl yoshi ips show {row.address}"
             user = (use.namespace, use.name) if use.name else None
-            yield observe_row(row, sentence, f"{attach} --replace" if user else show, vm=user)
+            show = (f"kubectl yoshi ips show {row.address}",)
+            is_vm = user is not None and facts.vm(user) is not None
+            commands = _move_to_free_address(user, row, facts) if user and is_vm else show
+            yield observe_row(row, sentence, *commands, vm=user)
 
 
 @rule("0004", Severity.ERROR, "Two VMs have the same MAC address")
 def duplicate_mac_address(facts: Facts) -> Iterator[Observation]:
     """Two VMs of one network have the same MAC address in their templates, often after a VM was cloned.
 
-    On a Layer 2 network neither is reachable reliably. Remove the MAC address from the clone and attach it again: it
-    then gets one of its own.
+    On a Layer 2 network neither is reachable reliably. Give the clone another MAC address in its template, attach it
+    again, so that the network knows the address, and restart it if it runs.
     """
     holders: dict[tuple[NamespacedName, str], dict[NamespacedName, Vm]] = defaultdict(dict)
     for connection in sorted(facts.connections, key=lambda one: (one.vm.namespace, one.vm.name) in facts.scope.vms):
         vm, network = connection.vm, (connection.network.namespace, connection.network.name)
-        for mac in _mac_addresses(vm):
+        for mac in {*_mac_addresses(vm)} - {""}:
             holders[(network, mac)][(vm.namespace, vm.name)] = vm
     for (network, mac), vms in holders.items():
         for name, vm in [*vms.items()][1:]:
@@ -121,16 +163,29 @@ def duplicate_mac_address(facts: Facts) -> Iterator[Observation]:
                 VM.ref(vm.name, vm.namespace),
                 f"VM {vm.full_name} has the MAC address {mac} of VM {first.full_name}, both on {'/'.join(network)}",
                 field="spec.template.spec.domain.devices.interfaces",
-                commands=(f"kubectl yoshi vm attach {vm.name} -n {vm.namespace} --network {'/'.join(network)}",),
+                commands=_change_mac(vm, mac, network, facts),
                 network=network,
                 vm=name,
             )
 
 
-def _mac_addresses(vm: Vm) -> set[str]:
+def _mac_addresses(vm: Vm) -> list[str]:
+    """Return the MAC address of each interface in a VM's template, in lower case; "" for none."""
     interfaces = dig(vm.raw, "spec", "template", "spec", "domain", "devices", "interfaces", default=[])
-    found = {str(interface.get("macAddress", "")).lower() for interface in interfaces}
-    return found - {""}
+    return [str(interface.get("macAddress", "")).lower() for interface in interfaces]
+
+
+def _change_mac(vm: Vm, mac: str, network: NamespacedName, facts: Facts) -> tuple[str, ...]:
+    """Return the commands that give an interface of a VM another MAC address.
+
+    Raises:
+        CannotCheckError: VMIs cannot be read.
+    """
+    path = f"/spec/template/spec/domain/devices/interfaces/{_mac_addresses(vm).index(mac)}/macAddress"
+    patch = json.dumps([{"op": "replace", "path": path, "value": derive_mac(vm)}])
+    change = f"kubectl patch {VM.full_name} {vm.name} -n {vm.namespace} --type json -p '{patch}'"
+    attach = f"kubectl yoshi vm attach {vm.name} -n {vm.namespace} --network {'/'.join(network)}"
+    return (change, attach, restart(vm)) if facts.instance(vm) else (change, attach)
 
 
 @rule("0005", Severity.ERROR, "The CNI's own records disagree with the allocations")
@@ -173,14 +228,19 @@ def allocation_of_platform9(facts: Facts) -> Iterator[Observation]:
 def unusable_allocation(facts: Facts) -> Iterator[Observation]:
     """The allocation is outside the range, or excluded, or the gateway: the network was edited after it was made.
 
-    The VM keeps the address, since an edit must not detach it. Attach the VM again with --replace to get another one,
-    or change the range back.
+    The VM keeps the address, since an edit must not detach it. Attach the VM with another one and --replace, or change
+    the range back.
     """
     for row in _readable_rows(facts):
         if row.record is None or row.state is AddressState.UNKNOWN:
             continue
         if reason := row.network.unusable_reason(parse_address(row.address)):
-            yield observe_row(row, f"recorded for {row.holder}, but {reason}", f"kubectl yoshi ips show {row.address}")
+            if row.record.kind == VIRTUALMACHINE:
+                commands = _move_to_free_address((row.record.namespace, row.record.name), row, facts)
+            else:
+                is_reserved = row.record.kind == RESERVATION
+                commands = (_release(row) if is_reserved else f"kubectl yoshi ips show {row.address}",)
+            yield observe_row(row, f"recorded for {row.holder}, but {reason}", *commands)
 
 
 @rule("0008", Severity.ERROR, "A VM requests a network that does not exist")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from ipaddress import ip_network
 
@@ -11,13 +10,14 @@ from kubectl_yoshi.diagnosis.facts import Connection, Facts
 from kubectl_yoshi.diagnosis.finding import CannotCheckError, Observation, Severity
 from kubectl_yoshi.diagnosis.interfaces import (
     Interface,
+    derive_mac,
     find_interface,
     has_guest_agent,
     list_initial_addresses,
     list_reported_addresses,
 )
 from kubectl_yoshi.diagnosis.rule import rule
-from kubectl_yoshi.diagnosis.rules.allocations import observe_row
+from kubectl_yoshi.diagnosis.rules.allocations import observe_row, restart
 from kubectl_yoshi.model.address_state import AddressState
 from kubectl_yoshi.model.addresses import Address, parse_address
 from kubectl_yoshi.model.objects import Json, dig
@@ -50,10 +50,6 @@ def observe_vm(connection: Connection, sentence: str, *commands: str, field: str
     )
 
 
-def _restart(vm: Vm) -> str:
-    return f"virtctl restart {vm.name} -n {vm.namespace}"
-
-
 def _show_instance(vm: Vm) -> str:
     return f"kubectl describe {VMI.full_name} {vm.name} -n {vm.namespace}"
 
@@ -66,11 +62,15 @@ def restart_needed(facts: Facts) -> Iterator[Observation]:
     """
     for rows in facts.rows.values():
         for row in rows:
-            is_due = row.state is AddressState.RESTART_NEEDED and not row.vm_problems
-            if is_due and not _was_started_with(row, facts):
+            if _needs_restart(row, facts) and not row.vm_problems:
                 sentence = f"{row.holder} runs without its template's latest changes; it needs a restart"
                 namespace, _, name = row.holder.partition("/")
                 yield observe_row(row, sentence, f"virtctl restart {name} -n {namespace}")
+
+
+def _needs_restart(row: InventoryRow, facts: Facts) -> bool:
+    """Return whether a VM runs with a template from before its attachment or detachment."""
+    return row.state is AddressState.RESTART_NEEDED and not _was_started_with(row, facts)
 
 
 def _was_started_with(row: InventoryRow, facts: Facts) -> bool:
@@ -105,12 +105,12 @@ def running_without_address(facts: Facts) -> Iterator[Observation]:
     """
     for interface, row, instance in _running_interfaces(facts):
         backend = facts.backend(row.network)
-        if backend.has_interface and not has_guest_agent(instance):
+        if (backend.has_interface and not has_guest_agent(instance)) or _needs_restart(row, facts):
             continue
         if not list_reported_addresses(instance, interface.name):
             vm = interface.connection.vm
             sentence = f"its interface {interface.name} has no address, and should have {row.address}"
-            commands = (_show_instance(vm), _restart(vm))
+            commands = (_show_instance(vm), restart(vm))
             yield observe_vm(interface.connection, sentence, *commands, field=STATUS_INTERFACES)
 
 
@@ -132,7 +132,7 @@ def other_address_than_allocated(facts: Facts) -> Iterator[Observation]:
             continue
         if wanted in list_initial_addresses(instance, connection, facts):
             sentence = f"it runs with {_join(reported)}, and should have {row.address}"
-            commands = (_show_instance(connection.vm), _restart(connection.vm))
+            commands = (_show_instance(connection.vm), restart(connection.vm))
             yield observe_vm(connection, sentence, *commands, field=STATUS_INTERFACES)
 
 
@@ -176,8 +176,8 @@ def bridge_without_mac(facts: Facts) -> Iterator[Observation]:
             vm, network = connection.vm, connection.network
             mac = _current_mac(connection, facts)
             attach = f"kubectl yoshi vm attach {vm.name} -n {vm.namespace} --network {network.full_name} --mac {mac}"
-            restart = (_restart(vm),) if facts.instance(vm) is not None else ()
-            yield observe_vm(connection, f"bridge binding without a MAC address: {lost}", attach, *restart)
+            commands = (attach, restart(vm)) if facts.instance(vm) is not None else (attach,)
+            yield observe_vm(connection, f"bridge binding without a MAC address: {lost}", *commands)
 
 
 def lost_without_mac(connection: Connection, facts: Facts) -> str:
@@ -192,14 +192,12 @@ def lost_without_mac(connection: Connection, facts: Facts) -> str:
 
 
 def _current_mac(connection: Connection, facts: Facts) -> str:
-    """Return the MAC address that a VM's interface has now, else one derived from the VM (IEEE 802: a local one)."""
+    """Return the MAC address that a VM's interface has now, else one derived from the VM."""
     interface = find_interface(connection, facts)
     for status in dig(facts.instance(connection.vm), "status", "interfaces", default=[]):
         if interface is not None and status.get("name") == interface.name and status.get("mac"):
             return str(status["mac"]).lower()
-    vm = connection.vm
-    digest = hashlib.sha256(f"{vm.full_name}/{vm.uid}".encode()).hexdigest()
-    return ":".join(["02", *(digest[start : start + 2] for start in range(0, 10, 2))])
+    return derive_mac(connection.vm)
 
 
 @rule("1204", Severity.WARNING, "The masquerade network of a guest overlaps the network of the VM")

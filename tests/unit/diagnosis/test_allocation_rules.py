@@ -37,7 +37,9 @@ def test_allocation_of_a_deleted_vm(cluster: FakeCluster) -> None:
     cluster.delete_vm()
     found = finding_of(cluster, allocations.allocation_without_vm)
     assert found.message == "10.133.0.1 on prod/blue: recorded for prod/web-1, but the VM no longer exists"
-    assert found.commands == ("kubectl yoshi ips gc -n prod --network blue",)
+    assert found.commands == ("kubectl yoshi ips release -n prod blue 10.133.0.1",)
+    later = diagnose(facts_of(cluster, age=timedelta(minutes=5)), [allocations.allocation_without_vm])
+    assert later.findings[0].observation.commands == ("kubectl yoshi ips gc -n prod --network blue",)
 
 
 def test_recent_allocation_may_belong_to_an_attachment_in_progress(cluster: FakeCluster) -> None:
@@ -57,7 +59,13 @@ def test_address_that_was_pinned_by_hand(cluster: FakeCluster) -> None:
 def test_address_of_another_vm(cluster: FakeCluster) -> None:
     cluster.vm("copy", pin="10.133.0.1")
     found = finding_of(cluster, allocations.used_by_another)
-    assert found.commands == ("kubectl yoshi vm attach copy -n prod --network prod/blue --replace",)
+    assert found.commands == ("kubectl yoshi vm attach copy -n prod --network prod/blue=10.133.0.2 --replace",)
+
+
+def test_running_vm_with_the_address_of_another_one_needs_a_restart(cluster: FakeCluster) -> None:
+    cluster.running("copy", pin="10.133.0.1")
+    found = findings_of(cluster, allocations.used_by_another)[0].observation
+    assert found.commands[1:] == ("virtctl restart copy -n prod",)
 
 
 def cloned(interface: Json, network: str = "blue") -> FakeCluster:
@@ -76,6 +84,9 @@ def test_mac_address_of_another_vm() -> None:
     cluster = cloned({**BRIDGE, "macAddress": "02:00:00:00:00:0A"})
     found = finding_of(cluster, allocations.duplicate_mac_address)
     assert found.message == "VM prod/web-2 has the MAC address 02:00:00:00:00:0a of VM prod/web-1, both on prod/blue"
+    change, attach = found.commands
+    assert "/interfaces/0/macAddress" in change
+    assert attach == "kubectl yoshi vm attach web-2 -n prod --network prod/blue"
     scope = Scope("prod", vms=frozenset({("prod", "web-1")}))
     assert finding_of(cluster, allocations.duplicate_mac_address, scope).ref == VM.ref("web-1", "prod")
 
@@ -102,6 +113,27 @@ def test_allocation_outside_the_range(cluster: FakeCluster) -> None:
     cluster.api.change(NETWORKWIZARD.ref("blue", "prod"), lambda obj: obj["spec"].update(range_start="10.133.0.100"))
     found = finding_of(cluster, allocations.unusable_allocation)
     assert "it is outside the range 10.133.0.100-end" in found.message
+    assert found.commands == ("kubectl yoshi vm attach web-1 -n prod --network prod/blue=10.133.0.100 --replace",)
+
+
+def test_reservation_outside_the_range_is_to_be_released() -> None:
+    cluster = healthy()
+    cluster.network()
+    cluster.reserve("10.133.0.7")
+    cluster.api.change(NETWORKWIZARD.ref("blue", "prod"), lambda obj: obj["spec"].update(range_start="10.133.0.100"))
+    found = finding_of(cluster, allocations.unusable_allocation)
+    assert found.commands == ("kubectl yoshi ips release -n prod blue 10.133.0.7",)
+
+
+def test_full_network_has_no_address_for_the_other_vm() -> None:
+    cluster = healthy()
+    cluster.network(cidr="10.133.0.0/30")
+    cluster.vm()
+    cluster.attach()
+    cluster.reserve("10.133.0.2")
+    cluster.vm("copy", pin="10.133.0.1")
+    found = finding_of(cluster, allocations.used_by_another)
+    assert found.commands == ("kubectl yoshi ips show 10.133.0.1",)
 
 
 def test_vm_of_a_deleted_network(cluster: FakeCluster) -> None:

@@ -49,6 +49,15 @@ def test_attached_vm_without_problems_is_not_reported(interface: Json, runs: boo
     assert codes(attached(interface, runs, annotations=MIGRATES, evictionStrategy="LiveMigrate")) == []
 
 
+def test_vm_that_was_attached_while_it_ran_needs_a_restart_and_nothing_else() -> None:
+    cluster = healthy(False)
+    cluster.network()
+    cluster.running(template=template_of(MASQUERADE))
+    cluster.attach()
+    report(cluster)
+    assert codes(cluster) == ["1101"]
+
+
 def test_vm_that_runs_with_its_former_template_needs_a_restart() -> None:
     cluster = healthy()
     cluster.network()
