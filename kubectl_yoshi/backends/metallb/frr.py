@@ -43,6 +43,11 @@ def list_rejections(state: Json) -> Iterator[str]:
             yield f"{meaning}: {result}"
 
 
+def has_config(state: Json) -> bool:
+    """Return whether a FRRNodeState reports the running configuration, which a new one does not yet."""
+    return bool(dig(state, "status", "runningConfig"))
+
+
 def has_prefix(state: Json, address: Address) -> bool:
     """Return whether FRR's running configuration announces an address as a route of its own."""
     config = str(dig(state, "status", "runningConfig", default=""))

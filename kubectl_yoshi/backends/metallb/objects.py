@@ -12,7 +12,18 @@ from ipaddress import ip_address, ip_network
 from kubectl_yoshi.model.addresses import Address, Intervals, Span, span_of
 from kubectl_yoshi.model.label_selector import selects_labels
 from kubectl_yoshi.model.network import GROUP, Network
-from kubectl_yoshi.model.objects import EVENT, Json, ObjectRef, Resource, dig, labels_of, name_of, namespace_of, uid_of
+from kubectl_yoshi.model.objects import (
+    EVENT,
+    Json,
+    ObjectRef,
+    Resource,
+    dig,
+    labels_of,
+    metadata,
+    name_of,
+    namespace_of,
+    uid_of,
+)
 from kubectl_yoshi.model.plan import WaitStatus
 from kubectl_yoshi.model.snapshot import Query, ServedApis, Snapshot
 
@@ -184,10 +195,18 @@ def _equals(text: object, address: Address) -> bool:
 
 def nodes_announcing(service: Json, resource: Resource, snapshot: Snapshot) -> list[str]:
     """Return the nodes whose speakers report that they announce a Service."""
+    return sorted(announced_since(service, resource, snapshot))
+
+
+def announced_since(service: Json, resource: Resource, snapshot: Snapshot) -> dict[str, str]:
+    """Return the nodes whose speakers report that they announce a Service, and since when each does (RFC 3339)."""
     snapshot.lookup(Query(resource))
     statuses = snapshot.group_by(resource, _announced_service).get((namespace_of(service), name_of(service)), ())
-    nodes = {str(dig(status, "status", "node", default="")) for status in statuses}
-    return sorted(nodes - {""})
+    found = {
+        str(dig(status, "status", "node", default="")): str(metadata(status).get("creationTimestamp", ""))
+        for status in statuses
+    }
+    return {node: since for node, since in found.items() if node}
 
 
 def _announced_service(status: Json) -> tuple[str, str]:

@@ -33,6 +33,7 @@ from kubectl_yoshi.diagnosis.public import (
     running_node,
 )
 from kubectl_yoshi.diagnosis.rule import rule
+from kubectl_yoshi.diagnosis.rules.allocations import find_free_address
 from kubectl_yoshi.model.backend import Attachment
 from kubectl_yoshi.model.errors import PreconditionFailed, first_few
 from kubectl_yoshi.model.network import NETWORKWIZARD, Network
@@ -50,10 +51,13 @@ from kubectl_yoshi.model.objects import (
 )
 from kubectl_yoshi.model.plan import Change, Plan, Verb
 from kubectl_yoshi.model.snapshot import Query
+from kubectl_yoshi.plan.context import age_in_seconds
 
 EXCLUDED_LABEL = "node.kubernetes.io/exclude-from-external-load-balancers"
 FIXED_VERSION = (0, 16)
 """The version of MetalLB from which on an address that two endpoints share during a migration is announced."""
+FRR_REPORT_SECONDS = 60.0
+"""How long after an announcement the running configuration that FRR-K8s reports may lack it (it polls for 30 s)."""
 MAX_NAMES = 5
 """Maximum number of VMs that a message names."""
 
@@ -116,10 +120,21 @@ def service_differs(facts: Facts) -> Iterator[Observation]:
             message = f"{ref} has the name of the Service of {public.address} and was not created for its network"
             yield _observe(public, message, f"kubectl delete service {ref.name} -n {ref.namespace}", ref=ref)
             continue
-        for change in _wanted_changes(public, facts):
-            if change.ref.resource == SERVICE and change.verb is not Verb.WAIT:
-                yield _observe_service_change(public, change)
-                break
+        change = _service_change(public, facts)
+        if change is not None:
+            yield _observe_service_change(public, change)
+
+
+def _service_change(public: PublicAddress, facts: Facts) -> Change | None:
+    """Return the change with which attaching the VM again would repair its Service; None if the Service is right.
+
+    Raises:
+        CannotCheckError: something it depends on cannot be read.
+    """
+    for change in _wanted_changes(public, facts):
+        if change.ref.resource == SERVICE and change.verb is not Verb.WAIT:
+            return change
+    return None
 
 
 def _wanted_changes(public: PublicAddress, facts: Facts) -> Plan:
@@ -260,12 +275,21 @@ def address_of_another_service(facts: Facts) -> Iterator[Observation]:
             yield _observe(
                 public,
                 f"{public.service_ref} is pending: {ref} has {public.address}",
-                f"kubectl yoshi vm attach {public.vm.name} -n {public.vm.namespace} "
-                f"--public-network {public.network.full_name} --replace",
+                _attach_to_another(public, facts),
                 ref=ref,
                 field="status.loadBalancer.ingress",
                 evidence=(f"ports: {', '.join(_format_ports(other))}",),
             )
+
+
+def _attach_to_another(public: PublicAddress, facts: Facts) -> str:
+    """Return the command that gives a VM another public address; without a free one, that shows the address."""
+    address = find_free_address(public.network, facts)
+    if address is None:
+        return f"kubectl yoshi ips show {public.address}"
+    vm = public.vm
+    network = f"--public-network {public.network.full_name} --ip {address}"
+    return f"kubectl yoshi vm attach {vm.name} -n {vm.namespace} {network} --replace"
 
 
 def _other_holders(public: PublicAddress, facts: Facts) -> list[tuple[ObjectRef, Json]]:
@@ -403,7 +427,7 @@ def no_ready_endpoint(facts: Facts) -> Iterator[Observation]:
     for public in _addresses(facts):
         if public.service is None or not public.is_assigned or not (node := running_node(public.vm, facts)):
             continue
-        if is_announced(public, facts) or has_endpoint(public, facts):
+        if is_announced(public, facts) or has_endpoint(public, facts) or _service_change(public, facts):
             continue
         endpoints = list_endpoints(public.service, facts)
         vm = public.vm
@@ -514,6 +538,8 @@ def not_announced(facts: Facts) -> Iterator[Observation]:
         node = facts.find(NODE, node_name) if public.is_local else None
         if node is not None and any(True for _ in _exclusions(public, node, facts)):
             continue
+        if _service_change(public, facts) or any(True for _ in _peer_changes(public.network, facts)):
+            continue
         namespace = metallb.own_namespace(facts.snapshot)
         instead = f"; announced by {', '.join(sorted(nodes))}" if nodes else ""
         yield _observe(
@@ -592,16 +618,22 @@ def prefix_not_configured(facts: Facts) -> Iterator[Observation]:
     """The speaker on the VM's node reports that it announces the address, and the running configuration of FRR lacks
     its prefix.
 
-    FRR-K8s has not applied MetalLB's configuration yet, or rejects it (see YOSHI-2202).
+    FRR-K8s has not applied MetalLB's configuration, or rejects it (see YOSHI-2202). It reports the configuration of FRR
+    every 30 seconds, so an address that is announced for less than a minute is not reported.
     """
     if not facts.is_served(frr.NODE_STATE):
         return
     for public in _addresses(facts):
         if public.metallb is None or not public.metallb.speaks_bgp or not public.is_assigned:
             continue
-        for name in sorted(announcing_nodes(public, facts) or ()):
+        if public.service is None or announcing_nodes(public, facts) is None:
+            continue
+        since = metallb.announced_since(public.service, public.metallb.status, facts.snapshot)
+        for name in sorted(since):
             state = facts.find(frr.NODE_STATE, name)
             if state is None or frr.has_prefix(state, public.address) or [*frr.list_rejections(state)]:
+                continue
+            if not frr.has_config(state) or age_in_seconds(since[name], facts.now) < FRR_REPORT_SECONDS:
                 continue
             yield _observe(
                 public,
@@ -619,17 +651,27 @@ def peers_differ(facts: Facts) -> Iterator[Observation]:
     `kubectl yoshi sync` creates or repairs what yoshi has created; what others have created it reports as a conflict.
     """
     for network in public_networks(facts):
-        if network.bgp is None or _has_all_sessions(network, facts):
-            continue
-        try:
-            plan = facts.backend(network).ensure(network, {}, facts.snapshot)
-        except PreconditionFailed as error:
-            raise CannotCheckError(error.in_one_line) from None
-        for change in plan:
-            if change.ref.resource.plural in ("bgppeers", "bgpconfigurations") and change.verb is not Verb.DELETE:
-                state = "is missing" if change.verb is Verb.CREATE else "was changed"
-                message = f"{change.ref}, which network {network.full_name} needs, {state}"
-                yield _observe_network(network, change.ref, message, _sync(network), field="spec")
+        for change in _peer_changes(network, facts):
+            state = "is missing" if change.verb is Verb.CREATE else "was changed"
+            message = f"{change.ref}, which network {network.full_name} needs, {state}"
+            yield _observe_network(network, change.ref, message, _sync(network), field="spec")
+
+
+def _peer_changes(network: Network, facts: Facts) -> Iterator[Change]:
+    """Yield the changes with which `sync` would repair the BGP peers of a network; none if its sessions are up.
+
+    Raises:
+        CannotCheckError: something they depend on cannot be read.
+    """
+    if network.bgp is None or _has_all_sessions(network, facts):
+        return
+    try:
+        plan = facts.backend(network).ensure(network, {}, facts.snapshot)
+    except PreconditionFailed as error:
+        raise CannotCheckError(error.in_one_line) from None
+    for change in plan:
+        if change.ref.resource.plural in ("bgppeers", "bgpconfigurations") and change.verb is not Verb.DELETE:
+            yield change
 
 
 def _has_all_sessions(network: Network, facts: Facts) -> bool:

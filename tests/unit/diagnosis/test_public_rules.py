@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime, timezone
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from kubectl_yoshi.backends.calico.node_status import V1_NODE_STATUS
 from kubectl_yoshi.backends.metallb import frr
 from kubectl_yoshi.backends.metallb import objects as metallb
 from kubectl_yoshi.backends.public.services import SERVICE
+from kubectl_yoshi.diagnosis.public import ENDPOINT_SLICE
 from kubectl_yoshi.diagnosis.rules import RULES
 from kubectl_yoshi.diagnosis.rules import public_addresses as rules
 from kubectl_yoshi.diagnosis.run import diagnose
@@ -155,6 +157,12 @@ def with_other_selector(cluster: FakeCluster) -> None:
     change_service(cluster, selector={"app": "web"})
 
 
+def with_other_selector_and_no_endpoint(cluster: FakeCluster) -> None:
+    with_other_selector(cluster)
+    drop_all(cluster, ENDPOINT_SLICE)
+    silence(cluster)
+
+
 def with_other_policy(cluster: FakeCluster) -> None:
     change_service(cluster, externalTrafficPolicy="Cluster")
 
@@ -182,6 +190,7 @@ def invalid_configuration(cluster: FakeCluster) -> None:
         (without_service, "2109"),
         (with_other_selector, "2109"),
         (with_other_policy, "2109"),
+        (with_other_selector_and_no_endpoint, "2109"),
         (silence, "2110"),
         (pending, "2111"),
         (invalid_configuration, "2202"),
@@ -207,6 +216,11 @@ def without_peer(cluster: FakeCluster) -> None:
     drop_all(cluster, frr.SESSION_STATE)
 
 
+def without_peer_and_announcement(cluster: FakeCluster) -> None:
+    without_peer(cluster)
+    silence(cluster)
+
+
 def peer_without_node(cluster: FakeCluster) -> None:
     [peer] = cluster.api.every(metallb.PEER)
     [advertisement] = cluster.api.every(metallb.BGP_ADVERTISEMENT)
@@ -224,6 +238,7 @@ def peer_without_node(cluster: FakeCluster) -> None:
         (not_reloaded, "2202"),
         (lambda cluster: put_frr(cluster, f" network {ADDRESS}0/32\n"), "2203"),
         (without_peer, "2204"),
+        (without_peer_and_announcement, "2204"),
         (peer_without_node, "2108"),
     ],
     ids=lambda value: getattr(value, "__name__", value),
@@ -232,6 +247,24 @@ def test_fault_of_bgp_is_found_once(fault: Fault, code: str) -> None:
     cluster = public_cluster("metallb-bgp", *FRR)
     fault(cluster)
     assert codes(cluster) == [code]
+
+
+def announced_just_now(cluster: FakeCluster) -> None:
+    put_frr(cluster, "")
+    [status] = cluster.api.every(metallb.BGP_STATUS)
+    status["metadata"]["creationTimestamp"] = datetime.now(timezone.utc).isoformat()
+    cluster.api.put(metallb.BGP_STATUS, status)
+
+
+def reported_never(cluster: FakeCluster) -> None:
+    cluster.api.put(frr.NODE_STATE, named(NODE_NAME))
+
+
+@pytest.mark.parametrize("delay", [announced_just_now, reported_never])
+def test_configuration_that_frr_k8s_has_not_reported_yet_is_no_finding(delay: Fault) -> None:
+    cluster = public_cluster("metallb-bgp", *FRR)
+    delay(cluster)
+    assert codes(cluster) == []
 
 
 def unlisted(cluster: FakeCluster) -> None:
