@@ -103,6 +103,11 @@ def with_reload_status(folder: Path, node: Node) -> list[str]:
     return ["sh", "-c", 'mount --bind "$0" /etc && exec "$@"', str(etc)]
 
 
+def run_vtysh(folder: Path, node: Node, command: str) -> str:
+    """Run a command in the FRR of a node, such as `clear bgp *`; returns what it prints."""
+    return _vtysh(_node_folder(folder, node), command)
+
+
 def reload_on_request(node_folder: str) -> None:
     """Wait for SIGHUP, apply the configuration that was asked for; again and again."""
     folder = Path(node_folder)
@@ -137,10 +142,13 @@ def apply(folder: Path) -> bool:
 
 def _report(folder: Path, *, applied: bool) -> None:
     """Write what frr-k8s reports as the state of the node: the result and FRR's configuration."""
-    command = [str(VTYSH), f"--config_dir={folder}", f"--vty_socket={folder}", "-c", "show running-config"]
-    shown = subprocess.run(command, capture_output=True, text=True, check=False).stdout
-    (folder / RUNNING_CONFIG).write_text(shown)
+    (folder / RUNNING_CONFIG).write_text(_vtysh(folder, "show running-config"))
     (folder / RESULT).write_text(f"{time.time_ns()} {'success' if applied else 'failure'}")
+
+
+def _vtysh(node_folder: Path, command: str) -> str:
+    words = [str(VTYSH), f"--config_dir={node_folder}", f"--vty_socket={node_folder}", "-c", command]
+    return subprocess.run(words, capture_output=True, text=True, check=False).stdout
 
 
 def _with_groups(groups: Path) -> list[str]:

@@ -84,19 +84,21 @@ def restart(vm: Vm) -> str:
     return f"virtctl restart {vm.name} -n {vm.namespace}"
 
 
-def _move_to_free_address(name: NamespacedName, row: InventoryRow, facts: Facts) -> tuple[str, ...]:
-    """Return the commands that give a VM another address of the same network, or only show the address if it is full.
+def _move_to_free_address(name: NamespacedName, row: InventoryRow, facts: Facts) -> str:
+    """Return the command that gives a VM another address of the same network, or that shows the address if it is full.
+
+    A running VM is restarted by the same command, since that releases the former address only then.
 
     Raises:
         CannotCheckError: VMs or VMIs cannot be read.
     """
     address = find_free_address(row.network, facts)
     if address is None:
-        return (f"kubectl yoshi ips show {row.address}",)
+        return f"kubectl yoshi ips show {row.address}"
     attach = f"kubectl yoshi vm attach {name[1]} -n {name[0]} --network {row.network.full_name}={address} --replace"
     vm = facts.vm(name)
     is_restart_needed = vm is not None and facts.backend(row.network).pins_vm_template and facts.instance(vm)
-    return (attach, restart(vm)) if vm is not None and is_restart_needed else (attach,)
+    return f"{attach} --restart --wait" if is_restart_needed else attach
 
 
 @rule("0001", Severity.ERROR, "An address is allocated to a VM that does not exist or does not request it")
@@ -138,10 +140,10 @@ def used_by_another(facts: Facts) -> Iterator[Observation]:
         for use in row.other_uses:
             sentence = f"recorded for {row.holder}, but {use.cooldown_reason or f'{use.ref} uses it too'}"
             user = (use.namespace, use.name) if use.name else None
-            show = (f"kubectl yoshi ips show {row.address}",)
+            show = f"kubectl yoshi ips show {row.address}"
             is_vm = user is not None and facts.vm(user) is not None
-            commands = _move_to_free_address(user, row, facts) if user and is_vm else show
-            yield observe_row(row, sentence, *commands, vm=user)
+            command = _move_to_free_address(user, row, facts) if user and is_vm else show
+            yield observe_row(row, sentence, command, vm=user)
 
 
 @rule("0004", Severity.ERROR, "Two VMs have the same MAC address")
@@ -236,11 +238,11 @@ def unusable_allocation(facts: Facts) -> Iterator[Observation]:
             continue
         if reason := row.network.unusable_reason(parse_address(row.address)):
             if row.record.kind == VIRTUALMACHINE:
-                commands = _move_to_free_address((row.record.namespace, row.record.name), row, facts)
+                command = _move_to_free_address((row.record.namespace, row.record.name), row, facts)
             else:
                 is_reserved = row.record.kind == RESERVATION
-                commands = (_release(row) if is_reserved else f"kubectl yoshi ips show {row.address}",)
-            yield observe_row(row, f"recorded for {row.holder}, but {reason}", *commands)
+                command = _release(row) if is_reserved else f"kubectl yoshi ips show {row.address}"
+            yield observe_row(row, f"recorded for {row.holder}, but {reason}", command)
 
 
 @rule("0008", Severity.ERROR, "A VM requests a network that does not exist")

@@ -65,7 +65,8 @@ def test_address_of_another_vm(cluster: FakeCluster) -> None:
 def test_running_vm_with_the_address_of_another_one_needs_a_restart(cluster: FakeCluster) -> None:
     cluster.running("copy", pin="10.133.0.1")
     found = findings_of(cluster, allocations.used_by_another)[0].observation
-    assert found.commands[1:] == ("virtctl restart copy -n prod",)
+    attach = "kubectl yoshi vm attach copy -n prod --network prod/blue=10.133.0.2 --replace --restart --wait"
+    assert found.commands == (attach,)
 
 
 def cloned(interface: Json, network: str = "blue") -> FakeCluster:
