@@ -16,7 +16,8 @@ from kubectl_yoshi.backends.public.services import SERVICE
 from kubectl_yoshi.diagnosis.rules import RULES
 from kubectl_yoshi.diagnosis.run import diagnose
 from kubectl_yoshi.diagnosis.status import compute_status
-from kubectl_yoshi.model.objects import annotations_of
+from kubectl_yoshi.model.objects import CRD, POLICY, POLICY_BINDING, annotations_of
+from tests.unit.diagnosis.clusters import healthy
 from tests.unit.diagnosis.diagnosing import facts_of
 from tests.unit.plan.fake_api import served
 from tests.unit.plan.fake_cluster import SERVED, FakeCluster
@@ -26,22 +27,28 @@ from tests.unit.plan.test_public import ANNOUNCED
 
 pytestmark = pytest.mark.I9
 
-MAX_LISTS = 12
+KINDS = ("private", "layer2", "public")
+MAX_LISTS = {(): 12, ("private",): 12, ("layer2",): 12, ("public",): 14, KINDS: 20}
+"""By the kinds of networks: each product has lists of its own."""
 PUBLIC = {"plugin": "public", "public": {"announce": "metallb-l2"}}
 
 
-def cluster_with(namespaces: int = 1, networks: int = 1, vms: int = 1) -> FakeCluster:
-    """Return a cluster in which each namespace has that many private, public and Layer 2 networks, with VMs on each."""
-    cluster = FakeCluster()
-    cluster.api.served = served((*SERVED, *ANNOUNCED))
+def cluster_with(kinds: tuple[str, ...] = KINDS, namespaces: int = 1, networks: int = 1, vms: int = 1) -> FakeCluster:
+    """Return a cluster in which each namespace has that many networks of each kind, with VMs on each."""
+    cluster = healthy()
+    cluster.api.served = served((*SERVED, CRD, POLICY, POLICY_BINDING, *ANNOUNCED))
     for place in range(namespaces):
         namespace = f"ns-{place}"
         for number in range(networks):
             octet = place * networks + number
-            cluster.network(f"private-{number}", f"10.{octet}.0.0/20", namespace)
-            cluster.network(f"layer2-{number}", f"172.16.{octet}.0/24", namespace, **spec_of(vlan=octet + 1))
-            cluster.network(f"public-{number}", f"203.0.{octet}.0/24", namespace, **PUBLIC)
-            for plugin in ("private", "layer2", "public"):
+            specs = {
+                "private": (f"10.{octet}.0.0/20", {}),
+                "layer2": (f"172.16.{octet}.0/24", spec_of(vlan=octet + 1)),
+                "public": (f"203.0.{octet}.0/24", PUBLIC),
+            }
+            for plugin in kinds:
+                cidr, spec = specs[plugin]
+                cluster.network(f"{plugin}-{number}", cidr, namespace, **spec)
                 names = [f"{plugin}-{number}-{count}" for count in range(vms)]
                 for name in names:
                     cluster.vm(name, namespace)
@@ -60,11 +67,13 @@ def lists_of_doctor(cluster: FakeCluster) -> Counter[str]:
     return Counter({plural: count for (verb, plural), count in cluster.api.tried.items() if verb == "list"})
 
 
-def test_rules_read_few_lists_however_large_the_cluster_is() -> None:
-    expected = lists_of_doctor(cluster_with())
-    assert expected.total() <= MAX_LISTS
+@pytest.mark.parametrize("kinds", MAX_LISTS, ids="+".join)
+def test_rules_read_few_lists_however_large_the_cluster_is(kinds: tuple[str, ...]) -> None:
+    expected = lists_of_doctor(cluster_with(kinds))
+    assert expected.total() <= MAX_LISTS[kinds], expected
+    assert set(expected.values()) == {1}
     for sizes in ({"namespaces": 3}, {"networks": 3}, {"vms": 8}):
-        assert lists_of_doctor(cluster_with(**sizes)) == expected, sizes
+        assert lists_of_doctor(cluster_with(kinds, **sizes)) == expected, sizes
 
 
 @pytest.mark.parametrize("compute", [diagnose, compute_status], ids=["doctor", "status"])

@@ -98,7 +98,7 @@ def test_address_on_a_layer2_network_is_known_from_the_guest_agent_only(connecte
     condition = {"type": "AgentConnected", "status": connected}
     reported = [{"name": "default", "ipAddress": "192.168.0.1"}, {"name": "lab", "mac": "02:00:00:00:00:01"}]
     report(cluster, *reported, conditions=[condition])
-    assert codes(cluster) == expected
+    assert [code for code in codes(cluster) if code.startswith("1")] == expected
 
 
 def test_vm_with_another_address_than_it_was_started_with_is_reported() -> None:
