@@ -16,7 +16,8 @@ HEAD = f"""\
 
 `kubectl yoshi doctor` checks these rules, and `kubectl yoshi ips check` those about allocations and
 [YOSHI-1101](YOSHI-1101.md). A code never changes its meaning. `kubectl yoshi doctor --explain CODE` prints the page of
-a rule. A rule that cannot read what it needs is listed as not checked, with `?`; it never counts as passed.
+a rule. A rule that cannot read what it needs is listed as not checked, with `?`; it never counts as passed. The
+[fault matrix](fault-matrix.md) lists faults, the rules that find them, and what repairs them.
 """
 
 
