@@ -32,6 +32,7 @@ NAMESPACE = "shop"
 BLUE_CIDR, PUB_CIDR = "10.133.0.0/28", "203.0.113.64/28"
 VIRT_CONTROLLER = "system:serviceaccount:kubevirt:kubevirt-controller"
 IGNORED = {"YOSHI-5501"}
+"""Codes that are found in a healthy lab: without the admission policies."""
 MAC = "02:00:00:00:00:0a"
 VIRTCTL = """#!/bin/sh
 # virtctl is not in the lab: `virtctl restart NAME -n NAMESPACE` by the subresource that it calls.
