@@ -172,7 +172,7 @@ class AttachState(PlanState):
 
     def allocated(self, vm: Vm) -> list[int]:
         """Return the addresses allocated to the VM, according to the loaded shards."""
-        return self._numbers_by_uid.get(vm.uid, []) if vm.uid else []
+        return self._numbers_by_vm.get((vm.namespace, vm.name, vm.uid), []) if vm.uid else []
 
     def is_complete(self, vm: Vm) -> bool:
         """Return whether nothing is left to write: the template has an allocated address, the requested one if any."""
@@ -199,10 +199,12 @@ class AttachState(PlanState):
         return sorted(number for number, record in records.items() if record.uid != vm.uid)
 
     @cached_property
-    def _numbers_by_uid(self) -> dict[str, list[int]]:
-        found: dict[str, list[int]] = {}
+    def _numbers_by_vm(self) -> dict[tuple[str, str, str], list[int]]:
+        """Return the numbers by namespace, name and uid: a tenant can write the uid of another tenant's VM."""
+        found: dict[tuple[str, str, str], list[int]] = {}
         for number in sorted(self.records):
-            found.setdefault(self.records[number].uid, []).append(number)
+            record = self.records[number]
+            found.setdefault((record.namespace, record.name, record.uid), []).append(number)
         return found
 
     @cached_property

@@ -224,6 +224,14 @@ def test_address_of_another_vm_is_refused_with_its_name(cluster: FakeCluster) ->
     assert cluster.pin("web-2") == ""
 
 
+def test_allocation_of_another_vm_with_the_same_uid_is_not_taken_over(cluster: FakeCluster) -> None:
+    vm = cluster.vm()
+    forged = {"kind": VIRTUALMACHINE, "namespace": "dev", "name": "evil", "uid": vm.uid}
+    cluster.api.change(BLUE, lambda obj: obj["status"]["allocations"].update({"10.133.0.9": forged}))
+    assert cluster.attach().results == {"prod/web-1": "10.133.0.1"}
+    assert cluster.holders() == {"10.133.0.1": "prod/web-1", "10.133.0.9": "dev/evil"}
+
+
 def test_reserved_address_is_refused_and_never_chosen(cluster: FakeCluster) -> None:
     cluster.reserve("10.133.0.1", note="printer")
     cluster.vm()
