@@ -34,7 +34,7 @@ class Attack:
     """A write.
 
     Attributes:
-        method: POST or PATCH.
+        method: POST, PATCH, PUT or DELETE.
         path: of the collection or the object.
         body: the object or patch.
         kind: the content type of a patch.
@@ -42,8 +42,8 @@ class Attack:
 
     method: str
     path: str
-    body: Any
-    kind: str = MERGE_PATCH
+    body: Any = None
+    kind: str = JSON_PATCH
 
 
 @dataclass(frozen=True)
@@ -120,8 +120,8 @@ def vm_writes(tenant: Tenant, rng: random.Random) -> Attack:
         return Attack("POST", path, {**new, "spec": {**new["spec"], "template": template}})
     path += f"/{rng.choice([*tenant.vms])}"
     if rng.random() < 0.5:
-        return Attack("PATCH", path, {"spec": {"template": template}})
-    return Attack("PATCH", path, [{"op": "add", "path": "/spec/template", "value": template}], JSON_PATCH)
+        return Attack("PATCH", path, {"spec": {"template": template}}, MERGE_PATCH)
+    return Attack("PATCH", path, [{"op": "add", "path": "/spec/template", "value": template}])
 
 
 def vmi_writes(tenant: Tenant, rng: random.Random) -> Attack:
@@ -138,7 +138,7 @@ def pod_writes(tenant: Tenant, rng: random.Random) -> Attack:
     path = f"/api/v1/namespaces/{tenant.namespace}/pods"
     name = f"evil-{rng.randrange(NAMES)}"
     if rng.random() < 0.3:
-        return Attack("PATCH", f"{path}/{name}", {"metadata": some_metadata(tenant, rng)})
+        return Attack("PATCH", f"{path}/{name}", {"metadata": some_metadata(tenant, rng)}, MERGE_PATCH)
     wanted = rng.choice([{}, some_metadata(tenant, rng)])
     metadata = {**owned(tenant, rng, "VirtualMachineInstance"), **wanted, "name": name}
     spec = {"containers": [{"name": "c", "image": "c"}], "schedulingGates": [{"name": "tests/wait"}]}
@@ -158,7 +158,7 @@ def service_writes(tenant: Tenant, rng: random.Random) -> Attack:
     else:
         spec[where] = [text] if where == "externalIPs" else text
     if rng.random() < 0.5:
-        return Attack("PATCH", f"{path}/{name}", {"metadata": metadata, "spec": spec})
+        return Attack("PATCH", f"{path}/{name}", {"metadata": metadata, "spec": spec}, MERGE_PATCH)
     return Attack("POST", path, {"metadata": metadata, "spec": rng.choice([spec, {"ports": [{"port": 80}]}])})
 
 

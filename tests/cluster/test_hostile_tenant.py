@@ -1,7 +1,7 @@
 """A tenant who sends thousands of random writes, while others work: what belongs to others does not change.
 
-mallory may patch VirtualMachines in one namespace, and has all verbs for the status of networks and for AddressBlocks,
-which is more than yoshi-user. `GENERATORS` has what mallory sends.
+mallory may write VMs, VMIs, pods and Services in one namespace, and has all verbs for the status of networks and for
+AddressBlocks, which is more than yoshi-user. `GENERATORS` has what mallory sends.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -19,8 +18,11 @@ import pytest
 
 from lab.api import MERGE_PATCH, ApiError
 from lab.testing import Cluster
-from tests.cluster.harness import JSON_PATCH, ForkServer, Json, Yoshi, get, make_vms
-from tests.cluster.policy_scene import UNTIL, PolicyScene, open_policy_scene, past
+from tests.cluster import hostile_requests
+from tests.cluster.harness import JSON_PATCH, ForkServer, Json, Yoshi, get, make, make_vms
+from tests.cluster.hostile_requests import Attack
+from tests.cluster.policy_scene import UNTIL, PolicyScene, bind, open_policy_scene, past
+from tests.waiting import wait_for
 
 REQUESTS = 5000
 THREADS = 4
@@ -29,22 +31,14 @@ BLOCKS = ("addressblocks/big.10.71.4.0", "addressblocks/big.10.71.5.0", "address
 PREFIXES = {"blue": "10.70.0", "quota": "10.72.0", "layer2": "10.73.0", "loose": "198.51.100", "big": "10.71.4"}
 
 
-@dataclass(frozen=True)
-class Attack:
-    """A write that mallory sends.
-
-    Attributes:
-        method: PATCH, POST, PUT or DELETE.
-        path: the path of the object.
-        body: the object or patch.
-        kind: the content type of a patch.
-    """
-
-    method: str
-    path: str
-    body: Any = None
-    kind: str = JSON_PATCH
-
+WANTED = ("10.70.0.10", "10.70.0.12", "10.70.0.13", "10.71.4.30", "10.71.4.31", "10.72.0.10", "10.79.0.1", "10.79.0.2")
+"""Addresses of others, which mallory writes on objects."""
+MACS = ("02:00:00:00:00:0a",)
+MALLORYS_VMS = ("mine", "other")
+OBJECT_RULES = [
+    {"apiGroups": ["kubevirt.io"], "resources": ["*"], "verbs": ["*"]},
+    {"apiGroups": [""], "resources": ["pods", "services"], "verbs": ["*"]},
+]
 
 Generator = Callable[[PolicyScene, random.Random], Attack]
 
@@ -52,6 +46,11 @@ Generator = Callable[[PolicyScene, random.Random], Attack]
 @pytest.fixture(scope="module")
 def scene(installed: Cluster) -> Iterator[PolicyScene]:
     with open_policy_scene(installed) as found:
+        role = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "rules": OBJECT_RULES}
+        make(installed, {**role, "metadata": {"name": "objects", "namespace": found.b}})
+        bind(found, "mallory", "Role", "objects", found.b)
+        for vm in make_vms(installed, found.b, *MALLORYS_VMS):
+            found.uids[f"b/{vm['metadata']['name']}"] = vm["metadata"]["uid"]
         yield found
 
 
@@ -164,8 +163,15 @@ def blocks(scene: PolicyScene, rng: random.Random) -> Attack:
     )
 
 
+def objects(scene: PolicyScene, rng: random.Random) -> Attack:
+    """VMs, VMIs, pods and Services with addresses of others."""
+    vms = {name: scene.uids[f"b/{name}"] for name in MALLORYS_VMS}
+    tenant = hostile_requests.Tenant(scene.b, vms, WANTED, MACS)
+    return rng.choice(hostile_requests.GENERATORS)(tenant, rng)
+
+
 GENERATORS: list[tuple[int, Generator]] = [
-    (5, status_operations), (2, whole_maps), (1, merge_patches), (3, own_allocations), (2, blocks),
+    (5, status_operations), (2, whole_maps), (1, merge_patches), (3, own_allocations), (2, blocks), (4, objects),
 ]  # fmt: skip
 """How often, and what."""
 
@@ -245,12 +251,38 @@ def of_others(scene: PolicyScene) -> dict[str, Any]:
     return found
 
 
+def without_renewed(found: dict[str, Any]) -> dict[str, Any]:
+    """Return the same without what attaching again renews: the time and the MAC address of an allocation."""
+    renewed = [f"NetworkWizard/used {address}" for address in WANTED]
+    holders = {key: found[key]["name"] for key in renewed if key in found}
+    return {**found, **holders}
+
+
+def is_refused(scene: PolicyScene) -> bool:
+    """Return whether mallory may not write an address of another tenant on a VM."""
+    template = {"metadata": {"annotations": {"cni.projectcalico.org/ipAddrs": '["10.79.0.1"]'}}}
+    path = f"/apis/kubevirt.io/v1/namespaces/{scene.b}/virtualmachines/{MALLORYS_VMS[0]}?dryRun=All"
+    return send(scene, Attack("PATCH", path, {"spec": {"template": template}}, MERGE_PATCH)) == 403
+
+
+def stolen_addresses(scene: PolicyScene) -> list[str]:
+    """Return the objects of mallory's namespace that request an address of others."""
+    kinds = "virtualmachines,virtualmachineinstances,pods,services"
+    return [
+        f"{obj['kind']} {obj['metadata']['name']}"
+        for obj in get(scene.cluster, kinds, namespace=scene.b)["items"]
+        if {*WANTED}.intersection(hostile_requests.requested_addresses(obj))
+    ]
+
+
 @pytest.mark.timeout(300)
 def test_nothing_of_others_changes(scene: PolicyScene, installed: Cluster, forks: ForkServer) -> None:
     make_vms(installed, scene.a, "one", "two")
     administrator = Yoshi(installed.kubeconfig, installed.context, forks, scene.net)
     administrator.done("network", "create", "used", "--cidr", "10.79.0.0/24")
     user = administrator.within(scene.a)
+    user.done("vm", "attach", "one", "two", "--network", f"{scene.net}/used")
+    wait_for(lambda: is_refused(scene), "the policies protect the addresses of the new network")
     before = of_others(scene)
     stop = threading.Event()
     with ThreadPoolExecutor(THREADS + 1) as pool:
@@ -258,13 +290,14 @@ def test_nothing_of_others_changes(scene: PolicyScene, installed: Cluster, forks
         attacks = [pool.submit(partial(attack_repeatedly, scene, REQUESTS // THREADS, n)) for n in range(THREADS)]
         try:
             for _ in range(2):
-                user.done("vm", "attach", "one", "two", "--network", f"{scene.net}/used")
                 user.done("vm", "detach", "one", "two", "--network", f"{scene.net}/used")
+                user.done("vm", "attach", "one", "two", "--network", f"{scene.net}/used")
             answers = sum((attack.result() for attack in attacks), Counter())
         finally:
             stop.set()
         assert work.result() > 5
-    assert of_others(scene) == before
+    assert without_renewed(of_others(scene)) == without_renewed(before)
+    assert stolen_addresses(scene) == []
     statuses: Counter[str] = Counter()
     for answer, count in answers.items():
         statuses[answer.split()[1]] += count
