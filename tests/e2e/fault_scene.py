@@ -83,6 +83,11 @@ class FaultScene(PublicLab):
         """Wait until doctor finds nothing."""
         self.wait_for_codes()
 
+    def first_break(self, target: str = "vm/web") -> str:
+        """Return the first hop that `trace` reports as broken; "" if there is none."""
+        hops = json.loads(self.yoshi.run("trace", target, "-o", "json").out)["status"]["hops"]
+        return str(next((hop["name"] for hop in hops if hop["state"] == "Broken"), ""))
+
     # -- remedies ----------------------------------------------------------------------------------------------------
 
     def shell(self, command: str, editor: str = "false") -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from tests.e2e.fault_scene import BLUE_CIDR, MAC, PUB_CIDR, FaultScene
 from tests.waiting import wait_for
@@ -25,6 +26,7 @@ class Fault:
             leave the lab as it was.
         also: the numbers of the other rules that find it.
         by_hand: what repairs it, in words, if that is not a command of the finding: the generator does it.
+        hop: where `trace vm/web` has its first break; "" for none, and for faults that do not concern that VM.
         count: the number of findings; 0 for one of each rule.
         editor: what `kubectl edit` of the remedy runs.
     """
@@ -34,6 +36,7 @@ class Fault:
     apply: Break
     also: tuple[str, ...] = ()
     by_hand: str = ""
+    hop: str = ""
     count: int = 0
     editor: str = "false"
 
@@ -52,13 +55,11 @@ FAULTS: list[Fault] = []
 """All faults, in the order of the table."""
 
 
-def fault(
-    number: str, what: str, *, also: tuple[str, ...] = (), by_hand: str = "", count: int = 0, editor: str = "false"
-) -> Callable[[Break], Break]:
+def fault(number: str, what: str, **more: Any) -> Callable[[Break], Break]:
     """Return a decorator that adds a function to the faults; the parameters are those of Fault."""
 
     def add(apply: Break) -> Break:
-        FAULTS.append(Fault(number, what, apply, also, by_hand, count, editor))
+        FAULTS.append(Fault(number, what, apply, **more))
         return apply
 
     return add
@@ -191,12 +192,12 @@ def interface_removed(scene: FaultScene) -> Iterator[None]:
 # -- public addresses ------------------------------------------------------------------------------------------------
 
 
-@fault("2101", "MetalLB's pool is deleted")
+@fault("2101", "MetalLB's pool is deleted", hop="pool")
 def pool_deleted(scene: FaultScene) -> None:
     scene.metallb("delete", "ipaddresspool", "shop.pub")
 
 
-@fault("2102", "MetalLB's pool is restricted to another namespace")
+@fault("2102", "MetalLB's pool is restricted to another namespace", hop="pool")
 def pool_restricted(scene: FaultScene) -> None:
     body = {"spec": {"serviceAllocation": {"namespaces": ["other"]}}}
     scene.patch("ipaddresspool", "shop.pub", body, namespace="metallb-system")
@@ -204,12 +205,12 @@ def pool_restricted(scene: FaultScene) -> None:
     scene.yoshi.done("vm", "attach", "web", "--public-network", "pub")
 
 
-@fault("2103", "the advertisement is deleted")
+@fault("2103", "the advertisement is deleted", hop="advertisement")
 def advertisement_deleted(scene: FaultScene) -> None:
     scene.metallb("delete", "bgpadvertisement", "shop.pub")
 
 
-@fault("2104", "the endpoint of a VM is not ready", by_hand="the guest becomes ready")
+@fault("2104", "the endpoint of a VM is not ready", by_hand="the guest becomes ready", hop="endpoint")
 def endpoint_unready(scene: FaultScene) -> Iterator[None]:
     (pod,) = (pod for pod in scene.get("pods")["items"] if pod["metadata"]["labels"]["vm.kubevirt.io/name"] == "web")
     name = pod["metadata"]["name"]
@@ -225,9 +226,12 @@ def endpoint_unready(scene: FaultScene) -> Iterator[None]:
 
 
 @fault(
-    "2105", "another Service takes the address of a VM", also=("0003",),
+    "2105",
+    "another Service takes the address of a VM",
+    also=("0003",),
     by_hand="the other Service is deleted, or the VM moved",
-)  # fmt: skip
+    hop="assigned",
+)
 def address_taken(scene: FaultScene) -> Iterator[None]:
     (address,) = scene.records("pub")
     metadata = {"name": "thief", "annotations": {"metallb.io/loadBalancerIPs": address}}
@@ -241,23 +245,23 @@ def address_taken(scene: FaultScene) -> Iterator[None]:
     scene.kubectl("delete", "service", "thief")
 
 
-@fault("2108", "the node of a VM is excluded from load balancing")
+@fault("2108", "the node of a VM is excluded from load balancing", hop="node")
 def node_excluded(scene: FaultScene) -> None:
     node = scene.lab.nodes[0].name
     scene.kubectl("label", "node", node, "node.kubernetes.io/exclude-from-external-load-balancers=")
 
 
-@fault("2109", "the Service of a VM is deleted")
+@fault("2109", "the Service of a VM is deleted", hop="service")
 def service_deleted(scene: FaultScene) -> None:
     scene.kubectl("delete", "service", scene.service())
 
 
-@fault("2109", "the selector of the Service is changed by hand")
+@fault("2109", "the selector of the Service is changed by hand", hop="service")
 def selector_changed(scene: FaultScene) -> None:
     scene.patch("service", scene.service(), {"spec": {"selector": {"app": "other"}}})
 
 
-@fault("2110", "the speaker on the node of a VM is stopped", by_hand="the speaker is started")
+@fault("2110", "the speaker on the node of a VM is stopped", by_hand="the speaker is started", hop="node")
 def speaker_stopped(scene: FaultScene) -> Iterator[None]:
     node = scene.lab.nodes[0].name
     with scene.stopped(f"speaker-{node}"):
@@ -266,7 +270,7 @@ def speaker_stopped(scene: FaultScene) -> Iterator[None]:
         yield
 
 
-@fault("2111", "the controller of MetalLB is stopped", by_hand="the controller is started")
+@fault("2111", "the controller of MetalLB is stopped", by_hand="the controller is started", hop="assigned")
 def controller_stopped(scene: FaultScene) -> Iterator[None]:
     with scene.stopped("metallb-controller"):
         scene.kubectl("delete", "service", scene.service())
@@ -274,14 +278,14 @@ def controller_stopped(scene: FaultScene) -> Iterator[None]:
         yield
 
 
-@fault("2201", "the router is stopped", by_hand="the router is started", count=2)
+@fault("2201", "the router is stopped", by_hand="the router is started", count=2, hop="session")
 def router_stopped(scene: FaultScene) -> Iterator[None]:
     with scene.stopped("gobgpd"):
         yield
     scene.reconnect()
 
 
-@fault("2204", "the BGP peer is deleted")
+@fault("2204", "the BGP peer is deleted", hop="node")
 def peer_deleted(scene: FaultScene) -> None:
     scene.metallb("delete", "bgppeers.metallb.io", "--all")
 
@@ -289,7 +293,7 @@ def peer_deleted(scene: FaultScene) -> None:
 RELEASED = "addresses are released, or the network is deleted"
 
 
-@fault("2202", "a pool that overlaps another one is created", by_hand="the pool is deleted", count=3)
+@fault("2202", "a pool that overlaps another one is created", by_hand="the pool is deleted", count=3, hop="session")
 def pool_overlaps(scene: FaultScene) -> Iterator[None]:
     metadata = {"name": "overlap", "namespace": "metallb-system"}
     pool = {"apiVersion": "metallb.io/v1beta1", "kind": "IPAddressPool", "metadata": metadata}

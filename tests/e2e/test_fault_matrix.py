@@ -1,4 +1,4 @@
-"""The fault matrix: each fault is found by its rule and no other, and the printed remedy repairs it.
+"""The fault matrix: each fault is found by its rule, and by `trace` at its hop; the printed remedy repairs it.
 
 The table is docs/rules/fault-matrix.md. Rules that no fault of this lab provokes have unit tests only.
 """
@@ -14,6 +14,7 @@ from tests.cluster.harness import ForkServer, wait_for_role
 from tests.e2e.fault_scene import FaultScene, open_fault_scene
 from tests.e2e.fault_table import PAGE, read_page, row, write_page
 from tests.e2e.faults import FAULTS, Fault, begin, finish
+from tests.waiting import wait_for
 
 rows: dict[str, str] = {}
 """Case -> its line in the table."""
@@ -27,6 +28,9 @@ def scene(frr_k8s_lab: lab.Lab, forks: ForkServer, tmp_path_factory: pytest.Temp
 def test_healthy_lab_has_no_findings(scene: FaultScene) -> None:
     scene.wait_until_healthy()
     assert scene.doctor()["unchecked"] == []
+    assert scene.first_break() == ""
+    (address,) = scene.records("pub")
+    assert scene.hops(f"{address}/32") == [scene.lab.nodes[0].address]
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda one: one.identifier)
@@ -34,6 +38,7 @@ def test_fault_is_found_and_repaired(scene: FaultScene, fault: Fault) -> None:
     started = begin(fault, scene)
     try:
         findings = scene.wait_for_codes(*fault.codes, count=fault.count)
+        wait_for(lambda: scene.first_break() == fault.hop, f"trace breaks first at {fault.hop or 'no hop'}", 45)
         commands = [command for finding in findings for command in finding["remedy"]["commands"]]
         for command in commands:
             scene.shell(command, fault.editor)
