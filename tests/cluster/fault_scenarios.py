@@ -310,7 +310,7 @@ SCENARIOS = {
     "status": Scenario("status", LOOKED_AT, looks=True),
     "report": Scenario("report -o /dev/null", LOOKED_AT, looks=True),
     "explain policies": Scenario("policy explain {ip}.17.7", LOOKED_AT, looks=True),
-    "trace": Scenario("trace {ip}.17.7", LOOKED_AT, looks=True),
+    "trace": Scenario("trace {ip}.17.7", LOOKED_AT, looks=True, code=1),
     "diagnose": Scenario("doctor -o short", LOOKED_AT, looks=True, code=1),
     "diff": Scenario("diff vm attach web-2 --network big --ip {ip}.18.5 --replace", LOOKED_AT, looks=True, code=1),
     "version": Scenario("version", looks=True),

@@ -70,7 +70,10 @@ FIXTURE_NUMBERS = range(40, 44)
 ONLY = os.environ.get("YOSHI_KILLS_ONLY", "")
 ALONE = threading.Lock()
 """Of cases that write to what all fixtures have together: how many writes that takes depends on the others."""
-APPLIED = re.compile(r"/(customresourcedefinitions|clusterroles)/")
+APPLIED = re.compile(
+    r"/(customresourcedefinitions|clusterroles|validatingadmissionpolicies|validatingadmissionpolicybindings)/"
+    r"|/namespaces/default/addressblocks$"  # a dry run, which the policies refuse
+)
 """What `install` applies each time: the API server compares, and changes nothing that is so already."""
 
 GC = "ips gc --grace 0s --yes"
