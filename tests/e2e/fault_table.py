@@ -20,8 +20,8 @@ healthy cluster has no findings. After the fault `kubectl yoshi doctor -A` finds
 and `kubectl yoshi trace` of the VM with the public address has its first break at the hop in the third one. Then the
 commands that `doctor` prints are executed as they are. Either they repair the cluster, or, if the cause is outside of
 it or needs a decision, they show the cause, and the test does what the last column says in *italics*. Afterwards the
-cluster has no findings again. For a user who may not list MetalLB's objects, the rules that need them are listed as not
-checked, with `?`, and the exit code is 3.
+cluster has no findings again. For a user without permission to list MetalLB's objects, the rules that need them are
+listed as not checked, with `?`, and the exit code is 3.
 
 | rule | fault | hop | remedy |
 |---|---|---|---|
