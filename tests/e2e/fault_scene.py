@@ -22,7 +22,7 @@ from lab.frr import run_vtysh
 from lab.processes import spawn, stop_programs
 from lab.running import kubectl_command
 from lab.testing import Cluster
-from tests.cluster.harness import ROOT, CommandResult, ForkServer, Yoshi, patch, reported_address
+from tests.cluster.harness import ROOT, CommandResult, ForkServer, Yoshi, find, patch, reported_address
 from tests.e2e.public_lab import PublicLab
 from tests.waiting import wait_for
 
@@ -151,6 +151,19 @@ class FaultScene(PublicLab):
         """Start a VM, and wait until it runs."""
         self.patch("vm", name, {"spec": {"runStrategy": "Always"}})
         wait_for(lambda: self.runs_on(name))
+
+    def wait_until_restarted(self, before: Json) -> None:
+        """Wait until a VM runs with another VMI than before, and with the same address."""
+        name, interfaces = before["metadata"]["name"], before["status"]["interfaces"]
+
+        def runs() -> bool:
+            vmi = find(self.cluster, "virtualmachineinstances", name, namespace=NAMESPACE)
+            if vmi is None or vmi["metadata"]["uid"] == before["metadata"]["uid"]:
+                return False
+            found = vmi["status"].get("interfaces", [])
+            return [one.get("ipAddress") for one in found] == [one.get("ipAddress") for one in interfaces]
+
+        wait_for(runs, f"VM {name} is restarted")
 
     def attach(self, name: str, *more: str) -> str:
         """Attach a VM to network blue, or to the one that is named; return its address."""

@@ -152,19 +152,19 @@ def attached_while_running(scene: FaultScene) -> Iterator[None]:
 
 @fault("1102", "the interface of a running VM loses its address", by_hand="the CNI plugin assigns it again")
 def interface_without_address(scene: FaultScene) -> Iterator[None]:
-    before = scene.get("vmi", "db")["status"]["interfaces"]
+    before = scene.get("vmi", "db")
     scene.patch_as_kubevirt("db", {"status": {"interfaces": [{"name": "default", "infoSource": "domain"}]}})
     yield
-    scene.patch_as_kubevirt("db", {"status": {"interfaces": before}})
+    scene.wait_until_restarted(before)
 
 
 @fault("1103", "the guest of a VM has another address", by_hand="the guest is configured for DHCP")
 def other_address(scene: FaultScene) -> Iterator[None]:
-    before = scene.get("vmi", "db")["status"]["interfaces"]
+    before = scene.get("vmi", "db")
     other = {"ipAddress": "192.168.1.5", "ipAddresses": ["192.168.1.5"]}
-    scene.patch_as_kubevirt("db", {"status": {"interfaces": [{**before[0], **other}]}})
+    scene.patch_as_kubevirt("db", {"status": {"interfaces": [{**before["status"]["interfaces"][0], **other}]}})
     yield
-    scene.patch_as_kubevirt("db", {"status": {"interfaces": before}})
+    scene.wait_until_restarted(before)
 
 
 @fault("1204", "the masquerade network of a guest overlaps the network", editor="sed -i s,10.137.0.0/24,10.138.0.0/24,")
