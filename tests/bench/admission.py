@@ -25,10 +25,10 @@ def measure(bench: Bench) -> Iterator[Row]:
         namespace = f"{NAMESPACE}-{place}"
         with bench.progress.task(f"fill {blocks} blocks"):
             bench.scene.namespace(namespace)
-            network = bench.scene.network(namespace, "big", f"10.{160 + 4 * place}.0.0/14")
+            network = bench.scene.network(namespace, "big", f"10.{16 + 4 * place}.0.0/14")
             bench.scene.reserve(network, SHARD_SIZE * blocks)
             bench.scene.vms(namespace, ["web"])
-        address = {"metadata": {"annotations": {PINNED: json.dumps([f"10.{160 + 4 * place}.0.9"])}}}
+        address = {"metadata": {"annotations": {PINNED: json.dumps([f"10.{16 + 4 * place}.0.9"])}}}
         template = [{"op": "add", "path": "/spec/template/metadata", "value": address["metadata"]}]
         label = [{"op": "add", "path": "/metadata/labels", "value": {"group": "other"}}]
         pairs = [
