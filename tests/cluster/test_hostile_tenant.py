@@ -275,7 +275,7 @@ def stolen_addresses(scene: PolicyScene) -> list[str]:
     ]
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(1200)
 def test_nothing_of_others_changes(scene: PolicyScene, installed: Cluster, forks: ForkServer) -> None:
     make_vms(installed, scene.a, "one", "two")
     administrator = Yoshi(installed.kubeconfig, installed.context, forks, scene.net)

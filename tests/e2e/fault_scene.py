@@ -152,6 +152,11 @@ class FaultScene(PublicLab):
         self.patch("vm", name, {"spec": {"runStrategy": "Always"}})
         wait_for(lambda: self.runs_on(name))
 
+    def running_instance(self, name: str) -> Json:
+        """Return the VMI of a VM, once its interfaces are reported."""
+        wait_for(lambda: self.get("vmi", name)["status"].get("interfaces"), f"VM {name} reports its interfaces")
+        return dict(self.get("vmi", name))
+
     def wait_until_restarted(self, before: Json) -> None:
         """Wait until a VM runs with another VMI than before, and with the same address."""
         name, interfaces = before["metadata"]["name"], before["status"]["interfaces"]

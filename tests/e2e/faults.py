@@ -152,7 +152,7 @@ def attached_while_running(scene: FaultScene) -> Iterator[None]:
 
 @fault("1102", "the interface of a running VM loses its address", by_hand="the CNI plugin assigns it again")
 def interface_without_address(scene: FaultScene) -> Iterator[None]:
-    before = scene.get("vmi", "db")
+    before = scene.running_instance("db")
     scene.patch_as_kubevirt("db", {"status": {"interfaces": [{"name": "default", "infoSource": "domain"}]}})
     yield
     scene.wait_until_restarted(before)
@@ -160,7 +160,7 @@ def interface_without_address(scene: FaultScene) -> Iterator[None]:
 
 @fault("1103", "the guest of a VM has another address", by_hand="the guest is configured for DHCP")
 def other_address(scene: FaultScene) -> Iterator[None]:
-    before = scene.get("vmi", "db")
+    before = scene.running_instance("db")
     other = {"ipAddress": "192.168.1.5", "ipAddresses": ["192.168.1.5"]}
     scene.patch_as_kubevirt("db", {"status": {"interfaces": [{**before["status"]["interfaces"][0], **other}]}})
     yield
