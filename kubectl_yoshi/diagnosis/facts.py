@@ -15,8 +15,7 @@ from typing import Any, TypeVar
 from kubectl_yoshi.diagnosis.finding import CannotCheckError
 from kubectl_yoshi.model.allocations import Allocations
 from kubectl_yoshi.model.backend import Backend
-from kubectl_yoshi.model.errors import UsageError
-from kubectl_yoshi.model.network import NETWORKWIZARD, PART_OF_LABEL, Network, parse_network_name
+from kubectl_yoshi.model.network import NETWORKWIZARD, PART_OF_LABEL, Network
 from kubectl_yoshi.model.objects import (
     POLICY,
     POLICY_BINDING,
@@ -30,7 +29,12 @@ from kubectl_yoshi.model.snapshot import Query, ServedApis, Snapshot
 from kubectl_yoshi.model.vm import LAUNCHER_SELECTOR, POD, VM, VMI, Vm, find_instance, list_launcher_pods
 from kubectl_yoshi.plan.context import PlanContext
 from kubectl_yoshi.plan.inventory import InventoryRow, build_inventory
-from kubectl_yoshi.plan.network_lookup import list_requested_networks, network_query, parse_networks
+from kubectl_yoshi.plan.network_lookup import (
+    list_requested_networks,
+    network_query,
+    networks_requested_by,
+    parse_networks,
+)
 from kubectl_yoshi.plan.records import load_allocations
 
 Value = TypeVar("Value")
@@ -86,6 +90,7 @@ class Facts:
         self.scope = scope
         self.server_version = server_version
         self._derived: dict[Callable[[Facts], Any], Any] = {}
+        self._allocations: dict[NamespacedName, Allocations] = {}
 
     @property
     def snapshot(self) -> Snapshot:
@@ -131,14 +136,22 @@ class Facts:
         Raises:
             CannotCheckError: they cannot be read.
         """
+        return self.snapshot.lookup(self.require(resource))
+
+    def require(self, resource: Resource) -> Query:
+        """Read the objects of a resource, for look-ups by name in the snapshot, and return the query that finds them.
+
+        Raises:
+            CannotCheckError: they cannot be read.
+        """
         query = self._query(resource)
-        found = self.snapshot.lookup(query)
+        self.snapshot.prefetch(query)
         if self.snapshot.unreadable_reason(query) and resource.namespaced and self.scope.namespace is not None:
             query = self._query(resource, self.scope.namespace)
-            found = self.snapshot.lookup(query)
+            self.snapshot.prefetch(query)
         if reason := self.snapshot.unreadable_reason(query):
             raise CannotCheckError(reason)
-        return found
+        return query
 
     def product_objects(self, resource: Resource) -> list[Json]:
         """Return the objects of a resource whose namespace is that of their product, such as MetalLB's pools.
@@ -162,7 +175,7 @@ class Facts:
         Raises:
             CannotCheckError: they cannot be read.
         """
-        self.objects(resource)
+        self.require(resource)
         return self.snapshot.get_object(resource, name, namespace)
 
     def get(self, resource: Resource, name: str, namespace: str | None = None) -> Json | None:
@@ -231,16 +244,19 @@ class Facts:
             vms = [vm for vm in self.vms if vm.namespace == namespace]
         except CannotCheckError:
             return ()
-        names = [name for vm in vms for backend in self.backends.values() for name in _requested_networks(vm, backend)]
-        return tuple(dict.fromkeys(name for name in names if name[0] != namespace))
+        names = (networks_requested_by(vm, backend) for vm in vms for backend in self.backends.values())
+        return tuple(dict.fromkeys(name for found in names for name in found if name[0] != namespace))
 
     def backend(self, network: Network) -> Backend:
         """Return the backend of a network."""
         return self.backends[network.plugin]
 
     def allocations(self, network: Network) -> Allocations:
-        """Return the allocations of a network, from all of its shards."""
-        return load_allocations(network, self.snapshot, all_namespaces=True)
+        """Return the allocations of a network, from all of its shards; they are loaded once."""
+        name = (network.namespace, network.name)
+        if name not in self._allocations:
+            self._allocations[name] = load_allocations(network, self.snapshot, all_namespaces=True)
+        return self._allocations[name]
 
     @cached_property
     def rows(self) -> Mapping[NamespacedName, tuple[InventoryRow, ...]]:
@@ -295,7 +311,7 @@ class Facts:
         Raises:
             CannotCheckError: VMIs cannot be read.
         """
-        self.objects(VMI)
+        self.require(VMI)
         return find_instance(vm, self.snapshot)
 
     def pods(self, vm: Vm) -> list[Json]:
@@ -304,7 +320,7 @@ class Facts:
         Raises:
             CannotCheckError: pods cannot be read.
         """
-        self.objects(POD)
+        self.require(POD)
         return list_launcher_pods(vm.namespace, vm.name, self.snapshot)
 
     @cached_property
@@ -319,7 +335,7 @@ class Facts:
         networks = {(network.namespace, network.name): network for network in self.networks}
         for vm in self.vms:
             for plugin, backend in self.backends.items():
-                for name in _requested_networks(vm, backend):
+                for name in networks_requested_by(vm, backend):
                     network = networks.get(name)
                     if network is not None and network.plugin == plugin:
                         key = (vm.full_name, network.full_name)
@@ -350,11 +366,3 @@ def full_name(obj: Json) -> NamespacedName:
 
 def _networks_of(namespace: str | None) -> Query:
     return Query(NETWORKWIZARD, namespace)
-
-
-def _requested_networks(vm: Vm, backend: Backend) -> tuple[NamespacedName, ...]:
-    """Return the networks that a VM requests from a backend; () if its annotations are invalid."""
-    try:
-        return tuple(parse_network_name(text, vm.namespace) for text in backend.requested_networks(vm).networks)
-    except UsageError:
-        return ()

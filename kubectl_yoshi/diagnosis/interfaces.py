@@ -50,13 +50,22 @@ class Interface:
 
 
 def find_interface(connection: Connection, facts: Facts) -> Interface | None:
-    """Return the interface of a VM that has, or gets, the address of a network.
+    """Return the interface of a VM that has, or gets, the address of a network; it is looked for once.
 
     Returns:
         None if there is none, or if the network's addresses are not on interfaces.
     """
-    spec = facts.backend(connection.network).interface_of(connection.vm, connection.network)
-    return None if spec is None else Interface(connection, facts, spec)
+    found = facts.derived(_found_interfaces)
+    name = (connection.vm.full_name, connection.network.full_name)
+    if name not in found:
+        spec = facts.backend(connection.network).interface_of(connection.vm, connection.network)
+        found[name] = None if spec is None else Interface(connection, facts, spec)
+    return found[name]
+
+
+def _found_interfaces(facts: Facts) -> dict[tuple[str, str], Interface | None]:
+    """Return the interfaces that `find_interface` has found, by VM and network."""
+    return {}
 
 
 def list_reported_addresses(instance: Json, interface: str) -> tuple[Address, ...]:

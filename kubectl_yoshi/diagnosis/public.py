@@ -98,7 +98,7 @@ def list_public_addresses(facts: Facts) -> tuple[PublicAddress, ...]:
     """
     if not public_networks(facts):
         return ()
-    facts.objects(SERVICE)
+    facts.require(SERVICE)
     held = [
         (vm, row)
         for vm, row in facts.attachments
@@ -159,7 +159,7 @@ def list_endpoints(service: Json, facts: Facts) -> list[Json]:
     Raises:
         CannotCheckError: they cannot be read.
     """
-    facts.objects(ENDPOINT_SLICE)
+    facts.require(ENDPOINT_SLICE)
     slices = facts.snapshot.group_by(ENDPOINT_SLICE, _service_of_slice).get((namespace_of(service), name_of(service)))
     return [endpoint for one in slices or () for endpoint in one.get("endpoints") or ()]
 

@@ -24,14 +24,18 @@ from kubectl_yoshi.diagnosis.rules import RULES
 from kubectl_yoshi.diagnosis.run import diagnose
 from kubectl_yoshi.model.addresses import Address, Intervals
 from kubectl_yoshi.model.allocations import VIRTUALMACHINE, Allocation, Allocations, is_large, shard_of
-from kubectl_yoshi.model.backend import Backend
 from kubectl_yoshi.model.errors import UsageError
-from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, Network, parse_network_name
+from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, Network
 from kubectl_yoshi.model.objects import NamespacedName, Resource, dig, namespace_of
 from kubectl_yoshi.model.snapshot import Answer, Query, Snapshot, Unreadable
 from kubectl_yoshi.model.vm import LAUNCHER_SELECTOR, POD, VM, VMI, Vm
 from kubectl_yoshi.plan.context import PlanContext
-from kubectl_yoshi.plan.network_lookup import find_network_of, network_query, parse_networks
+from kubectl_yoshi.plan.network_lookup import (
+    find_network_of,
+    network_query,
+    networks_requested_by,
+    parse_networks,
+)
 from kubectl_yoshi.plan.records import load_allocations, load_shards
 
 
@@ -100,7 +104,7 @@ def list_held_addresses(vm: Vm, ctx: PlanContext) -> list[tuple[Network, int]]:
 
 def list_missing_networks(vm: Vm, ctx: PlanContext) -> list[NamespacedName]:
     """Return the networks that a VM requests, and that do not exist."""
-    names = [name for backend in ctx.backends.values() for name in _requested(vm, backend)]
+    names = [name for backend in ctx.backends.values() for name in networks_requested_by(vm, backend)]
     queries = {name: network_query(*name) for name in names}
     ctx.snapshot.prefetch(*queries.values())
     return [
@@ -110,25 +114,20 @@ def list_missing_networks(vm: Vm, ctx: PlanContext) -> list[NamespacedName]:
     ]
 
 
-def _requested(vm: Vm, backend: Backend) -> list[NamespacedName]:
-    try:
-        return [parse_network_name(name, vm.namespace) for name in backend.requested_networks(vm).networks]
-    except UsageError:
-        return []
-
-
 def _list_networks(vm: Vm, ctx: PlanContext) -> list[Network]:
-    names = [name for backend in ctx.backends.values() for name in _requested(vm, backend)]
+    names = [name for backend in ctx.backends.values() for name in networks_requested_by(vm, backend)]
     own = Query(NETWORKWIZARD, vm.namespace)
     found = ctx.snapshot.lookup(*(network_query(*name) for name in names), own)
     networks = {network.full_name: network for network in parse_networks(found)}
     public = ctx.backends.get(PLUGIN)
+    if public is None or networks_requested_by(vm, public):
+        return [*networks.values()]
     try:
-        addresses = public.requested_networks(vm).addresses if public is not None else ()
+        addresses = public.requested_networks(vm).addresses
     except UsageError:
         addresses = ()
     for address in addresses:
-        if not any(address in network for network in networks.values()) and not _requested(vm, ctx.backends[PLUGIN]):
+        if not any(address in network for network in networks.values()):
             network = find_network_of(address, vm.namespace, ctx.snapshot, PLUGIN)
             networks[network.full_name] = network
     return [*networks.values()]
@@ -142,7 +141,7 @@ def _list_numbers(vm: Vm, network: Network, ctx: PlanContext) -> list[int]:
         allocations = load_allocations(network, ctx.snapshot)
     elif used:
         allocations = load_shards(network, [shard_of(network, number) for number in used], ctx.snapshot)
-    elif (network.namespace, network.name) in _requested(vm, ctx.backends[network.plugin]):
+    elif (network.namespace, network.name) in networks_requested_by(vm, ctx.backends[network.plugin]):
         allocations = load_allocations(network, ctx.snapshot)
     else:
         return []

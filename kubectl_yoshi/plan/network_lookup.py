@@ -21,9 +21,10 @@ from kubectl_yoshi.model.addresses import Address, Cidr, overlap
 from kubectl_yoshi.model.allocations import allocations_outside_cidr
 from kubectl_yoshi.model.backend import Backend
 from kubectl_yoshi.model.errors import ASK_ADMIN_HINT, PreconditionFailed, UnreadableError, UsageError
-from kubectl_yoshi.model.network import NETWORKWIZARD, Network, parse_minimal_network, parse_network
-from kubectl_yoshi.model.objects import Json, dig
+from kubectl_yoshi.model.network import NETWORKWIZARD, Network, parse_minimal_network, parse_network, parse_network_name
+from kubectl_yoshi.model.objects import Json, NamespacedName, dig
 from kubectl_yoshi.model.snapshot import Query, Snapshot
+from kubectl_yoshi.model.vm import Vm
 
 LIST_NETWORKS_HINT = "See `kubectl yoshi network list`, or with -A if you have permission"
 BEING_DELETED_HINT = (
@@ -34,6 +35,15 @@ BEING_DELETED_HINT = (
 def network_query(namespace: str, name: str) -> Query:
     """Return the query for one NetworkWizard."""
     return Query(NETWORKWIZARD, namespace, name)
+
+
+def networks_requested_by(vm: Vm, backend: Backend) -> tuple[NamespacedName, ...]:
+    """Return the networks that a VM requests from a backend, each once; () if its annotations are invalid."""
+    try:
+        names = backend.requested_networks(vm).networks
+        return tuple(dict.fromkeys(parse_network_name(text, vm.namespace) for text in names))
+    except UsageError:  # `sync` reports what is wrong with them
+        return ()
 
 
 def load_network(namespace: str, name: str, snapshot: Snapshot) -> Network:

@@ -24,7 +24,7 @@ from kubectl_yoshi.model.snapshot import Query, Snapshot
 from kubectl_yoshi.model.vm import VM, Vm, find_instance, instance_queries
 from kubectl_yoshi.plan import restart as restarts
 from kubectl_yoshi.plan.context import PlanContext
-from kubectl_yoshi.plan.network_lookup import list_networks, network_query
+from kubectl_yoshi.plan.network_lookup import list_networks, network_query, networks_requested_by
 
 
 @dataclass(frozen=True)
@@ -127,18 +127,8 @@ def _restart_notes(vm: Vm, addresses: str, snapshot: Snapshot) -> tuple[str, ...
 
 
 def _requested_networks(vm: Vm, backends: Mapping[str, Backend]) -> list[NamespacedName]:
-    found: dict[NamespacedName, None] = {}
-    for backend in backends.values():
-        try:
-            requested_networks = backend.requested_networks(vm)
-            names = [
-                parse_network_name(text, vm.namespace)
-                for text in (requested_networks.networks if requested_networks else ())
-            ]
-        except UsageError:
-            continue  # `sync` reports what is wrong with it
-        found.update(dict.fromkeys(names))
-    return [*found]
+    names = (name for backend in backends.values() for name in networks_requested_by(vm, backend))
+    return [*dict.fromkeys(names)]
 
 
 @dataclass(frozen=True)
