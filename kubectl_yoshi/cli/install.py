@@ -19,13 +19,13 @@ from kubectl_yoshi.output.format_option import OutputFormat
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from kubectl_yoshi.cli.policies import PolicyMode
     from kubectl_yoshi.engine.loop import RunResult
     from kubectl_yoshi.engine.read import Planner
     from kubectl_yoshi.kube.client import Api
     from kubectl_yoshi.kube.errors import ForbiddenError
     from kubectl_yoshi.model.objects import Json, ObjectRef
     from kubectl_yoshi.model.plan import Plan
+    from kubectl_yoshi.model.policy_mode import PolicyMode
 
 
 ESTABLISHED_SECONDS = 60.0
@@ -84,7 +84,8 @@ def install(session: Session, options: InstallOptions) -> None:
     protect the allocations of each namespace from the users of others; `policy status` lists them.
     """
     from kubectl_yoshi.cli.installation import find_installed, load_manifests, order_stages, plan_install
-    from kubectl_yoshi.cli.policies import PolicyMode, load_policies
+    from kubectl_yoshi.cli.policies import load_policies
+    from kubectl_yoshi.model.policy_mode import PolicyMode
     from kubectl_yoshi.output.plan_printer import show_plan
 
     desired = load_manifests()
@@ -130,11 +131,12 @@ def _plan_policies(
         ForbiddenError: the policies may not be read or written, and were requested or belong to a new installation.
     """
     from kubectl_yoshi.cli.installation import CLUSTER_ROLE, is_managed_by_label, plan_install, plan_removal
-    from kubectl_yoshi.cli.policies import PolicyMode, choose_mode, find_policies, load_policies
+    from kubectl_yoshi.cli.policies import choose_mode, find_policies, load_policies
     from kubectl_yoshi.engine.permissions import Permissions
     from kubectl_yoshi.kube.errors import ForbiddenError
     from kubectl_yoshi.model.objects import POLICY
     from kubectl_yoshi.model.plan import Plan
+    from kubectl_yoshi.model.policy_mode import PolicyMode
 
     if POLICY not in session.api.served:
         if requested is not PolicyMode.OFF:

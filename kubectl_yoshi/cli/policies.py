@@ -5,8 +5,7 @@ Each is a ValidatingAdmissionPolicy with one or more bindings. The bindings in t
 
 from __future__ import annotations
 
-import enum
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from kubectl_yoshi import __version__
@@ -25,22 +24,11 @@ from kubectl_yoshi.model.objects import (
     name_of,
     new_object,
 )
+from kubectl_yoshi.model.policy_mode import ACTIONS, PolicyMode, mode_of
 
 PROBE = ADDRESSBLOCK.ref("policy-probe", "default")
 """An AddressBlock that the policy yoshi-allocations refuses to everybody, since its name does not fit its spec."""
 PROBE_SPEC = {"network": "policy-probe", "networkUID": "policy-probe", "first": "192.0.2.0"}
-
-
-class PolicyMode(enum.Enum):
-    """What the API server does with a request that violates a policy."""
-
-    ENFORCE = "enforce"
-    AUDIT = "audit"
-    OFF = "off"
-
-
-ACTIONS = {PolicyMode.ENFORCE: ["Deny"], PolicyMode.AUDIT: ["Warn", "Audit"]}
-"""The validationActions of the bindings."""
 
 
 def load_policies(mode: PolicyMode = PolicyMode.ENFORCE) -> list[Json]:
@@ -62,14 +50,6 @@ def load_policies(mode: PolicyMode = PolicyMode.ENFORCE) -> list[Json]:
 def policy_ref(obj: Json) -> ObjectRef:
     """Return the reference to a policy or binding of the manifests."""
     return (POLICY if obj["kind"] == POLICY.kind else POLICY_BINDING).ref(name_of(obj))
-
-
-def mode_of(bindings: Iterable[Json]) -> PolicyMode:
-    """Return the mode of the existing bindings of a policy, or of all policies: the stricter one if they differ."""
-    actions = [action for binding in bindings for action in dig(binding, "spec", "validationActions", default=[])]
-    if not actions:
-        return PolicyMode.OFF
-    return PolicyMode.ENFORCE if "Deny" in actions else PolicyMode.AUDIT
 
 
 @dataclass(frozen=True)

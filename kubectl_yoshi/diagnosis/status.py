@@ -13,6 +13,7 @@ from functools import partial
 from kubectl_yoshi import __version__
 from kubectl_yoshi.backends.calico import api as calico_api
 from kubectl_yoshi.backends.kubevirt import KUBEVIRT
+from kubectl_yoshi.backends.metallb import frr
 from kubectl_yoshi.backends.metallb import objects as metallb
 from kubectl_yoshi.backends.ovs.spec import NAD
 from kubectl_yoshi.diagnosis.facts import Facts
@@ -22,29 +23,16 @@ from kubectl_yoshi.diagnosis.run import diagnose
 from kubectl_yoshi.model.address_state import AddressState
 from kubectl_yoshi.model.allocations import NETWORK, RESERVATION, allocations_outside_cidr, compute_counters, is_large
 from kubectl_yoshi.model.errors import PreconditionFailed
-from kubectl_yoshi.model.network import NETWORKWIZARD, VERSION_ANNOTATION, Network, get_readiness
-from kubectl_yoshi.model.objects import CRD, NamespacedName, Resource, annotations_of, dig, name_of
+from kubectl_yoshi.model.network import NETWORKWIZARD, PART_OF_LABEL, VERSION_ANNOTATION, Network, get_readiness
+from kubectl_yoshi.model.objects import CRD, POLICY, POLICY_BINDING, Json, NamespacedName, annotations_of, dig, name_of
+from kubectl_yoshi.model.policy_mode import PolicyMode, mode_of
 from kubectl_yoshi.model.snapshot import Query
 from kubectl_yoshi.model.vm import LAUNCHER_SELECTOR, POD, VM, VMI
 from kubectl_yoshi.plan.records import blocks_query
 
-POLICY = Resource(
-    "admissionregistration.k8s.io",
-    "v1",
-    "validatingadmissionpolicies",
-    "ValidatingAdmissionPolicy",
-    namespaced=False,
-)
-POLICY_BINDING = Resource(
-    "admissionregistration.k8s.io",
-    "v1",
-    "validatingadmissionpolicybindings",
-    "ValidatingAdmissionPolicyBinding",
-    namespaced=False,
-)
-POLICY_SELECTOR = "app.kubernetes.io/part-of=kubectl-yoshi"
-_POLICIES = Query(POLICY, label_selector=POLICY_SELECTOR)
+_POLICIES = Query(POLICY, label_selector="=".join(PART_OF_LABEL))
 _BINDINGS = Query(POLICY_BINDING)
+_MODE_WORDS = {PolicyMode.ENFORCE: "enforced", PolicyMode.AUDIT: "audit", PolicyMode.OFF: "off"}
 _OWN_CRD = Query(CRD, name=NETWORKWIZARD.full_name)
 
 
@@ -284,8 +272,9 @@ def _metallb(facts: Facts) -> Component:
     """Return MetalLB; its BGP implementation is known only if it is frr-k8s."""
     if not metallb.is_installed(facts.served):
         return Component("MetalLB", installed=False)
-    version = metallb.controller_version(facts.snapshot)
-    mode = "frr-k8s" if metallb.FRR_K8S_STATES in facts.served.resources else ""
+    controller = metallb.find_controller(facts.snapshot)
+    version = controller[1] if controller else ""
+    mode = "frr-k8s" if facts.is_served(frr.NODE_STATE) else ""
     return Component("MetalLB", True, version, mode, facts.snapshot.unreadable_reason(*metallb.CONTROLLER_QUERIES))
 
 
@@ -370,15 +359,10 @@ def _policies(facts: Facts) -> tuple[PolicyStatus, ...] | None:
     snapshot.prefetch(_POLICIES, _BINDINGS)
     if snapshot.unreadable_reason(_POLICIES, _BINDINGS):
         return None
-    actions: dict[str, set[str]] = {}
+    bindings: dict[str, list[Json]] = {}
     for binding in snapshot.lookup(_BINDINGS):
-        chosen = dig(binding, "spec", "validationActions", default=[])
-        actions.setdefault(str(dig(binding, "spec", "policyName")), set()).update(map(str, chosen))
+        bindings.setdefault(str(dig(binding, "spec", "policyName")), []).append(binding)
     return tuple(
-        PolicyStatus(name_of(policy), _mode(actions.get(name_of(policy), set())))
+        PolicyStatus(name_of(policy), _MODE_WORDS[mode_of(bindings.get(name_of(policy), ()))])
         for policy in snapshot.lookup(_POLICIES)
     )
-
-
-def _mode(actions: set[str]) -> str:
-    return "enforced" if "Deny" in actions else "audit" if actions else "off"

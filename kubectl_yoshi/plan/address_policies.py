@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping
 
-from kubectl_yoshi.model.network import GROUP, NETWORKWIZARD
+from kubectl_yoshi.model.network import GROUP, NETWORKWIZARD, PART_OF_LABEL
 from kubectl_yoshi.model.objects import (
     POLICY,
     POLICY_BINDING,
@@ -31,8 +31,6 @@ ADDRESS_USE_POLICIES = ("yoshi-address-use", "yoshi-address-use-blocks")
 
 NAMESPACE_LABEL = f"{GROUP}/networks-of"
 """Label of a binding: the namespace whose networks it is for."""
-
-PART_OF = {"app.kubernetes.io/part-of": "kubectl-yoshi"}
 
 
 def binding_name(policy: str, namespace: str) -> str:
@@ -58,7 +56,7 @@ def build_binding(policy: Json, installed: Json, namespace: str) -> Json:
     return new_object(
         POLICY_BINDING.ref(binding_name(name_of(policy), namespace)),
         {"spec": spec},
-        labels={**PART_OF, NAMESPACE_LABEL: namespace},
+        labels={**dict([PART_OF_LABEL]), NAMESPACE_LABEL: namespace},
         ownerReferences=[owner_reference(policy)],
     )
 
@@ -78,9 +76,7 @@ def plan_bindings(namespace: str | None, snapshot: Snapshot) -> Plan:
     if POLICY not in snapshot.served:
         return Plan()
     snapshot.prefetch(policies, bindings)
-    snapshot.prefetch(
-        networks
-    )  # afterwards: a binding that was read is older than the list in which its network may lack
+    snapshot.prefetch(networks)  # later: a binding that was read is older than the list in which its network may lack
     if snapshot.unreadable_reason(policies, bindings, networks):
         return Plan()
     installed = {name_of(obj): obj for obj in snapshot.lookup(policies)}

@@ -45,8 +45,6 @@ CONTROLLER_QUERIES = (
     Query(DEPLOYMENT, label_selector="app=metallb,component=controller"),  # manifests
 )
 """MetalLB's controller, of each way to install it."""
-FRR_K8S_STATES = "frrnodestates.frrk8s.metallb.io"
-"""The full name of a resource that frr-k8s has, MetalLB's BGP implementation by default since 0.16."""
 
 
 def is_installed(served: ServedApis) -> bool:
@@ -66,14 +64,19 @@ def own_namespace(snapshot: Snapshot) -> str:
     return DEFAULT_NAMESPACE
 
 
-def controller_version(snapshot: Snapshot) -> str:
-    """Return MetalLB's version, such as "v0.16.1", from the image of its controller; "" if it is unknown."""
+def find_controller(snapshot: Snapshot) -> tuple[ObjectRef, str] | None:
+    """Return the Deployment of MetalLB's controller and its version, such as "v0.16.1", from the tag of its image.
+
+    Returns:
+        None if it cannot be read, or if no image has a tag.
+    """
     for deployment in snapshot.lookup(*CONTROLLER_QUERIES):
         for container in dig(deployment, "spec", "template", "spec", "containers", default=[]):
-            tag = str(container.get("image", "")).partition("@")[0].rpartition("/")[2].partition(":")[2]
-            if container.get("name") == "controller" and tag:
-                return tag
-    return ""
+            image = str(container.get("image", "")).partition("@")[0].rpartition("/")[2]
+            program, _, tag = image.partition(":")
+            if tag and (container.get("name") == "controller" or program.endswith("controller")):
+                return DEPLOYMENT.ref(name_of(deployment), namespace_of(deployment)), tag
+    return None
 
 
 def pools(snapshot: Snapshot) -> list[Json]:

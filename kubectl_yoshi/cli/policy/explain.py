@@ -122,8 +122,8 @@ class Explanation:
     @cached_property
     def policies(self) -> str:
         """Return how the policies treat violations: "enforce", "audit", "off"; "Unknown" if that cannot be read."""
-        from kubectl_yoshi.cli.policies import PolicyMode, mode_of
         from kubectl_yoshi.model.objects import POLICY_BINDING, name_of
+        from kubectl_yoshi.model.policy_mode import PolicyMode, mode_of
         from kubectl_yoshi.model.snapshot import Query
         from kubectl_yoshi.plan.address_policies import ADDRESS_USE_POLICIES
 

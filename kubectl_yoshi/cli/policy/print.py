@@ -41,7 +41,8 @@ class PrintOptions:
 @as_options(PrintOptions)
 def print_policies(session: Session, options: PrintOptions) -> None:
     """Print the admission policies that install applies, as YAML; no request is sent."""
-    from kubectl_yoshi.cli.policies import PolicyMode, load_policies
+    from kubectl_yoshi.cli.policies import load_policies
+    from kubectl_yoshi.model.policy_mode import PolicyMode
     from kubectl_yoshi.output.formats import to_yaml
 
     policies = load_policies(PolicyMode(options.policy))

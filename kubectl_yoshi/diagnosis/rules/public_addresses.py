@@ -255,11 +255,7 @@ def _namespace_labels(service: Json, facts: Facts) -> dict[str, str]:
     Raises:
         CannotCheckError: the namespace cannot be read.
     """
-    query = Query(NAMESPACE, name=namespace_of(service))
-    found = facts.snapshot.lookup(query)
-    if reason := facts.snapshot.unreadable_reason(query):
-        raise CannotCheckError(reason)
-    return dict(labels_of(found[0])) if found else {}
+    return dict(labels_of(facts.get(NAMESPACE, namespace_of(service)) or {}))
 
 
 @rule("2105", Severity.ERROR, "Another Service has the public address")
@@ -721,14 +717,11 @@ def _metallb_version(facts: Facts) -> tuple[tuple[int, int], ObjectRef]:
     Raises:
         CannotCheckError: it is unknown.
     """
-    for query in metallb.CONTROLLER_QUERIES:
-        for deployment in facts.snapshot.lookup(query):
-            for container in dig(deployment, "spec", "template", "spec", "containers", default=[]):
-                if found := re.search(r"controller:v(\d+)\.(\d+)", str(container.get("image", ""))):
-                    ref = metallb.DEPLOYMENT.ref(name_of(deployment), namespace_of(deployment))
-                    return (int(found[1]), int(found[2])), ref
-        if reason := facts.snapshot.unreadable_reason(query):
-            raise CannotCheckError(f"MetalLB's version is unknown: {reason}")
+    ref, tag = metallb.find_controller(facts.snapshot) or (None, "")
+    if ref is not None and (found := re.match(r"v(\d+)\.(\d+)", tag)):
+        return (int(found[1]), int(found[2])), ref
+    if reason := facts.snapshot.unreadable_reason(*metallb.CONTROLLER_QUERIES):
+        raise CannotCheckError(f"MetalLB's version is unknown: {reason}")
     raise CannotCheckError("MetalLB's version is unknown: no Deployment of its controller names it")
 
 
