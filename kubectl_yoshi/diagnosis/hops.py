@@ -13,6 +13,7 @@ from kubectl_yoshi.backends.metallb import objects as metallb
 from kubectl_yoshi.backends.ovs import dhcp
 from kubectl_yoshi.backends.ovs.spec import CONFIGMAP, NAD, parse_layer2_spec
 from kubectl_yoshi.backends.public.services import get_service_ports
+from kubectl_yoshi.diagnosis import remedies
 from kubectl_yoshi.diagnosis.facts import Facts
 from kubectl_yoshi.diagnosis.finding import CannotCheckError
 from kubectl_yoshi.diagnosis.public import (
@@ -164,12 +165,8 @@ def _allocation(traced: TracedAddress) -> Hop:
 def _attach(traced: TracedAddress) -> str:
     """Return the command that attaches the VM again with the address."""
     flag = "--public-network" if traced.network.plugin == PLUGIN else "--network"
-    vm, network = traced.vm, traced.network
-    return f"kubectl yoshi vm attach {vm.name} -n {vm.namespace} {flag} {network.full_name} --ip {traced.address}"
-
-
-def _start(vm: Vm) -> str:
-    return f"virtctl start {vm.name} -n {vm.namespace}"
+    vm = (traced.vm.namespace, traced.vm.name)
+    return remedies.attach(vm, f"{flag} {traced.network.full_name} --ip {traced.address}")
 
 
 # -- private addresses -----------------------------------------------------------------------------------------------
@@ -186,13 +183,19 @@ def _instance(traced: TracedAddress) -> Hop:
     vm, codes = traced.vm, ("1101", "1102", "1103")
     instance = traced.facts.instance(vm)
     if instance is None:
-        return Hop("instance", f"{vm.ref} does not run", HopState.BROKEN, codes, commands=(_start(vm),))
+        return Hop(
+            "instance",
+            f"{vm.ref} does not run",
+            HopState.BROKEN,
+            codes,
+            commands=(remedies.start((vm.namespace, vm.name)),),
+        )
     node, phase = dig(instance, "status", "nodeName", default=""), dig(instance, "status", "phase", default="Pending")
     where = f" on node {node}" if node else ""
     if traced.uses(UsageKind.RUNNING, VMI):
         return Hop("instance", f"the VMI is {phase}{where} with {traced.address}", codes=codes)
     message = f"the VMI is {phase}{where} without {traced.address}"
-    restart = f"virtctl restart {vm.name} -n {vm.namespace}"
+    restart = remedies.restart((vm.namespace, vm.name))
     return Hop("instance", message, HopState.BROKEN, codes, commands=(restart,))
 
 
@@ -216,7 +219,7 @@ def _calico(traced: TracedAddress) -> Hop:
         return Hop("calico", f"{uses[0].ref} assigns {traced.address} to the VM", codes=codes)
     others = [use for use in traced.row.address_uses if use.kind is UsageKind.HELD_BY_BACKEND]
     if others:
-        show = f"kubectl yoshi ips show {traced.address}"
+        show = remedies.show_address(traced.address)
         return Hop("calico", f"{others[0].summary}, and not the VM", HopState.BROKEN, codes, commands=(show,))
     if traced.facts.instance(traced.vm) is None:
         return Hop("calico", f"Calico assigns {traced.address} when the VM starts", codes=codes)
@@ -244,7 +247,7 @@ def _lease(traced: TracedAddress) -> Hop:
     others = [use for use in traced.row.address_uses if use.kind is UsageKind.LEASED]
     if others:
         message = f"another client has a lease of {traced.address} ({others[0].ref})"
-        return Hop("lease", message, HopState.BROKEN, commands=(f"kubectl yoshi ips show {traced.address}",))
+        return Hop("lease", message, HopState.BROKEN, commands=(remedies.show_address(traced.address),))
     message = "no lease is recorded: the guest has not asked for one, or has a static configuration"
     return Hop("lease", message, HopState.WARNING)
 
@@ -322,7 +325,12 @@ def _assigned(public: PublicAddress, facts: Facts) -> Hop:
 def _vm(public: PublicAddress, facts: Facts) -> Hop:
     node = running_node(public.vm, facts)
     if not node:
-        return _hop("vm", f"{public.vm.ref} does not run", HopState.BROKEN, _start(public.vm))
+        return _hop(
+            "vm",
+            f"{public.vm.ref} does not run",
+            HopState.BROKEN,
+            remedies.start((public.vm.namespace, public.vm.name)),
+        )
     return _hop("vm", f"{public.vm.ref} runs on node {node}")
 
 

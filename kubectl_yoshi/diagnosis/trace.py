@@ -15,6 +15,7 @@ from kubectl_yoshi.backends.metallb import frr
 from kubectl_yoshi.backends.ovs.dhcp import server_instance_queries
 from kubectl_yoshi.backends.ovs.spec import PLUGIN as LAYER2
 from kubectl_yoshi.backends.public.services import SERVICE, is_for_network
+from kubectl_yoshi.diagnosis import remedies
 from kubectl_yoshi.diagnosis.facts import Facts, Scope
 from kubectl_yoshi.diagnosis.finding import CannotCheckError, Severity
 from kubectl_yoshi.diagnosis.hops import Hop, HopState, TracedAddress, list_hops, sessions_of
@@ -206,7 +207,7 @@ def trace_address(network: Network, number: int, vm: Vm, ctx: PlanContext) -> Tr
 def trace_missing_network(network: NamespacedName, vm: Vm) -> Trace:
     """Return the trace of a VM that requests a network which does not exist."""
     name = "/".join(network)
-    detach = f"kubectl yoshi vm detach {vm.name} -n {vm.namespace} --network {name}"
+    detach = remedies.detach((vm.namespace, vm.name), network)
     message = f"{vm.ref} requests network {name}, which does not exist"
     hop = Hop("annotation", message, HopState.BROKEN, commands=(detach,))
     return Trace("", network, (vm.namespace, vm.name), (TracedHop(hop),))
@@ -234,7 +235,7 @@ def trace_without_vm(
         message, state = f"{ref}: held by {record.holder}: {unreadable_reason}", HopState.UNKNOWN
     else:
         message = f"{ref}: held by {record.holder}, which does not exist"
-    hop = Hop("allocation", message, state, commands=(f"kubectl yoshi ips show {address}",))
+    hop = Hop("allocation", message, state, commands=(remedies.show_address(address),))
     vm = (record.namespace, record.name) if record is not None and record.kind == VIRTUALMACHINE else None
     return Trace(str(address), (network.namespace, network.name), vm, (TracedHop(hop),))
 

@@ -6,6 +6,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterator
 
+from kubectl_yoshi.diagnosis import remedies
 from kubectl_yoshi.diagnosis.facts import Facts
 from kubectl_yoshi.diagnosis.finding import CannotCheckError, Observation, Severity
 from kubectl_yoshi.diagnosis.interfaces import derive_mac
@@ -60,10 +61,6 @@ def _readable_rows(facts: Facts) -> Iterator[InventoryRow]:
         raise CannotCheckError("; ".join(facts.hidden_from_rows))
 
 
-def _gc(row: InventoryRow) -> str:
-    return f"kubectl yoshi ips gc -n {row.network.namespace} --network {row.network.name}"
-
-
 def _release(row: InventoryRow) -> str:
     return f"kubectl yoshi ips release -n {row.network.namespace} {row.network.name} {row.address}"
 
@@ -79,11 +76,6 @@ def find_free_address(network: Network, facts: Facts) -> Address | None:
     return None if number is None else network.address(number)
 
 
-def restart(vm: Vm) -> str:
-    """Return the command that restarts a VM."""
-    return f"virtctl restart {vm.name} -n {vm.namespace}"
-
-
 def _move_to_free_address(name: NamespacedName, row: InventoryRow, facts: Facts) -> str:
     """Return the command that gives a VM another address of the same network, or that shows the address if it is full.
 
@@ -94,8 +86,8 @@ def _move_to_free_address(name: NamespacedName, row: InventoryRow, facts: Facts)
     """
     address = find_free_address(row.network, facts)
     if address is None:
-        return f"kubectl yoshi ips show {row.address}"
-    attach = f"kubectl yoshi vm attach {name[1]} -n {name[0]} --network {row.network.full_name}={address} --replace"
+        return remedies.show_address(row.address)
+    attach = remedies.attach(name, f"--network {row.network.full_name}={address} --replace")
     vm = facts.vm(name)
     is_restart_needed = vm is not None and facts.backend(row.network).pins_vm_template and facts.instance(vm)
     return f"{attach} --restart --wait" if is_restart_needed else attach
@@ -111,7 +103,7 @@ def allocation_without_vm(facts: Facts) -> Iterator[Observation]:
     for row in _readable_rows(facts):
         if row.state is AddressState.ORPHANED:
             is_recent = row.record is not None and age_in_seconds(row.record.since, facts.now) < GRACE_SECONDS
-            command = _release(row) if is_recent else _gc(row)
+            command = _release(row) if is_recent else remedies.collect(row.network)
             yield observe_row(row, f"recorded for {row.holder}, but {row.reason}", command)
 
 
@@ -140,7 +132,7 @@ def used_by_another(facts: Facts) -> Iterator[Observation]:
         for use in row.other_uses:
             sentence = f"recorded for {row.holder}, but {use.cooldown_reason or f'{use.ref} uses it too'}"
             user = (use.namespace, use.name) if use.name else None
-            show = f"kubectl yoshi ips show {row.address}"
+            show = remedies.show_address(row.address)
             is_vm = user is not None and facts.vm(user) is not None
             command = _move_to_free_address(user, row, facts) if user and is_vm else show
             yield observe_row(row, sentence, command, vm=user)
@@ -186,8 +178,8 @@ def _change_mac(vm: Vm, mac: str, network: NamespacedName, facts: Facts) -> tupl
     path = f"/spec/template/spec/domain/devices/interfaces/{_mac_addresses(vm).index(mac)}/macAddress"
     patch = json.dumps([{"op": "replace", "path": path, "value": derive_mac(vm)}])
     change = f"kubectl patch {VM.full_name} {vm.name} -n {vm.namespace} --type json -p '{patch}'"
-    attach = f"kubectl yoshi vm attach {vm.name} -n {vm.namespace} --network {'/'.join(network)}"
-    return (change, attach, restart(vm)) if facts.instance(vm) else (change, attach)
+    attach = remedies.attach((vm.namespace, vm.name), f"--network {'/'.join(network)}")
+    return (change, attach, remedies.restart((vm.namespace, vm.name))) if facts.instance(vm) else (change, attach)
 
 
 @rule("0005", Severity.ERROR, "The CNI's own records disagree with the allocations")
@@ -222,8 +214,8 @@ def allocation_of_platform9(facts: Facts) -> Iterator[Observation]:
     for row in _readable_rows(facts):
         if row.record is not None and row.record.kind == VIRTUALMACHINE and not row.record.uid:
             sentence = f"recorded in the format of Platform9 yoshi, without the VM's uid; attach {row.holder} again"
-            attach = f"kubectl yoshi vm attach {row.record.name} -n {row.record.namespace}"
-            yield observe_row(row, sentence, f"{attach} --network {row.network.full_name}")
+            holder = (row.record.namespace, row.record.name)
+            yield observe_row(row, sentence, remedies.attach(holder, f"--network {row.network.full_name}"))
 
 
 @rule("0007", Severity.ERROR, "An address is allocated that the network does not assign")
@@ -241,7 +233,7 @@ def unusable_allocation(facts: Facts) -> Iterator[Observation]:
                 command = _move_to_free_address((row.record.namespace, row.record.name), row, facts)
             else:
                 is_reserved = row.record.kind == RESERVATION
-                command = _release(row) if is_reserved else f"kubectl yoshi ips show {row.address}"
+                command = _release(row) if is_reserved else remedies.show_address(row.address)
             yield observe_row(row, f"recorded for {row.holder}, but {reason}", command)
 
 
@@ -252,12 +244,11 @@ def vm_of_missing_network(facts: Facts) -> Iterator[Observation]:
     Without the network's pool the VM may not start. Detach it, or create the network again.
     """
     for orphan in find_orphaned_vms(facts.vms, facts.backends, facts.snapshot):
-        network = "/".join(orphan.network)
         yield Observation(
             orphan.vm.ref,
             orphan.message,
             field="metadata.annotations",
-            commands=(f"kubectl yoshi vm detach {orphan.vm.name} -n {orphan.vm.namespace} --network {network}",),
+            commands=(remedies.detach((orphan.vm.namespace, orphan.vm.name), orphan.network),),
             network=orphan.network,
             vm=(orphan.vm.namespace, orphan.vm.name),
             address=", ".join(map(str, orphan.addresses)),

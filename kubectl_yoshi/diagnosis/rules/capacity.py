@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 
 from kubectl_yoshi import __version__
+from kubectl_yoshi.diagnosis import remedies
 from kubectl_yoshi.diagnosis.facts import Facts
 from kubectl_yoshi.diagnosis.finding import CannotCheckError, Observation, Severity
 from kubectl_yoshi.diagnosis.rule import rule
@@ -55,14 +56,6 @@ def observe_network(network: Network, sentence: str, *commands: str, field: str 
     )
 
 
-def _describe(network: Network) -> str:
-    return f"kubectl yoshi network describe {network.name} -n {network.namespace}"
-
-
-def _sync(network: Network) -> str:
-    return f"kubectl yoshi sync -n {network.namespace}"
-
-
 def _list_full(facts: Facts, lowest: int, limit: int) -> Iterator[Observation]:
     """Yield the networks of which at least `lowest` and less than `limit` percent of the addresses are allocated."""
     for network in facts.networks:
@@ -72,8 +65,7 @@ def _list_full(facts: Facts, lowest: int, limit: int) -> Iterator[Observation]:
         if "free" in counters and lowest <= counters["usePercent"] < limit:
             size, free = counters["size"], counters["free"]
             sentence = f"{counters['usePercent']} % of its {size} addresses are allocated, {free} are free"
-            gc = f"kubectl yoshi ips gc -n {network.namespace} --network {network.name}"
-            yield observe_network(network, sentence, gc, field="status.allocations")
+            yield observe_network(network, sentence, remedies.collect(network), field="status.allocations")
 
 
 @rule("3301", Severity.INFO, "A network is nearly full")
@@ -114,7 +106,7 @@ def overlapping_network(facts: Facts) -> Iterator[Observation]:
         hidden += [conflict.summary for conflict in conflicts if conflict.is_unreadable]
         found = [*overlaps, *(conflict.summary for conflict in conflicts if not conflict.is_unreadable)]
         for sentence in dict.fromkeys(found):
-            yield observe_network(network, sentence, _describe(network), field="spec.cidr")
+            yield observe_network(network, sentence, remedies.describe(network), field="spec.cidr")
     if facts.networks:
         resources = [NETWORKWIZARD, NODE, *filter(None, [facts.served.resources.get(SERVICECIDR)])]
         hidden += filter(None, (facts.snapshot.unreadable_reason(Query(resource)) for resource in resources))
@@ -194,7 +186,9 @@ def network_not_ready(facts: Facts) -> Iterator[Observation]:
             continue
         reason = dig(network.raw, "status", "reason")
         if dig(network.raw, "status", "created") is False or reason:
-            yield observe_network(network, f"it is not ready: {reason or 'it could not be created'}", _sync(network))
+            yield observe_network(
+                network, f"it is not ready: {reason or 'it could not be created'}", remedies.sync(network)
+            )
 
 
 @rule("3402", Severity.ERROR, "The objects of a private network are missing or disabled")
@@ -215,7 +209,7 @@ def private_network_broken(facts: Facts) -> Iterator[Observation]:
         if reasons := [reason for query, reason in facts.snapshot.unreadable_queries().items() if _is_pool(query)]:
             raise CannotCheckError(reasons[0])
         if problem:
-            yield observe_network(network, problem, _sync(network), field="spec")
+            yield observe_network(network, problem, remedies.sync(network), field="spec")
 
 
 def _has_private_pool(backend: Backend) -> bool:
@@ -276,7 +270,7 @@ def network_not_initialized(facts: Facts) -> Iterator[Observation]:
     """
     for network in facts.networks:
         if not network.is_initialized and not network.is_deleting and not dig(network.raw, "status", "reason"):
-            yield observe_network(network, "it is not initialized, or its status was lost", _sync(network))
+            yield observe_network(network, "it is not initialized, or its status was lost", remedies.sync(network))
 
 
 @rule("3501", Severity.WARNING, "The CRDs are older than this program")

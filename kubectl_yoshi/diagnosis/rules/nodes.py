@@ -8,6 +8,7 @@ from kubectl_yoshi.backends import nmstate
 from kubectl_yoshi.backends.ovs import bridges, dhcp
 from kubectl_yoshi.backends.ovs.objects import object_query
 from kubectl_yoshi.backends.ovs.spec import CONFIGMAP, DHCPSERVER, NAD, PLUGIN, TEMPLATE, Layer2, parse_layer2_spec
+from kubectl_yoshi.diagnosis import remedies
 from kubectl_yoshi.diagnosis.facts import Facts
 from kubectl_yoshi.diagnosis.finding import CannotCheckError, Observation, Severity
 from kubectl_yoshi.diagnosis.rule import rule
@@ -36,10 +37,6 @@ def _networks(facts: Facts) -> Iterator[tuple[Network, Layer2]]:
                 yield network, parse_layer2_spec(network)
             except UsageError:
                 continue  # reported as an invalid network
-
-
-def _sync(network: Network) -> str:
-    return f"kubectl yoshi sync -n {network.namespace}"
 
 
 def _wanted_changes(network: Network, resource: Resource, facts: Facts) -> list[Change]:
@@ -84,7 +81,7 @@ def attachment_missing(facts: Facts) -> Iterator[Observation]:
         if NAD in facts.served:
             for change in _wanted_changes(network, NAD, facts):
                 message = f"{_describe(change)}: VMs cannot be connected to bridge {layer.bridge}"
-                yield _observe(network, change.ref, message, _sync(network), field="spec.config")
+                yield _observe(network, change.ref, message, remedies.sync(network), field="spec.config")
         if not layer.makes_bridges and not any(bridges.has_bridge(node, layer) for node in facts.objects(NODE)):
             resource = bridges.node_resource(layer).replace(".", "\\.")
             columns = f"NODE:.metadata.name,BRIDGE:.status.allocatable.{resource}"
@@ -132,9 +129,9 @@ def address_not_reserved_in_dhcp(facts: Facts) -> Iterator[Observation]:
                 lacking = _unreserved_addresses(change)
                 named = first_few(lacking, MAX_ADDRESSES)
                 what = f"lacks the reservations of {named}" if lacking else "was changed"
-                restart = f"virtctl restart {network.name}-0 -n {network.namespace}"
+                restart = remedies.restart((network.namespace, f"{network.name}-0"))
                 message = f"{change.ref}, the DHCP configuration of network {network.full_name}, {what}"
-                yield _observe(network, change.ref, message, _sync(network), restart)
+                yield _observe(network, change.ref, message, remedies.sync(network), restart)
 
 
 def _unreserved_addresses(change: Change) -> list[str]:
@@ -158,7 +155,7 @@ def dhcp_server_down(facts: Facts) -> Iterator[Observation]:
         missing = [change for change in changes if change.verb is Verb.CREATE]
         for change in missing:
             message = f"{_describe(change)}: network {network.full_name} has no DHCP server"
-            yield _observe(network, change.ref, message, _sync(network))
+            yield _observe(network, change.ref, message, remedies.sync(network))
         if missing:
             continue
         facts.snapshot.answer_from_lists(dhcp.server_instance_queries(network))
@@ -187,7 +184,7 @@ def bridge_not_configured(facts: Facts) -> Iterator[Observation]:
         changes = _wanted_changes(network, TEMPLATE, facts)
         for change in changes:
             message = f"{_describe(change)}: nothing configures bridge {layer.bridge} on the nodes"
-            yield _observe(network, change.ref, message, _sync(network), field="spec.ovsConfig")
+            yield _observe(network, change.ref, message, remedies.sync(network), field="spec.ovsConfig")
         if changes:
             continue
         facts.objects(NODE)

@@ -16,6 +16,7 @@ from kubectl_yoshi.backends.metallb import objects as metallb
 from kubectl_yoshi.backends.metallb.bgp_peers import metallb_bgp_peers
 from kubectl_yoshi.backends.public.metallb import find_pool
 from kubectl_yoshi.backends.public.services import SERVICE, is_for_network, service_ref
+from kubectl_yoshi.diagnosis import remedies
 from kubectl_yoshi.diagnosis.facts import Facts
 from kubectl_yoshi.diagnosis.finding import CannotCheckError, Observation, Severity
 from kubectl_yoshi.diagnosis.public import (
@@ -94,13 +95,8 @@ def _addresses(facts: Facts) -> tuple[PublicAddress, ...]:
 
 
 def _attach(public: PublicAddress) -> str:
-    vm = public.vm
-    network = f"--public-network {public.network.full_name} --ip {public.address}"
-    return f"kubectl yoshi vm attach {vm.name} -n {vm.namespace} {network}"
-
-
-def _sync(network: Network) -> str:
-    return f"kubectl yoshi sync -n {network.namespace}"
+    flags = f"--public-network {public.network.full_name} --ip {public.address}"
+    return remedies.attach((public.vm.namespace, public.vm.name), flags)
 
 
 # -- the Service -----------------------------------------------------------------------------------------------------
@@ -208,7 +204,7 @@ def address_in_no_pool(facts: Facts) -> Iterator[Observation]:
     for public, _ in _pending(facts):
         if not _covering_pools(public, facts):
             message = f"{public.service_ref} is pending: {public.address} is in no IPAddressPool"
-            repair = _sync(public.network) if public.address in public.network else _attach(public)
+            repair = remedies.sync(public.network) if public.address in public.network else _attach(public)
             yield _observe(public, message, repair, evidence=_list_pools(facts))
 
 
@@ -282,10 +278,9 @@ def _attach_to_another(public: PublicAddress, facts: Facts) -> str:
     """Return the command that gives a VM another public address; without a free one, that shows the address."""
     address = find_free_address(public.network, facts)
     if address is None:
-        return f"kubectl yoshi ips show {public.address}"
-    vm = public.vm
-    network = f"--public-network {public.network.full_name} --ip {address}"
-    return f"kubectl yoshi vm attach {vm.name} -n {vm.namespace} {network} --replace"
+        return remedies.show_address(public.address)
+    flags = f"--public-network {public.network.full_name} --ip {address} --replace"
+    return remedies.attach((public.vm.namespace, public.vm.name), flags)
 
 
 def _other_holders(public: PublicAddress, facts: Facts) -> list[tuple[ObjectRef, Json]]:
@@ -401,7 +396,7 @@ def _unadvertised_pools(network: Network, held: list[PublicAddress], facts: Fact
             named = " or ".join(kind.kind for kind in kinds)
             ref = metallb.POOL.ref(name, namespace_of(pool))
             message = f"no {named} announces {ref} of network {network.full_name}"
-            yield _observe_network(network, ref, message, _sync(network))
+            yield _observe_network(network, ref, message, remedies.sync(network))
 
 
 def _unlisted_address(public: PublicAddress, facts: Facts) -> Iterator[Observation]:
@@ -650,7 +645,7 @@ def peers_differ(facts: Facts) -> Iterator[Observation]:
         for change in _peer_changes(network, facts):
             state = "is missing" if change.verb is Verb.CREATE else "was changed"
             message = f"{change.ref}, which network {network.full_name} needs, {state}"
-            yield _observe_network(network, change.ref, message, _sync(network), field="spec")
+            yield _observe_network(network, change.ref, message, remedies.sync(network), field="spec")
 
 
 def _peer_changes(network: Network, facts: Facts) -> Iterator[Change]:
@@ -736,8 +731,7 @@ def external_ips(facts: Facts) -> Iterator[Observation]:
         if network.options.get("via") == "external-ips":
             ref = NETWORKWIZARD.ref(network.name, network.namespace)
             message = f"the Services of network {network.full_name} use spec.externalIPs, off from Kubernetes 1.40 on"
-            show = f"kubectl yoshi network describe {network.name} -n {network.namespace}"
-            yield _observe_network(network, ref, message, show, field="spec.public.via")
+            yield _observe_network(network, ref, message, remedies.describe(network), field="spec.public.via")
     for public in _addresses(facts):
         if public.network.options.get("via") != "external-ips" and dig(public.service, "spec", "externalIPs"):
             ref = public.service_ref

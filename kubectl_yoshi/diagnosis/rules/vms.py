@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from ipaddress import ip_network
 
 from kubectl_yoshi.backends.kubevirt import ALLOW_MIGRATION_ANNOTATION
+from kubectl_yoshi.diagnosis import remedies
 from kubectl_yoshi.diagnosis.facts import Connection, Facts
 from kubectl_yoshi.diagnosis.finding import CannotCheckError, Observation, Severity
 from kubectl_yoshi.diagnosis.interfaces import (
@@ -17,7 +18,7 @@ from kubectl_yoshi.diagnosis.interfaces import (
     list_reported_addresses,
 )
 from kubectl_yoshi.diagnosis.rule import rule
-from kubectl_yoshi.diagnosis.rules.allocations import observe_row, restart
+from kubectl_yoshi.diagnosis.rules.allocations import observe_row
 from kubectl_yoshi.model.address_state import AddressState
 from kubectl_yoshi.model.addresses import Address, parse_address
 from kubectl_yoshi.model.objects import Json, dig
@@ -50,8 +51,9 @@ def observe_vm(connection: Connection, sentence: str, *commands: str, field: str
     )
 
 
-def _show_instance(vm: Vm) -> str:
-    return f"kubectl describe {VMI.full_name} {vm.name} -n {vm.namespace}"
+def _inspect_and_restart(vm: Vm) -> tuple[str, str]:
+    inspect = f"kubectl describe {VMI.full_name} {vm.name} -n {vm.namespace}"
+    return inspect, remedies.restart((vm.namespace, vm.name))
 
 
 @rule("1101", Severity.WARNING, "A VM needs a restart to get, or to give up, its address")
@@ -65,7 +67,7 @@ def restart_needed(facts: Facts) -> Iterator[Observation]:
             if _needs_restart(row, facts) and not row.vm_problems:
                 sentence = f"{row.holder} runs without its template's latest changes; it needs a restart"
                 namespace, _, name = row.holder.partition("/")
-                yield observe_row(row, sentence, f"virtctl restart {name} -n {namespace}")
+                yield observe_row(row, sentence, remedies.restart((namespace, name)))
 
 
 def _needs_restart(row: InventoryRow, facts: Facts) -> bool:
@@ -110,8 +112,7 @@ def running_without_address(facts: Facts) -> Iterator[Observation]:
         if not list_reported_addresses(instance, interface.name):
             vm = interface.connection.vm
             sentence = f"its interface {interface.name} has no address, and should have {row.address}"
-            commands = (_show_instance(vm), restart(vm))
-            yield observe_vm(interface.connection, sentence, *commands, field=STATUS_INTERFACES)
+            yield observe_vm(interface.connection, sentence, *_inspect_and_restart(vm), field=STATUS_INTERFACES)
 
 
 @rule("1103", Severity.ERROR, "A VM runs with another address than the one it was started with", is_volatile=True)
@@ -132,8 +133,7 @@ def other_address_than_allocated(facts: Facts) -> Iterator[Observation]:
             continue
         if wanted in list_initial_addresses(instance, connection, facts):
             sentence = f"it runs with {_join(reported)}, and should have {row.address}"
-            commands = (_show_instance(connection.vm), restart(connection.vm))
-            yield observe_vm(connection, sentence, *commands, field=STATUS_INTERFACES)
+            yield observe_vm(connection, sentence, *_inspect_and_restart(connection.vm), field=STATUS_INTERFACES)
 
 
 def _join(addresses: list[Address]) -> str:
@@ -153,9 +153,9 @@ def migration_blocked(facts: Facts) -> Iterator[Observation]:
         blockers = backend.migration_blockers(connection.vm, connection.network, facts.snapshot)
         if blockers:
             reasons = "; ".join(map(str, blockers))
-            commands = (blocker.command for blocker in blockers)
             sentence = f"it cannot be live-migrated with its address: {reasons}"
-            yield observe_vm(connection, sentence, *commands, field="spec.template")
+            remedy = (blocker.command for blocker in blockers)
+            yield observe_vm(connection, sentence, *remedy, field="spec.template")
         if reason := facts.snapshot.unreadable_reason(*backend.config_queries(facts.snapshot)):
             hidden.append(reason)
     if hidden:
@@ -175,9 +175,10 @@ def bridge_without_mac(facts: Facts) -> Iterator[Observation]:
         if lost := lost_without_mac(connection, facts):
             vm, network = connection.vm, connection.network
             mac = _current_mac(connection, facts)
-            attach = f"kubectl yoshi vm attach {vm.name} -n {vm.namespace} --network {network.full_name} --mac {mac}"
-            commands = (attach, restart(vm)) if facts.instance(vm) is not None else (attach,)
-            yield observe_vm(connection, f"bridge binding without a MAC address: {lost}", *commands)
+            name = (vm.namespace, vm.name)
+            attach = remedies.attach(name, f"--network {network.full_name} --mac {mac}")
+            remedy = (attach, remedies.restart(name)) if facts.instance(vm) is not None else (attach,)
+            yield observe_vm(connection, f"bridge binding without a MAC address: {lost}", *remedy)
 
 
 def lost_without_mac(connection: Connection, facts: Facts) -> str:
@@ -235,7 +236,7 @@ def address_without_interface(facts: Facts) -> Iterator[Observation]:
             continue
         if find_interface(connection, facts) is None:
             vm, network = connection.vm, connection.network
-            attach = f"kubectl yoshi vm attach {vm.name} -n {vm.namespace} --network {network.full_name}"
+            attach = remedies.attach((vm.namespace, vm.name), f"--network {network.full_name}")
             show = f"kubectl get {vm.ref.resource.full_name} {vm.name} -n {vm.namespace} -o yaml"
             sentence = f"it has no interface for {row.address}"
             yield observe_vm(connection, sentence, attach if backend.has_interface else show)
