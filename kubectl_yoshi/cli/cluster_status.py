@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, TextIO
 
-from kubectl_yoshi.cli.findings import SEVERITY_COLOURS, read_facts
+from kubectl_yoshi.cli.findings import SEVERITY_COLOURS, count_text, read_facts, unchecked_text
 from kubectl_yoshi.cli.result_objects import API_VERSION, STATUS
 from kubectl_yoshi.diagnosis.finding import Severity
 from kubectl_yoshi.diagnosis.rules import RULES
 from kubectl_yoshi.diagnosis.status import ClusterStatus, Component, NetworkStatus, compute_status
-from kubectl_yoshi.output.tables import STATE_COLOURS, align_columns, cell_text, paint, uses_colours, width
+from kubectl_yoshi.output.tables import STATE_COLOURS, Painter, align_columns, cell_text, painter, width
 
 if TYPE_CHECKING:
     from kubectl_yoshi.cli.session import Session
@@ -105,34 +105,30 @@ def _network_object(network: NetworkStatus) -> Json:
 
 def print_status(status: ClusterStatus, out: TextIO) -> None:
     """Print a status in sections."""
-    colour = uses_colours(out)
+    paint = painter(out)
     sections = {
-        "VERSIONS": _aligned(([(one.name, ""), _version_cell(one)] for one in status.components), colour),
+        "VERSIONS": _aligned(([(one.name, ""), _version_cell(one)] for one in status.components), paint),
         "PERMISSIONS": [f"{one.permission}, which `{one.commands}` needs" for one in status.missing_permissions],
         "NETWORKS": [
-            *_network_lines(status, colour),
-            *(_paint(text, "red", colour) for text in status.invalid_networks),
+            *_network_lines(status, paint),
+            *(paint(text, "red") for text in status.invalid_networks),
         ],
-        "VMS": [_vms_line(status, colour)],
-        "ADDRESSES": [_addresses_line(status, colour)],
-        "POLICIES": _policy_lines(status, colour),
-        "FINDINGS": [_findings_line(status, colour)],
-        "UNREADABLE": [f"{_paint(UNKNOWN, 'yellow', colour)} {reason}" for reason in status.unreadable],
+        "VMS": [_vms_line(status, paint)],
+        "ADDRESSES": [_addresses_line(status, paint)],
+        "POLICIES": _policy_lines(status, paint),
+        "FINDINGS": [_findings_line(status, paint)],
+        "UNREADABLE": [f"{paint(UNKNOWN, 'yellow')} {reason}" for reason in status.unreadable],
     }
     for label, lines in sections.items():
         for number, line in enumerate(lines):
             print(f"{label if number == 0 else '':<{LABEL_WIDTH}}{line}", file=out)
 
 
-def _paint(text: str, name: str, colour: bool) -> str:
-    return paint(text, name) if name and colour else text
-
-
-def _aligned(rows: Iterable[Sequence[Cell]], colour: bool) -> list[str]:
+def _aligned(rows: Iterable[Sequence[Cell]], paint: Painter) -> list[str]:
     """Return lines of aligned cells."""
     table = [[(cell_text(text), name) for text, name in row] for row in rows]
     plain = [[text for text, _ in row] for row in table]
-    painted = [[_paint(text, name, colour) for text, name in row] for row in table]
+    painted = [[paint(text, name) for text, name in row] for row in table]
     return align_columns(painted, plain, [max(map(width, cells)) for cells in zip(*plain, strict=True)])
 
 
@@ -146,13 +142,13 @@ def _version_cell(component: Component) -> Cell:
     return f"{component.version or 'installed'}{suffix}", ""
 
 
-def _network_lines(status: ClusterStatus, colour: bool) -> list[str]:
+def _network_lines(status: ClusterStatus, paint: Painter) -> list[str]:
     if status.networks is None:
-        return [_paint(UNKNOWN, "yellow", colour)]
+        return [paint(UNKNOWN, "yellow")]
     if not status.networks:
         return ["none"]
     headers = ("NAME", "PLUGIN", "RANGE", "READY", "USED", "RESERVED", "FREE", "USE")
-    return _aligned([[(text, "") for text in headers], *map(_network_cells, status.networks)], colour)
+    return _aligned([[(text, "") for text in headers], *map(_network_cells, status.networks)], paint)
 
 
 def _network_cells(network: NetworkStatus) -> list[Cell]:
@@ -182,47 +178,40 @@ def _bar(percent: int | None) -> Cell:
     return f"[{'#' * filled:-<{BAR_WIDTH}}] {percent:3}%", colour
 
 
-def _vms_line(status: ClusterStatus, colour: bool) -> str:
+def _vms_line(status: ClusterStatus, paint: Painter) -> str:
     if status.vms is None:
-        return _paint(UNKNOWN, "yellow", colour)
+        return paint(UNKNOWN, "yellow")
     vms = status.vms
     text = f"{vms.total}: {vms.with_address} with an address, {vms.without_address} without"
     restart = f"{vms.restart_needed} to be restarted"
-    return f"{text}, {_paint(restart, 'yellow', colour)}" if vms.restart_needed else text
+    return f"{text}, {paint(restart, 'yellow')}" if vms.restart_needed else text
 
 
-def _addresses_line(status: ClusterStatus, colour: bool) -> str:
+def _addresses_line(status: ClusterStatus, paint: Painter) -> str:
     if status.addresses is None:
-        return _paint(UNKNOWN, "yellow", colour)
+        return paint(UNKNOWN, "yellow")
     states = sorted(status.addresses.items(), key=lambda item: item[0].value)
-    return ", ".join(f"{count} {_paint(s.value, STATE_COLOURS[s.value], colour)}" for s, count in states) or "none"
+    return ", ".join(f"{count} {paint(s.value, STATE_COLOURS[s.value])}" for s, count in states) or "none"
 
 
-def _policy_lines(status: ClusterStatus, colour: bool) -> list[str]:
+def _policy_lines(status: ClusterStatus, paint: Painter) -> list[str]:
     if status.policies is None:
-        return [_paint(UNKNOWN, "yellow", colour)]
+        return [paint(UNKNOWN, "yellow")]
     rows = [[(policy.name, ""), (policy.mode, POLICY_COLOURS[policy.mode])] for policy in status.policies]
-    return _aligned(rows, colour) if rows else ["none"]
+    return _aligned(rows, paint) if rows else ["none"]
 
 
-def _findings_line(status: ClusterStatus, colour: bool) -> str:
+def _findings_line(status: ClusterStatus, paint: Painter) -> str:
     found = status.diagnosis
     if found is None:
-        return _paint(UNKNOWN, "yellow", colour)
-    counts = {severity: found.count(severity) for severity in Severity}
+        return paint(UNKNOWN, "yellow")
     parts = [
-        _paint(f"{count} {_plural(severity, count)}", SEVERITY_COLOURS[severity], colour)
-        for severity, count in counts.items()
-        if count
+        paint(count_text(severity, count), SEVERITY_COLOURS[severity])
+        for severity in Severity
+        if (count := found.count(severity))
     ]
-    text = ", ".join(parts) or _paint("none", "green", colour)
+    text = ", ".join(parts) or paint("none", "green")
     if status.unconfirmed:
         text += f" ({status.unconfirmed} of them to be confirmed by a second read)"
-    if found.unchecked:
-        text += f", {len(found.unchecked)} of {found.rules} rules not checked"
+    text += unchecked_text(found)
     return f"{text}; see `kubectl yoshi doctor`" if parts or found.unchecked else text
-
-
-def _plural(severity: Severity, count: int) -> str:
-    word = severity.value.lower()
-    return word if count == 1 or severity is Severity.INFO else f"{word}s"

@@ -12,7 +12,7 @@ from kubectl_yoshi.diagnosis.facts import Facts, Scope
 from kubectl_yoshi.diagnosis.finding import Severity
 from kubectl_yoshi.diagnosis.manifests import with_manifests
 from kubectl_yoshi.diagnosis.rule import Diagnosis, Finding
-from kubectl_yoshi.output.tables import paint, uses_colours
+from kubectl_yoshi.output.tables import painter
 
 if TYPE_CHECKING:
     from kubectl_yoshi.cli.session import Session
@@ -46,7 +46,6 @@ def finding_object(finding: Finding) -> Json:
     """Return the object of a finding that -o json prints."""
     seen = finding.observation
     namespace = {"namespace": seen.ref.namespace} if seen.ref.namespace else {}
-    remedy = {"manifest": seen.manifest} if seen.manifest else {"commands": [*seen.commands]}
     network = "/".join(seen.network or ())
     return {
         "apiVersion": API_VERSION,
@@ -64,7 +63,7 @@ def finding_object(finding: Finding) -> Json:
         },
         "field": seen.field,
         "evidence": [*seen.evidence],
-        "remedy": remedy,
+        "remedy": {"commands": [*seen.commands]},
         "documentation": finding.rule.documentation,
         "spec": {"network": network, "vm": "/".join(seen.vm or ()), "address": seen.address},
         **({"status": row_to_json(seen.row)["status"]} if seen.row else {}),
@@ -113,44 +112,50 @@ def print_findings(diagnosis: Diagnosis, out: TextIO, *, with_evidence: bool) ->
         print(f"{_severity(finding.rule.severity, out)} {finding.rule.code}: {finding.rule.title}", file=out)
         print(f"  {seen.message}", file=out)
         print(f"  object:  {seen.ref}{', ' + seen.field if seen.field else ''}", file=out)
-        for text in seen.evidence if with_evidence else ():
-            print(f"  seen:    {text}", file=out)
-        for command in seen.commands:
-            print(f"  remedy:  {command}", file=out)
-        if seen.manifest:
-            print("  remedy:  apply", file=out)
-            print("\n".join(f"    {line}" for line in seen.manifest.splitlines()), file=out)
-        print(f"  explain: kubectl yoshi doctor --explain {finding.rule.code}\n", file=out)
+        print_remedy(finding, out, with_evidence=with_evidence)
+        print(file=out)
     _print_unchecked(diagnosis, out)
     print(summary(diagnosis), file=out)
 
 
+def print_remedy(finding: Finding, out: TextIO, *, with_evidence: bool) -> None:
+    """Print what was seen, the commands that repair it, and the command that explains the rule, a line each."""
+    seen = finding.observation
+    for text in seen.evidence if with_evidence else ():
+        print(f"  seen:    {text}", file=out)
+    for command in seen.commands:
+        print(f"  remedy:  {command}", file=out)
+    print(f"  explain: kubectl yoshi doctor --explain {finding.rule.code}", file=out)
+
+
 def summary(diagnosis: Diagnosis) -> str:
     """Return the number of findings of each severity and of rules that could not be checked, in a line."""
-    parts = [_count(diagnosis.count(severity), severity.value.lower()) for severity in Severity]
-    found = ", ".join(part for part in parts if part) or "no findings"
-    missing = f", {len(diagnosis.unchecked)} of {diagnosis.rules} rules not checked" if diagnosis.unchecked else ""
-    return f"{found}{missing}"
+    parts = [count_text(severity, number) for severity in Severity if (number := diagnosis.count(severity))]
+    return (", ".join(parts) or "no findings") + unchecked_text(diagnosis)
 
 
-def _count(number: int, word: str) -> str:
-    if not number:
-        return ""
-    plural = word if number == 1 or word == Severity.INFO.value.lower() else f"{word}s"
-    return f"{number} {plural}"
+def count_text(severity: Severity, number: int) -> str:
+    """Return a number of findings of a severity as words, such as "2 errors"."""
+    word = severity.value.lower()
+    return f"{number} {word if number == 1 or severity is Severity.INFO else f'{word}s'}"
+
+
+def unchecked_text(diagnosis: Diagnosis) -> str:
+    """Return how many rules could not be checked, to be appended to a list; "" if there are none."""
+    return f", {len(diagnosis.unchecked)} of {diagnosis.rules} rules not checked" if diagnosis.unchecked else ""
 
 
 def _print_unchecked(diagnosis: Diagnosis, out: TextIO) -> None:
     codes: dict[str, list[str]] = defaultdict(list)
     for one in diagnosis.unchecked:
         codes[one.reason].append(one.rule.code)
-    mark = paint("?", "yellow") if uses_colours(out) else "?"
+    mark = painter(out)("?", "yellow")
     for reason, affected in codes.items():
         print(f"{mark} not checked, {reason}: {', '.join(affected)}", file=out)
 
 
 def _severity(severity: Severity, out: TextIO) -> str:
-    return paint(severity.value, SEVERITY_COLOURS[severity]) if uses_colours(out) else severity.value
+    return painter(out)(severity.value, SEVERITY_COLOURS[severity])
 
 
 def is_failed(findings: Iterable[Finding], threshold: Severity | None) -> bool:

@@ -216,10 +216,9 @@ def _print_trace(trace: Trace, out: TextIO) -> None:
 
 
 def _mark(state: HopState, out: TextIO) -> str:
-    from kubectl_yoshi.output.tables import paint, uses_colours
+    from kubectl_yoshi.output.tables import painter
 
-    mark, colour = MARKS[state.value]
-    return paint(mark, colour) if uses_colours(out) else mark
+    return painter(out)(*MARKS[state.value])
 
 
 def _result(trace: Trace) -> str:
@@ -233,14 +232,11 @@ def _result(trace: Trace) -> str:
 
 def _explain(broken: TracedHop, out: TextIO) -> None:
     """Print why the address does not pass a hop, and what repairs that."""
+    from kubectl_yoshi.cli.findings import print_remedy
+
     for finding in broken.findings:
-        seen = finding.observation
-        print(f"  why:     {seen.message}", file=out)
-        for text in seen.evidence:
-            print(f"  seen:    {text}", file=out)
-        for remedy in seen.commands:
-            print(f"  remedy:  {remedy}", file=out)
-        print(f"  explain: kubectl yoshi doctor --explain {finding.rule.code}", file=out)
+        print(f"  why:     {finding.observation.message}", file=out)
+        print_remedy(finding, out, with_evidence=True)
     if not broken.findings:
         print(f"  why:     {broken.hop.message}", file=out)
         for remedy in broken.hop.commands:

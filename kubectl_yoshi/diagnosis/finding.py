@@ -48,7 +48,6 @@ class Observation:
         field: the path of the field concerned, such as "spec.template.metadata.annotations"; "" for none.
         evidence: what was seen, a line each.
         commands: the commands that repair it, or that show what to repair.
-        manifest: the YAML document to apply instead of commands; "" for none.
         network, vm: those concerned, for filters and `trace`; None for none.
         address: the address concerned; "" for none.
         row: the address with its state, for -o json; None for other observations.
@@ -59,7 +58,6 @@ class Observation:
     field: str = ""
     evidence: tuple[str, ...] = ()
     commands: tuple[str, ...] = ()
-    manifest: str = ""
     network: NamespacedName | None = None
     vm: NamespacedName | None = None
     address: str = ""

@@ -234,7 +234,7 @@ class _Picture:
 
     def head(self) -> Iterator[str]:
         """Yield what a screen reader reads, the colours, and the pattern of each look."""
-        totals, size = self.address_map.totals, sum(self.address_map.totals.values())
+        totals, size = self.address_map.totals, self.address_map.size
         cell = "address" if self.layout.cell_size == 1 else BLOCK_PREFIXES[self.address_map.network.version]
         yield f'<title id="map-title">Map of network {escape(map_title(self.address_map))}</title>'
         yield (

@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Generic, TextIO, TypeVar
+from typing import Generic, TextIO, TypeAlias, TypeVar
 
 from kubectl_yoshi.model.printable import escape_controls
 from kubectl_yoshi.output.escaping import unwrap_stream
@@ -60,6 +60,16 @@ def uses_colours(stream: TextIO, environ: Mapping[str, str] | None = None) -> bo
 def paint(text: str, colour: str) -> str:
     """Return the text in a colour of COLOUR_CODES."""
     return f"\x1b[{COLOUR_CODES[colour]}m{text}\x1b[0m"
+
+
+Painter: TypeAlias = Callable[[str, str], str]
+"""Returns a text in a colour of COLOUR_CODES; unchanged if the colour is "", or if no colours are used."""
+
+
+def painter(stream: TextIO) -> Painter:
+    """Return what colours texts for a stream, if colours are used there (`uses_colours`)."""
+    colours_used = uses_colours(stream)
+    return lambda text, colour: paint(text, colour) if colours_used and colour else text
 
 
 def paint_state(text: str) -> str:
