@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import TYPE_CHECKING
 
 import click
@@ -145,11 +144,13 @@ def _diagnose(session: Session, options: DoctorOptions) -> None:
     namespaces = {namespace for namespace, _ in vms} or {session.namespace}
     namespace = None if options.all_namespaces or network or len(namespaces) > 1 else namespaces.pop()
     scope = Scope(namespace, network, vms)
+
+    def read_again() -> Facts:
+        session.api.clock.sleep(CONFIRMATION_SECONDS)
+        return read_facts(session, scope, manifests)
+
     facts = read_facts(session, scope, manifests)
-    reads = chain([facts], iter(lambda: read_facts(session, scope, manifests), None))
-    diagnosis = diagnose_twice(
-        lambda: next(reads), VM_RULES if vms else RULES, lambda: session.api.clock.sleep(CONFIRMATION_SECONDS)
-    )
+    diagnosis = diagnose_twice(facts, VM_RULES if vms else RULES, read_again)
     _check_vms_exist(vms - {finding.observation.vm for finding in diagnosis.findings}, facts)
     threshold = {"error": Severity.ERROR, "warning": Severity.WARNING, "never": None}[options.fail_on]
     failed = is_failed(diagnosis.findings, threshold)
@@ -171,7 +172,7 @@ def _check_vms_exist(vms: Iterable[NamespacedName], facts: Facts) -> None:
         PreconditionFailed: one does not.
     """
     from kubectl_yoshi.diagnosis.finding import CannotCheckError
-    from kubectl_yoshi.model.errors import LIST_VMS_HINT, PreconditionFailed
+    from kubectl_yoshi.model.errors import vm_not_found_error
 
     for namespace, name in sorted(vms):
         try:
@@ -179,17 +180,17 @@ def _check_vms_exist(vms: Iterable[NamespacedName], facts: Facts) -> None:
         except CannotCheckError:
             return  # which is reported
         if vm is None:
-            raise PreconditionFailed(f'VM "{name}" not found in namespace "{namespace}"', LIST_VMS_HINT)
+            raise vm_not_found_error(namespace, name)
 
 
 def _preflight(session: Session, options: DoctorOptions, action_name: str) -> None:
     """Print which VMs keep their addresses; exit with 1 if one does not, with 3 if that is unknown."""
-    from kubectl_yoshi.cli.preflight import print_preflight, read_preflight, read_vms_on_node
+    from kubectl_yoshi.cli.preflight import print_preflight, read_preflight, read_vms_on_nodes
     from kubectl_yoshi.diagnosis.preflight import Action
 
     action, manifests = Action(action_name), _read_manifests(session, options)
     if options.nodes and len(options.nodes) == len(options.names):
-        vms = tuple(dict.fromkeys(vm for node in options.nodes for vm in read_vms_on_node(session, node)))
+        vms = read_vms_on_nodes(session, options.nodes)
     else:
         vms = _select_vms(session, options, manifests)
     rows = read_preflight(session, action, vms, manifests) if vms else ()

@@ -55,21 +55,25 @@ def read_preflight(
         raise UnreadableError(f"cannot check the VMs: {error.reason}", ASK_ADMIN_HINT) from None
 
 
-def read_vms_on_node(session: Session, node: str) -> tuple[NamespacedName, ...]:
-    """Return the VMs that run on a node.
+def read_vms_on_nodes(session: Session, nodes: Iterable[str]) -> tuple[NamespacedName, ...]:
+    """Return the VMs that run on these nodes.
 
     Raises:
-        PreconditionFailed: there is no such node, no VM runs on it, or VMs cannot be read.
+        PreconditionFailed: a node does not exist, or VMs cannot be read.
     """
     facts = read_facts(session, Scope())
-    query = Query(NODE, name=node)
-    try:
-        vms = list_vms_on_node(node, facts)
-    except CannotCheckError as error:
-        raise UnreadableError(f"cannot check which VMs run on node/{node}: {error.reason}", ASK_ADMIN_HINT) from None
-    if not vms and not facts.snapshot.lookup(query) and not facts.snapshot.unreadable_reason(query):
-        raise PreconditionFailed(f'node "{node}" not found', "See `kubectl get nodes`.")
-    return vms
+    found: dict[NamespacedName, None] = {}
+    for node in nodes:
+        query = Query(NODE, name=node)
+        try:
+            vms = list_vms_on_node(node, facts)
+        except CannotCheckError as error:
+            message = f"cannot check which VMs run on node/{node}: {error.reason}"
+            raise UnreadableError(message, ASK_ADMIN_HINT) from None
+        if not vms and not facts.snapshot.lookup(query) and not facts.snapshot.unreadable_reason(query):
+            raise PreconditionFailed(f'node "{node}" not found', "See `kubectl get nodes`.")
+        found |= dict.fromkeys(vms)
+    return tuple(found)
 
 
 def preflight_object(action: Action, row: PreflightRow) -> Json:

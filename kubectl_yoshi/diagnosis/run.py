@@ -25,21 +25,20 @@ def diagnose(facts: Facts, rules: Iterable[Rule]) -> Diagnosis:
     return Diagnosis(tuple(dict.fromkeys(findings)), tuple(unchecked), len(chosen))
 
 
-def diagnose_twice(read: Callable[[], Facts], rules: Iterable[Rule], pause: Callable[[], None]) -> Diagnosis:
+def diagnose_twice(facts: Facts, rules: Iterable[Rule], read_again: Callable[[], Facts]) -> Diagnosis:
     """Return the same as `diagnose`; findings of volatile rules must be confirmed by a second read.
 
     Args:
-        read: returns new facts.
+        facts: the facts.
         rules: the rules.
-        pause: waits until the second read is worth it; called only if there is something to confirm.
+        read_again: reads the facts again, after a pause; called only if there is something to confirm.
     """
     chosen = tuple(rules)
-    first = diagnose(read(), chosen)
+    first = diagnose(facts, chosen)
     doubtful = {finding.rule for finding in first.findings if finding.rule.is_volatile}
     if not doubtful:
         return first
-    pause()
-    second = diagnose(read(), (rule for rule in chosen if rule in doubtful))
+    second = diagnose(read_again(), (rule for rule in chosen if rule in doubtful))
     confirmed = {finding.identity for finding in second.findings}
     kept = (f for f in first.findings if not f.rule.is_volatile or f.identity in confirmed)
     return Diagnosis(tuple(kept), first.unchecked, first.rules)
