@@ -10,7 +10,7 @@ Fields of an allocation that this version does not know are kept when it is writ
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from kubectl_yoshi.model.addresses import Address, parse_address
@@ -334,9 +334,7 @@ def write_records(
                     patch.test((*STATUS_ALLOCATIONS, key), existing.get(key)).add((*STATUS_ALLOCATIONS, key), value)
                 append_history(patch, allocations, obj, find_replaced(allocations, group))
             _update_counters(patch, shard, allocations.network, held)
-            summary = "; ".join(_record_summary(allocations.address(n), record) for n, record in [*group.items()][:3])
-            if len(group) > 3:
-                summary = f"record {len(group)} addresses, starting with {allocations.address(min(group))}"
+            summary = _summary("record", allocations, group, _record_summary)
             owner = _single_value(owners[number] for number in group) if owners else ""
             change = Change(
                 Verb.PATCH, shard.ref, summary, patch.ops, "status", before=obj, owner=owner, vm_namespace=namespace
@@ -350,6 +348,22 @@ def write_records(
     added, removed = _reserved_for_vms_changes(allocations, records, owner)
     stages = (added, tuple(creates), tuple(patches), tuple(status_patches), deletion_test, removed, legacy_removals)
     return Plan(tuple(stage for stage in stages if stage))
+
+
+def _summary(
+    verb: str,
+    allocations: Allocations,
+    records: Mapping[int, Allocation],
+    summarize: Callable[[Address, Allocation], str],
+) -> str:
+    """Return what a patch does: up to three records each, of more their number."""
+    if len(records) > 3:
+        return f"{verb} {len(records)} addresses, starting with {allocations.address(min(records))}"
+    return "; ".join(summarize(allocations.address(number), record) for number, record in records.items())
+
+
+def _release_summary(address: Address, record: Allocation) -> str:
+    return f"release {address} of {record.holder}"
 
 
 def _record_summary(address: Address, record: Allocation) -> str:
@@ -519,10 +533,7 @@ def remove_records(
                 ended = {number: to_past_allocation(record, until) for number, record in group.items()}
                 append_history(patch, allocations, obj, ended)
             _update_counters(patch, shard, allocations.network, held)
-            released = [f"release {allocations.address(n)} of {record.holder}" for n, record in group.items()]
-            summary = "; ".join(released)
-            if len(group) > 3:
-                summary = f"release {len(group)} addresses, starting with {allocations.address(min(group))}"
+            summary = _summary("release", allocations, group, _release_summary)
             owner = _single_value(owners[number] for number in group) if owners else ""
             patches.append(
                 Change(
