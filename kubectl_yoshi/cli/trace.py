@@ -131,7 +131,7 @@ def _trace_vm(name: NamespacedName, ctx: PlanContext) -> list[Trace]:
 
 
 def _load_vm(name: NamespacedName, ctx: PlanContext) -> Vm:
-    from kubectl_yoshi.model.errors import ASK_ADMIN_HINT, LIST_VMS_HINT, UnreadableError
+    from kubectl_yoshi.model.errors import ASK_ADMIN_HINT, UnreadableError, vm_not_found_error
     from kubectl_yoshi.model.snapshot import Query
     from kubectl_yoshi.model.vm import VM, Vm
 
@@ -140,7 +140,7 @@ def _load_vm(name: NamespacedName, ctx: PlanContext) -> Vm:
     if reason := ctx.snapshot.unreadable_reason(query):
         raise UnreadableError(f"VM {'/'.join(name)} cannot be read: {reason}", ASK_ADMIN_HINT)
     if not found:
-        raise PreconditionFailed(f'VM "{name[1]}" not found in namespace "{name[0]}"', LIST_VMS_HINT)
+        raise vm_not_found_error(*name)
     return Vm(found[0])
 
 

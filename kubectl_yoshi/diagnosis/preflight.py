@@ -15,7 +15,7 @@ from kubectl_yoshi.model.address_state import AddressState
 from kubectl_yoshi.model.allocations import RESERVATION
 from kubectl_yoshi.model.backend import UsageKind
 from kubectl_yoshi.model.durations import format_duration
-from kubectl_yoshi.model.errors import LIST_VMS_HINT, PlanningError, PreconditionFailed
+from kubectl_yoshi.model.errors import PlanningError, vm_not_found_error
 from kubectl_yoshi.model.objects import NamespacedName, dig
 from kubectl_yoshi.model.vm import Vm, binding_of
 from kubectl_yoshi.plan.inventory import InventoryRow
@@ -83,7 +83,7 @@ def check_preflight(action: Action, vms: Iterable[NamespacedName], facts: Facts)
     for name in vms:
         vm = facts.vm(name)
         if vm is None:
-            raise PreconditionFailed(f'VM "{name[1]}" not found in namespace "{name[0]}"', LIST_VMS_HINT)
+            raise vm_not_found_error(*name)
         own = [_check_address(action, Connection(vm, row.network, row), row, facts) for row in rows_by_vm[name]]
         found += own or [_check_without_network(action, vm, facts)]
     return tuple(found)

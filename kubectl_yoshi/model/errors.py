@@ -107,6 +107,11 @@ class PreconditionFailed(PlanningError):
     """The state of the cluster prevents the change; nothing was changed except what `changes_so_far` states."""
 
 
+def vm_not_found_error(namespace: str | None, name: str) -> PreconditionFailed:
+    """Return the error that a VM does not exist."""
+    return PreconditionFailed(f'VM "{name}" not found in namespace "{namespace}"', LIST_VMS_HINT)
+
+
 class OutdatedError(PreconditionFailed):
     """What a plan depends on has changed since it was read: read and plan again."""
 

@@ -18,7 +18,7 @@ from dataclasses import replace
 
 from kubectl_yoshi.model.allocations import RESERVATION, Allocations, Shard, is_large, shard_of, status_shard
 from kubectl_yoshi.model.backend import Backend
-from kubectl_yoshi.model.errors import ASK_ADMIN_HINT, LIST_VMS_HINT, PreconditionFailed, YoshiError
+from kubectl_yoshi.model.errors import ASK_ADMIN_HINT, PreconditionFailed, YoshiError, vm_not_found_error
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.plan import Plan, sequential
 from kubectl_yoshi.model.snapshot import Query, Snapshot
@@ -191,10 +191,7 @@ def _vm_unavailable_error(query: Query, is_deleting: bool, snapshot: Snapshot) -
         return PreconditionFailed(
             f'VM "{query.name}" in namespace "{query.namespace}" cannot be read: {reason}', ASK_ADMIN_HINT
         )
-    return PreconditionFailed(
-        f'VM "{query.name}" not found in namespace "{query.namespace}"',
-        LIST_VMS_HINT,
-    )
+    return vm_not_found_error(query.namespace, query.name)
 
 
 def _check_plugin(plugin: str, network: Network) -> None:
