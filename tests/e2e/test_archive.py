@@ -61,6 +61,14 @@ def test_archive_is_small_and_has_license_and_completions(archive: Path, unpacke
     assert os.access(unpacked / "kubectl_complete-yoshi", os.X_OK)
 
 
+def test_archive_has_all_data_files_of_the_package(unpacked: Path) -> None:
+    package = ROOT / "kubectl_yoshi"
+    files = [f.relative_to(package) for f in package.rglob("*") if f.is_file() and f.suffix not in (".py", ".pyc")]
+    assert Path("manifests/policies/allocations.yaml") in files
+    for file in files:
+        assert (unpacked / "_internal" / "kubectl_yoshi" / file).read_bytes() == (package / file).read_bytes()
+
+
 def test_sbom_lists_every_included_distribution(archive: Path, unpacked: Path, program: Path) -> None:
     text = archive.with_name(f"{archive.name}.cdx.json").read_text()
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
