@@ -13,8 +13,8 @@ What is played, by kwok: the kubelets, pod addresses (the one that Calico is ask
 What is not there: Calico's own programs, Multus, kube-proxy, and any traffic of a VM.
 
 Programs come from $KUBEBUILDER_ASSETS, else from the lab's cache ($XDG_CACHE_HOME/kubectl-yoshi/lab), else from
-setup-envtest's folder, else they are built with Go from the modules in lab/tools, once per version. Another Kubernetes
-(`--kubernetes 1.31`) has etcd and the API server only, since the other programs must not be newer than that.
+setup-envtest's folder, else they are built with Go from the modules in lab/tools, once per version. `--kubernetes 1.31`
+or LAB_KUBERNETES=1.31 starts the programs of another Kubernetes.
 
 The custom resources of Calico (`--calico v1|v3|both|none`), MetalLB, Multus and luigi are small ones from lab/crds.
 LAB_CRDS=DIR replaces them by the real ones, in DIR/calico-v1, DIR/calico-v3, DIR/multus and DIR/luigi.

@@ -237,7 +237,8 @@ def collection_path(found: Mapping[str, Any]) -> str:
     base = f"/apis/{group}" if "/" in group else f"/api/{group}"
     namespace = found.get("metadata", {}).get("namespace")
     namespace_path = f"/namespaces/{namespace}" if namespace else ""
-    return f"{base}{namespace_path}/{kind}{'es' if kind.endswith('s') else 's'}"
+    ending = "" if kind == "endpoints" else "es" if kind.endswith("s") else "s"
+    return f"{base}{namespace_path}/{kind}{ending}"
 
 
 def wait_until(what: str, condition: Callable[[], bool], seconds: float = 120, interval: float = 0.05) -> None:

@@ -136,7 +136,7 @@ def _parser() -> argparse.ArgumentParser:
     up_parser = command("up", up, "bring a lab up and print the path of its kubeconfig")
     up_parser.add_argument("--profile", choices=PROFILES, default="core", help="what it runs (default: core)")
     up_parser.add_argument("--name", default=DEFAULT_NAME, help=f"tells labs apart (default: {DEFAULT_NAME})")
-    up_parser.add_argument("--kubernetes", default=DEFAULT_KUBERNETES, metavar="MINOR", help="e.g. 1.36 (the default)")
+    up_parser.add_argument("--kubernetes", default=DEFAULT_KUBERNETES, metavar="MINOR", help="default: %(default)s")
     up_parser.add_argument(
         "--calico", choices=list(CALICO_CHOICES), default="v1", help="which of Calico's API groups is served"
     )

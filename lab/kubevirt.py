@@ -81,19 +81,19 @@ def webhooks(authority: Authority, lab_id: LabId) -> list[Mapping[str, Any]]:
             for hook in found["webhooks"]:
                 path = hook["clientConfig"]["service"]["path"]
                 hook["clientConfig"] = {"url": f"https://{lab_id.gateway}:{port}{path}", "caBundle": bundle}
-    endpoint = {
-        "apiVersion": "discovery.k8s.io/v1",
-        "kind": "EndpointSlice",
-        "metadata": {
-            "name": "virt-api-lab",
-            "namespace": NAMESPACE,
-            "labels": {"kubernetes.io/service-name": "virt-api"},
-        },
-        "addressType": "IPv4",
-        "endpoints": [{"addresses": [lab_id.gateway], "conditions": {"ready": True}}],
-        "ports": [{"name": "https", "port": port, "protocol": "TCP"}],
+    # Kubernetes 1.31 routes by it, later ones by the EndpointSlice that the controller manager makes of it.
+    endpoints = {
+        "apiVersion": "v1",
+        "kind": "Endpoints",
+        "metadata": {"name": "virt-api", "namespace": NAMESPACE},
+        "subsets": [
+            {
+                "addresses": [{"ip": lab_id.gateway}],
+                "ports": [{"name": "https", "port": port, "protocol": "TCP"}],
+            }
+        ],
     }
-    return [*made, endpoint]
+    return [*made, endpoints]
 
 
 def controller_launch(folder: Path, lab_id: LabId, programs: Mapping[str, Path], authority: Authority) -> Launch:

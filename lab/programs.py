@@ -12,8 +12,9 @@ from pathlib import Path
 from lab.errors import LabError
 from lab.paths import envtest_folder, program_cache, tools_folder
 
-DEFAULT_KUBERNETES = "1.36"
+NEWEST_KUBERNETES = "1.36"
 OLDEST_KUBERNETES = "1.31"  # the first whose CEL knows CIDRs
+DEFAULT_KUBERNETES = os.environ.get("LAB_KUBERNETES", NEWEST_KUBERNETES)
 KUBERNETES_MODULE = "k8s.io/kubernetes"
 KUBEVIRT_MODULE = "kubevirt.io/kubevirt"
 METALLB_MODULE = "go.universe.tf/metallb"
@@ -63,11 +64,11 @@ def tool_cache(folder: str, module: str) -> Path:
 
 def kubernetes_folder(minor: str) -> str:
     """The folder of lab/tools that builds Kubernetes `minor`, e.g. `1.36`."""
-    if minor == DEFAULT_KUBERNETES:
+    if minor == NEWEST_KUBERNETES:
         return "kubernetes"
     folder = f"kubernetes-{minor}"
     if not (tools_folder() / folder / "go.mod").exists():
-        known = [DEFAULT_KUBERNETES, *sorted(p.name.partition("-")[2] for p in tools_folder().glob("kubernetes-*"))]
+        known = [NEWEST_KUBERNETES, *sorted(p.name.partition("-")[2] for p in tools_folder().glob("kubernetes-*"))]
         raise LabError(f"no lab/tools/{folder}: this lab knows Kubernetes {', '.join(known)}")
     return folder
 
@@ -78,7 +79,7 @@ def kubernetes_program(name: str, minor: str = DEFAULT_KUBERNETES) -> Program:
 
 
 ETCD = Program("etcd", "kubernetes", "go.etcd.io/etcd/server/v3", "go.etcd.io/etcd/server/v3", built_as="server")
-KUBECTL = kubernetes_program("kubectl")
+KUBECTL = kubernetes_program("kubectl", NEWEST_KUBERNETES)
 KVMANIFESTS = Program("kvmanifests", "kubevirt", "./kvmanifests", KUBEVIRT_MODULE)
 VIRT_API = Program("virt-api", "kubevirt", f"{KUBEVIRT_MODULE}/cmd/virt-api", KUBEVIRT_MODULE)
 VIRT_CONTROLLER = Program("virt-controller", "kubevirt", f"{KUBEVIRT_MODULE}/cmd/virt-controller", KUBEVIRT_MODULE)
@@ -106,18 +107,10 @@ WHEREABOUTS = Program("whereabouts", "whereabouts", f"{WHEREABOUTS_MODULE}/cmd",
 
 
 def programs_of(profile: str, minor: str) -> list[Program]:
-    """All programs that a lab of this profile needs.
-
-    The controller manager, scheduler and KubeVirt must not be newer than the API server, so an older Kubernetes gets
-    etcd and the API server alone.
-    """
-    programs = [ETCD, kubernetes_program("kube-apiserver", minor)]
-    if minor == DEFAULT_KUBERNETES:
-        programs.append(kubernetes_program("kube-controller-manager"))
+    """All programs that a lab of this profile needs, those of Kubernetes in version `minor`, e.g. `1.36`."""
+    programs = [ETCD, kubernetes_program("kube-apiserver", minor), kubernetes_program("kube-controller-manager", minor)]
     if profile == "full":
-        if minor != DEFAULT_KUBERNETES:
-            raise LabError(f"the full profile needs Kubernetes {DEFAULT_KUBERNETES}, not {minor}")
-        programs += [kubernetes_program("kube-scheduler"), VIRT_API, VIRT_CONTROLLER, KWOK]
+        programs += [kubernetes_program("kube-scheduler", minor), VIRT_API, VIRT_CONTROLLER, KWOK]
         programs += [METALLB_CONTROLLER, METALLB_SPEAKER, FRR_K8S, FRR_STATUS, GOBGPD, GOBGP]
     return programs
 
@@ -125,7 +118,7 @@ def programs_of(profile: str, minor: str) -> list[Program]:
 ALL_PROGRAMS = {
     program.name: program
     for program in [
-        *programs_of("full", DEFAULT_KUBERNETES),
+        *programs_of("full", NEWEST_KUBERNETES),
         *(KUBECTL, KVMANIFESTS, WHEREABOUTS, KREW, VALIDATE_KREW_MANIFEST, ACTIONLINT),
     ]
 }

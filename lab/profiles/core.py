@@ -38,7 +38,7 @@ class Core:
 
 
 def start_core(folder: Path, lab_id: LabId, programs: Mapping[str, Path], host: str) -> Core:
-    """Start etcd, the API server and, where there is one, the controller manager; returns when the server is ready.
+    """Start etcd, the API server and the controller manager; returns when the server is ready.
 
     `host` is the address that the API server has: the loopback, or the bridge's for the full profile, whose nodes are
     in network namespaces of their own.
@@ -53,8 +53,7 @@ def start_core(folder: Path, lab_id: LabId, programs: Mapping[str, Path], host: 
     server = spawn(_api_server(certificates, authority, lab_id, programs, host, token), folder)
     api = admin_api(folder)
     wait_ready(api, [etcd, server])
-    if "kube-controller-manager" in programs:
-        spawn(_controller_manager(folder, lab_id, programs), folder)
+    spawn(_controller_manager(folder, lab_id, programs), folder)
     return Core(folder, lab_id, programs, authority, api, kubeconfig)
 
 

@@ -1,5 +1,4 @@
-"""Every command on the oldest Kubernetes that is supported, whose API server runs without the other programs of
-Kubernetes: what an owner would take with it stays here.
+"""Every command on the oldest Kubernetes that is supported.
 
 The CRDs on it: test_crds.py, test_crds_status.py.
 """
@@ -17,7 +16,7 @@ from lab.testing import Cluster
 from tests.cluster.assertions import raise_first
 from tests.cluster.command_fixture import CommandFixture, open_fixtures_with_foreign_bgp, side_by_side
 from tests.cluster.fault_scenarios import SCENARIOS, Scenario
-from tests.cluster.harness import ForkServer, Yoshi, make
+from tests.cluster.harness import ForkServer, Yoshi
 
 FIXTURE_NUMBERS = range(30, 34)
 
@@ -35,9 +34,6 @@ def oldest(request: pytest.FixtureRequest, forks: ForkServer) -> Iterator[Cluste
 @pytest.fixture(scope="module")
 def fixtures(oldest: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[CommandFixture]]:
     with open_fixtures_with_foreign_bgp(oldest, FIXTURE_NUMBERS, tmp_path_factory.mktemp("fixtures")) as found:
-        for fixture in found:  # for pods, as the controller manager makes it
-            metadata = {"name": "default", "namespace": fixture.namespace}
-            make(oldest, {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata})
         yield found
 
 

@@ -7,9 +7,20 @@ from pathlib import Path
 import pytest
 
 from lab import LabError
-from lab.programs import ETCD, FRR_K8S, GOBGP, KWOK, OLDEST_KUBERNETES, find, kubernetes_program, programs_of
+from lab.programs import (
+    ETCD,
+    FRR_K8S,
+    GOBGP,
+    KUBERNETES_MODULE,
+    KWOK,
+    NEWEST_KUBERNETES,
+    OLDEST_KUBERNETES,
+    find,
+    kubernetes_program,
+    programs_of,
+)
 
-SERVER = kubernetes_program("kube-apiserver")
+SERVER = kubernetes_program("kube-apiserver", NEWEST_KUBERNETES)
 
 
 @pytest.fixture(autouse=True)
@@ -76,8 +87,10 @@ def test_cache_folders_contain_the_version(program: object, start: str) -> None:
     assert program.cached.parent.name.startswith(start)  # type: ignore[attr-defined]
 
 
-def test_core_of_an_older_kubernetes_has_no_controller_manager() -> None:
-    assert [program.name for program in programs_of("core", "1.31")] == ["etcd", "kube-apiserver"]
+def test_programs_of_kubernetes_are_of_the_chosen_version() -> None:
+    programs = [program for program in programs_of("full", OLDEST_KUBERNETES) if program.module == KUBERNETES_MODULE]
+    assert [program.name for program in programs] == ["kube-apiserver", "kube-controller-manager", "kube-scheduler"]
+    assert all(program.version.startswith(f"v{OLDEST_KUBERNETES}.") for program in programs)
 
 
 def test_readme_names_the_oldest_tested_kubernetes() -> None:
