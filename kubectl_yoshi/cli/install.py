@@ -17,14 +17,14 @@ from kubectl_yoshi.model.errors import PreconditionFailed
 from kubectl_yoshi.output.format_option import OutputFormat
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from kubectl_yoshi.engine.loop import RunResult
     from kubectl_yoshi.engine.read import Planner
     from kubectl_yoshi.kube.client import Api
     from kubectl_yoshi.kube.errors import ForbiddenError
     from kubectl_yoshi.model.objects import Json, ObjectRef
-    from kubectl_yoshi.model.plan import Plan
+    from kubectl_yoshi.model.plan import Change, Plan
     from kubectl_yoshi.model.policy_mode import PolicyMode
 
 
@@ -132,6 +132,7 @@ def _plan_policies(
     """
     from kubectl_yoshi.cli.installation import CLUSTER_ROLE, is_managed_by_label, plan_install, plan_removal
     from kubectl_yoshi.cli.policies import choose_mode, find_policies, load_policies
+    from kubectl_yoshi.cli.policy_loading import plan_unbinding
     from kubectl_yoshi.engine.permissions import Permissions
     from kubectl_yoshi.kube.errors import ForbiddenError
     from kubectl_yoshi.model.objects import POLICY
@@ -153,7 +154,10 @@ def _plan_policies(
         if mode is PolicyMode.OFF:
             plan = plan_removal(existing.values())
         else:
-            plan = plan_install(load_policies(mode), existing)
+            unbound = plan_unbinding(session.api, existing)
+            removed = {change.ref for change in unbound}
+            remaining = {ref: obj for ref, obj in existing.items() if ref not in removed}
+            plan = unbound + plan_install(load_policies(mode), remaining)
         for error in Permissions(session.api).all_errors(plan).values():
             raise error
     except ForbiddenError as error:
@@ -200,21 +204,28 @@ def _check_permissions(api: Api, plan: Plan) -> None:
 
 
 def _apply_and_print(session: Session, plan: Plan, options: InstallOptions, deadline: float) -> None:
-    """Apply the CRDs, wait until they are served, apply the rest, and print the result of each object.
+    """Apply the plan stage by stage, wait where the next one needs it, and print the result of each object.
 
     The results are printed also if a later object fails. With --no-wait the CRDs are awaited only if policies follow.
+    Before bindings are created, the policies are loaded; see kubectl_yoshi.cli.policy_loading.
     """
+    from contextlib import nullcontext
+
+    from kubectl_yoshi.cli.policy_loading import REFRESH_SECONDS, preloaded, wait_until_type_checked
     from kubectl_yoshi.engine.apply import apply_plan
-    from kubectl_yoshi.model.objects import CRD, POLICY
-    from kubectl_yoshi.model.plan import Plan
+    from kubectl_yoshi.model.objects import CRD, POLICY, POLICY_BINDING
+    from kubectl_yoshi.model.plan import Plan, Verb
     from kubectl_yoshi.output.plan_printer import format_outcomes
 
-    crds = Plan(tuple(stage for stage in plan.stages if stage[0].ref.resource == CRD))
-    rest = Plan(tuple(stage for stage in plan.stages if stage[0].ref.resource != CRD))
-    has_to_wait = options.wait or any(change.ref.resource == POLICY for change in rest)
+    has_policies = any(change.ref.resource == POLICY and change.verb is Verb.APPLY for change in plan)
+    policies: list[Json] = []
     with printed_objects(session, options.output) as objects:
-        for part in (crds, rest):
-            outcome = apply_plan(part, session.api, dry_run=options.dry_run == "server")
+        for stage in plan.stages:
+            resource, verb = stage[0].ref.resource, stage[0].verb
+            is_written = options.dry_run == "none"
+            is_bound = resource == POLICY_BINDING and any(change.before is None for change in stage)
+            with preloaded(session.api, policies) if is_written and is_bound else nullcontext():
+                outcome = apply_plan(Plan((stage,)), session.api, dry_run=options.dry_run == "server")
             if options.output.is_human_readable:
                 for line in format_outcomes(outcome.executed, options.dry_run):
                     print(line, file=session.out)
@@ -222,15 +233,22 @@ def _apply_and_print(session: Session, plan: Plan, options: InstallOptions, dead
             if outcome.interrupted:
                 break
             outcome.raise_first()
-            if part is crds and has_to_wait and options.dry_run == "none":
-                session.out.flush()
-                _wait_until_established(session.api, crds, deadline)
+            if not is_written:
+                continue
+            session.out.flush()
+            if resource == CRD and (options.wait or has_policies):
+                _wait_until_established(session.api, stage, deadline)
+            elif resource == POLICY and verb is Verb.APPLY:
+                policies = [answer for _, answer in outcome.executed if answer]
+                wait_until_type_checked(session.api, policies)
+            elif resource == POLICY_BINDING and verb is Verb.DELETE and has_policies:
+                session.api.clock.sleep(REFRESH_SECONDS)
     if outcome.interrupted:
         raise KeyboardInterrupt
 
 
-def _wait_until_established(api: Api, plan: Plan, deadline: float) -> None:
-    """Wait until the API server serves every CRD of a plan.
+def _wait_until_established(api: Api, changes: Iterable[Change], deadline: float) -> None:
+    """Wait until the API server serves every CRD of these changes.
 
     Raises:
         PreconditionFailed: another CRD has the same names, so it will never be served.
@@ -238,12 +256,9 @@ def _wait_until_established(api: Api, plan: Plan, deadline: float) -> None:
     """
     from kubectl_yoshi.cli.installation import is_established, names_conflict_reason
     from kubectl_yoshi.kube.errors import TimedOutError
-    from kubectl_yoshi.model.objects import CRD
 
     start = api.clock.now()
-    for change in plan:
-        if change.ref.resource != CRD:
-            continue
+    for change in changes:
         while not is_established(crd := api.get(change.ref)):
             if reason := names_conflict_reason(crd):
                 raise PreconditionFailed(

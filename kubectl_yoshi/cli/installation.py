@@ -111,11 +111,16 @@ def plan_install(desired: Iterable[Json], found: Mapping[ObjectRef, Json]) -> Pl
 
 
 def order_stages(plan: Plan) -> Plan:
-    """Return a plan whose stages are in INSTALL_ORDER, with deletions of policies last."""
-    removed = tuple(stage for stage in plan.stages if any(change.verb is Verb.DELETE for change in stage))
-    applied = [change for stage in plan.stages for change in stage if change.verb is not Verb.DELETE]
-    stages = (tuple(change for change in applied if change.ref.resource == resource) for resource in INSTALL_ORDER)
-    return replace(plan, stages=(*(stage for stage in stages if stage), *removed))
+    """Return a plan whose stages are in INSTALL_ORDER; deletions of bindings come first, those of policies last."""
+    changes = list(plan)
+    removed = [change for change in changes if change.verb is Verb.DELETE]
+    applied = [change for change in changes if change.verb is not Verb.DELETE]
+    stages = (
+        [change for change in removed if change.ref.resource == POLICY_BINDING],
+        *([change for change in applied if change.ref.resource == resource] for resource in INSTALL_ORDER),
+        [change for change in removed if change.ref.resource != POLICY_BINDING],
+    )
+    return replace(plan, stages=tuple(tuple(stage) for stage in stages if stage))
 
 
 def plan_removal(found: Iterable[Json]) -> Plan:

@@ -398,6 +398,8 @@ class FakeApiServer:
         is_other = before is None or before.get("spec") != obj.get("spec")
         meta["generation"] = int(known.get("generation") or 0) + is_other
         meta["creationTimestamp"] = known.get("creationTimestamp") or meta.get("creationTimestamp") or self.now()
+        if target.kind.kind == "ValidatingAdmissionPolicy":  # type checking
+            obj["status"] = {**obj.get("status", {}), "observedGeneration": meta["generation"]}
         if before is None:
             self._created[target.key] += 1
             _set_defaults(target.kind, obj)

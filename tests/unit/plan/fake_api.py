@@ -63,6 +63,7 @@ class FakeApi:
         uid: gives the uid of the n-th object that is made.
         unknown_fields: fields of a spec that a strict creation is refused for.
         shows: gives what clients are shown of an object, from it and its kind's plural; JSON patches go by that.
+        version: that of the API server.
         reviews: whether access reviews name forbidden requests; False as without an authorizer.
         tried: how often each (verb, plural) was asked for, whatever became of it.
     """
@@ -76,6 +77,7 @@ class FakeApi:
         self.writes: list[str] = []
         self.tried: Counter[tuple[str, str]] = Counter()
         self.uid: Callable[[int], str] = "uid-{}".format
+        self.version = "v1.36.0"
         self.reviews = True
         self.unknown_fields: tuple[str, ...] = ()
         self.shows: Callable[[Json, str], Json] = lambda obj, plural: obj
@@ -165,7 +167,7 @@ class FakeApi:
 
     def raw(self, path: str) -> Json:
         assert path == "/version"
-        return {"gitVersion": "v1.36.0"}
+        return {"gitVersion": self.version}
 
     def invalidate_discovery(self) -> None:
         """Read what is served again: nothing changes."""
