@@ -26,6 +26,7 @@ from typing import Any
 import pytest
 
 import lab
+from kubectl_yoshi.backends.public.annotations import PUBLIC_IP
 from kubectl_yoshi.cli.policies import load_policies, policy_ref
 from kubectl_yoshi.model.addresses import parse_address
 from kubectl_yoshi.model.allocations import block_shard, build_block
@@ -45,7 +46,6 @@ from tests.cluster.harness import (
     Json,
     Yoshi,
     delete,
-    ensure,
     find,
     get,
     make,
@@ -112,9 +112,6 @@ def scene(server: Cluster, forks: ForkServer) -> Iterator[Scene]:
         server.namespace() as shared,
     ):
         namespaces = {"nets": nets, "a": a, "b": b, "c": c, "kubevirt": kubevirt, "shared": shared}
-        for namespace in namespaces.values():  # for pods, as the controller manager makes it
-            metadata = {"name": "default", "namespace": namespace}
-            ensure(server, {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata})
         found = Scene(server, forks, namespaces)
         made = [*_grant(found), *_install_policies(server, nets)]
         _wait_until_crds_are_known(found)
@@ -329,6 +326,16 @@ def ip(address: str, user: str, vm_name: str = "web", annotation: str = IP_ADDRS
     return patch_vm(name, user, {"metadata": {"annotations": {annotation: text}}}, vm_name, namespace)
 
 
+def request_address(address: str, user: str, vm_name: str = "web") -> Case:
+    """Return the change that requests a public address for a VM."""
+
+    def request(scene: Scene) -> tuple[str, str, Any]:
+        path = f"{VMS.format(scene.namespaces[HOMES[user]])}/{vm_name}"
+        return "PATCH", path, {"metadata": {"annotations": {PUBLIC_IP: address}}}
+
+    return Case(user, f"{address} requested for VM {vm_name}", request)
+
+
 def new_vm(address: str, user: str, vm_name: str) -> Case:
     """Return the creation of a VM with an address."""
 
@@ -455,6 +462,18 @@ CASES = [
     refused(ip(f'{BLUE}.99","{BLUE}.1', "bob"), "is not allocated"),
     refused(ip(f"{BLUE}.99", "bob", annotation=L2_ADDRESS), "is not allocated"),
     refused(ip('10.9.9.9","' * 400 + "10.9.9.9", "bob"), "at most 4096 characters"),
+    # requests of public addresses
+    request_address(f"{PUB}.1", "alice"),
+    request_address(f"{PUB}.99", "bob"),
+    refused(request_address(f"{PUB}.1", "bob"), f"address {PUB}.1 of network {{nets}}/pub {FOREIGN}{PUB}.1)"),
+    refused(request_address(f"{PUB}.9, {PUB}.1", "alice", "db"), "is allocated to VM {a}/web, and VM {a}/db may not"),
+    refused(request_address("192.0.2.7", "alice"), "in another namespace"),
+    request_address(f"{PUB}.4", "alice"),
+    refused(request_address(f"{PUB}.4", "bob"), "is reserved"),
+    request_address(f"{PUB}.1", "root", "db"),
+    request_address(f"{BIG}.0.1", "alice"),
+    request_address(f"{BIG}.0.9", "bob"),
+    refused(request_address(f"{BIG}.0.1", "bob"), f"address {BIG}.0.1 of network {{nets}}/big {FOREIGN}{BIG}.0.1)"),
     # large networks
     ip(f"{BIG}.0.1", "alice"),
     refused(ip(f"{BIG}.0.1", "bob"), f"address {BIG}.0.1 of network {{nets}}/big {FOREIGN}{BIG}.0.1)"),
