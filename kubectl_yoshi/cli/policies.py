@@ -5,7 +5,7 @@ Each is a ValidatingAdmissionPolicy with one or more bindings. The bindings in t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from kubectl_yoshi import __version__
@@ -25,6 +25,7 @@ from kubectl_yoshi.model.objects import (
     new_object,
 )
 from kubectl_yoshi.model.policy_mode import ACTIONS, PolicyMode, mode_of
+from kubectl_yoshi.plan.address_policies import ADDRESS_USE_POLICIES
 
 PROBE = ADDRESSBLOCK.ref("policy-probe", "default")
 """An AddressBlock that the policy yoshi-allocations refuses to everybody, since its name does not fit its spec."""
@@ -63,6 +64,8 @@ class PolicyStatus:
         version: the version of this program that installed it; "" if that is unknown.
         active: whether the API server that answers applies the policies; None if that cannot be determined.
         warnings: of the API server's type checking, "FIELD: MESSAGE".
+        unbound_namespaces: the namespaces with whose networks it compares only objects of the same namespace, for lack
+            of a binding; None if that cannot be determined.
     """
 
     name: str
@@ -71,14 +74,17 @@ class PolicyStatus:
     version: str
     active: bool | None
     warnings: tuple[str, ...]
+    unbound_namespaces: tuple[str, ...] | None
 
 
-def list_policy_states(found: Mapping[ObjectRef, Json], active: bool | None) -> list[PolicyStatus]:
+def list_policy_states(
+    found: Mapping[ObjectRef, Json], active: bool | None, unbound_namespaces: Sequence[str] | None
+) -> list[PolicyStatus]:
     """Return the state of each policy of the manifests.
 
     Args:
         found: the policies and bindings that exist.
-        active: see PolicyStatus.
+        active, unbound_namespaces: see PolicyStatus.
     """
     manifests = load_policies()
     states = []
@@ -90,8 +96,18 @@ def list_policy_states(found: Mapping[ObjectRef, Json], active: bool | None) -> 
         version = annotations_of(existing or {}).get(VERSION_ANNOTATION, "")
         warnings = dig(existing, "status", "typeChecking", "expressionWarnings", default=[])
         texts = tuple(f"{warning.get('fieldRef')}: {warning.get('warning')}" for warning in warnings)
+        is_active = active if is_bound else False
+        unbound = () if name_of(policy) not in ADDRESS_USE_POLICIES or not is_bound else unbound_namespaces
         states.append(
-            PolicyStatus(name_of(policy), existing is not None, mode, version, active if is_bound else False, texts)
+            PolicyStatus(
+                name_of(policy),
+                existing is not None,
+                mode,
+                version,
+                is_active,
+                texts,
+                None if unbound is None else tuple(unbound),
+            )
         )
     return states
 

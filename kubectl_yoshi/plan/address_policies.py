@@ -125,6 +125,22 @@ def _plan_binding(policy: Json, existing: Mapping[str, Json], namespace: str) ->
     return [Change(Verb.PATCH, ref, f"set validationActions of {ref} to {', '.join(actions)}", patch, before=found)]
 
 
+def list_unbound_namespaces(bindings: Iterable[Json], namespaces: Iterable[str]) -> list[str]:
+    """Return the namespaces whose networks are compared with objects of their own namespace only.
+
+    Args:
+        bindings: the bindings of this program's policies.
+        namespaces: the namespaces with networks.
+
+    Returns:
+        The sorted names; [] where the policies for the use of addresses have no bindings at all.
+    """
+    found = list(bindings)
+    if not {name_of(binding) for binding in found} >= set(ADDRESS_USE_POLICIES):
+        return []
+    return sorted(set(namespaces) - list_bound_namespaces(found))
+
+
 def list_bound_namespaces(bindings: Iterable[Json]) -> set[str]:
     """Return the namespaces whose networks a policy for the use of addresses compares all objects with."""
     bound: dict[str, set[str]] = {}

@@ -377,3 +377,18 @@ def status_lost(scene: FaultScene) -> None:
 def crds_older(scene: FaultScene) -> None:
     name = "networkwizards.plumber.k8s.pf9.io"
     scene.kubectl("annotate", "crd", name, "plumber.k8s.pf9.io/version=0.0.1", "--overwrite")
+
+
+@fault("5501", "the admission policies are removed")
+def policies_removed(scene: FaultScene) -> None:
+    scene.yoshi.done("install", "--policy", "off")
+
+
+@fault("5502", "the admission policies only warn", count=5)
+def policies_warn(scene: FaultScene) -> None:
+    scene.yoshi.done("install", "--policy", "audit")
+
+
+@fault("5503", "the binding of a policy to the networks of a namespace is deleted")
+def binding_deleted(scene: FaultScene) -> None:
+    scene.kubectl("delete", "validatingadmissionpolicybinding", "yoshi-address-use.shop")

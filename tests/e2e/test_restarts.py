@@ -325,3 +325,22 @@ def test_vm_starts_restarts_and_migrates_with_its_own_address_only(scene: Restar
     wait_for(lambda: reason in refusals(), "virt-controller reports the refusal")
     assert scene.phase("other") == ""
     scene.kubectl("delete", "vm", "other")
+
+
+def test_restored_vm_runs_with_its_address_after_rebuild(scene: RestartScene) -> None:
+    """The admission policies: an administrator may create it, and KubeVirt start it once its new uid is recorded."""
+    scene.yoshi.done("network", "create", "blue", "--cidr", "10.70.0.0/24")
+    scene.make_vm("web", {"runStrategy": "Halted"})
+    scene.yoshi.done("vm", "attach", "web", "--network", "blue")
+    vm = scene.get("virtualmachine", "web")
+    metadata = {key: vm["metadata"][key] for key in ("name", "annotations", "labels") if key in vm["metadata"]}
+    backup = {"apiVersion": vm["apiVersion"], "kind": vm["kind"], "metadata": metadata, "spec": vm["spec"]}
+    scene.kubectl("delete", "virtualmachine", "web")
+
+    scene.kubectl("create", "-f", "-", input=json.dumps(backup))
+    scene.yoshi.done("ips", "rebuild", "--network", "blue", "--yes")
+    scene.call("web", "start")
+
+    wait_for(lambda: scene.phase("web") == "Running", "the restored VM runs")
+    assert scene.address("web") == "10.70.0.1"
+    assert scene.yoshi.done("ips", "check") == "1 addresses, all as recorded\n"

@@ -13,6 +13,7 @@ from kubectl_yoshi.output.format_option import OutputFormat
 if TYPE_CHECKING:
     from kubectl_yoshi.cli.policies import PolicyStatus
     from kubectl_yoshi.model.objects import Json
+    from kubectl_yoshi.model.snapshot import Snapshot
     from kubectl_yoshi.output.tables import Column
 
 
@@ -32,14 +33,17 @@ def status(session: Session, options: StatusOptions) -> None:
     """Show the admission policies: whether they are installed, their mode, and whether they are in effect.
 
     ACTIVE is Unknown if your permissions do not suffice to find out. WARNINGS are those of the API server's type
-    checking; -o wide shows their texts.
+    checking; -o wide shows their texts. A note names the namespaces with networks that lack a binding.
     """
     from kubectl_yoshi.cli.policies import are_policies_active, find_policies, list_policy_states
+    from kubectl_yoshi.engine.read import new_snapshot
     from kubectl_yoshi.output.formats import ListFormat, print_rows
     from kubectl_yoshi.output.tables import Column
 
     found = find_policies(session.api)
-    states = list_policy_states(found, are_policies_active(session.api) if found else False)
+    snapshot = new_snapshot(session.api)
+    unbound = _find_unbound_namespaces(snapshot) if found else []
+    states = list_policy_states(found, are_policies_active(session.api) if found else False, unbound)
     columns: list[Column[PolicyStatus]] = [
         Column("NAME", lambda row: row.name),
         Column("INSTALLED", lambda row: str(row.installed)),
@@ -50,6 +54,26 @@ def status(session: Session, options: StatusOptions) -> None:
         Column("WARNING TEXT", lambda row: "; ".join(row.warnings), wide=True),
     ]
     print_rows(states, columns, _to_json, session.out, ListFormat(options.output, options.no_headers))
+    for namespace in unbound or ():
+        session.note(
+            f"note: only objects of namespace {namespace} are compared with the networks in it; "
+            f"`kubectl yoshi sync -n {namespace}` creates the missing bindings"
+        )
+    session.note_unreadable(snapshot.unreadable_reasons())
+
+
+def _find_unbound_namespaces(snapshot: Snapshot) -> list[str] | None:
+    """Return the namespaces with networks that lack a binding; None if that cannot be read."""
+    from kubectl_yoshi.model.network import NETWORKWIZARD
+    from kubectl_yoshi.model.objects import POLICY_BINDING, namespace_of
+    from kubectl_yoshi.model.snapshot import Query
+    from kubectl_yoshi.plan.address_policies import list_unbound_namespaces
+
+    bindings, networks = Query(POLICY_BINDING), Query(NETWORKWIZARD)
+    snapshot.prefetch(bindings, networks)
+    if snapshot.unreadable_reason(bindings, networks):
+        return None
+    return list_unbound_namespaces(snapshot.lookup(bindings), map(namespace_of, snapshot.lookup(networks)))
 
 
 def _active(row: PolicyStatus) -> str:
@@ -67,5 +91,6 @@ def _to_json(row: PolicyStatus) -> Json:
             "version": row.version,
             "active": _active(row),
             "warnings": list(row.warnings),
+            **({} if row.unbound_namespaces is None else {"unboundNamespaces": list(row.unbound_namespaces)}),
         },
     }

@@ -10,6 +10,7 @@ from kubectl_yoshi.diagnosis.finding import Observation, Severity
 from kubectl_yoshi.diagnosis.rule import rule
 from kubectl_yoshi.model.network import VERSION_ANNOTATION, is_older
 from kubectl_yoshi.model.objects import POLICY, POLICY_BINDING, annotations_of, dig, name_of
+from kubectl_yoshi.plan.address_policies import ADDRESS_USE_POLICIES, binding_name, list_unbound_namespaces
 
 ENFORCE = ("kubectl yoshi install --policy enforce",)
 
@@ -59,3 +60,21 @@ def ineffective_policy(facts: Facts) -> Iterator[Observation]:
         if (missing := str(dig(binding, "spec", "policyName"))) not in names:
             message = f"binding {name_of(binding)} is of policy {missing}, which does not exist"
             yield Observation(POLICY_BINDING.ref(name_of(binding)), message, "spec.policyName", commands=ENFORCE)
+
+
+@rule("5503", Severity.WARNING, "Objects of other namespaces are not compared with the networks of a namespace")
+def unbound_namespace(facts: Facts) -> Iterator[Observation]:
+    """Users of other namespaces can take addresses of the networks, although the policies are installed.
+
+    Each namespace with networks needs bindings of its own for the policies yoshi-address-use and
+    yoshi-address-use-blocks. They are cluster-scoped, and not every user who may create networks may create them.
+    `kubectl yoshi sync` by an administrator of the cluster does.
+    """
+    if not facts.is_served(POLICY_BINDING):
+        return
+    networks = {network.namespace: (network.namespace, network.name) for network in reversed(facts.networks)}
+    for namespace in list_unbound_namespaces(facts.objects(POLICY_BINDING), networks):
+        message = f"only objects of namespace {namespace} are compared with the networks in it"
+        ref = POLICY_BINDING.ref(binding_name(ADDRESS_USE_POLICIES[0], namespace))
+        commands = (f"kubectl yoshi sync -n {namespace}",)
+        yield Observation(ref, message, commands=commands, network=networks[namespace])

@@ -73,10 +73,22 @@ def test_status_shows_what_is_missing_and_the_warnings_of_type_checking() -> Non
     first, *others = [obj for obj in found.values() if obj["kind"] == POLICY.kind]
     first["status"] = {"typeChecking": {"expressionWarnings": [{"fieldRef": "spec.x", "warning": "no such field"}]}}
     del found[POLICY_BINDING.ref(name_of(others[0]))]
-    states = {state.name: state for state in list_policy_states(found, active=True)}
+    states = {state.name: state for state in list_policy_states(found, active=True, unbound_namespaces=["shop"])}
     state = states[name_of(first)]
     assert (state.installed, state.mode, state.active) == (True, PolicyMode.AUDIT, True)
     assert (state.version, state.warnings) == (__version__, ("spec.x: no such field",))
     unbound = states[name_of(others[0])]
     assert (unbound.installed, unbound.mode, unbound.active) == (True, PolicyMode.OFF, False)
-    assert {state.installed for state in list_policy_states({}, active=False)} == {False}
+    assert {state.installed for state in list_policy_states({}, active=False, unbound_namespaces=None)} == {False}
+
+
+@pytest.mark.parametrize("known", [["shop"], None])
+def test_namespaces_without_binding_concern_the_policies_for_the_use_of_addresses(known: list[str] | None) -> None:
+    states = list_policy_states(installed(PolicyMode.ENFORCE), active=True, unbound_namespaces=known)
+    assert {state.name: state.unbound_namespaces for state in states} == {
+        "yoshi-address-blocks": (),
+        "yoshi-address-format": (),
+        "yoshi-address-use": known and ("shop",),
+        "yoshi-address-use-blocks": known and ("shop",),
+        "yoshi-allocations": (),
+    }

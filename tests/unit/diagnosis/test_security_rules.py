@@ -6,7 +6,8 @@ import pytest
 
 from kubectl_yoshi.diagnosis.facts import Scope
 from kubectl_yoshi.diagnosis.rules import security
-from kubectl_yoshi.model.objects import CRD, POLICY, POLICY_BINDING, Json
+from kubectl_yoshi.model.objects import CRD, POLICY, POLICY_BINDING, Json, new_object
+from kubectl_yoshi.plan.address_policies import ADDRESS_USE_POLICIES, build_binding
 from tests.unit.diagnosis.clusters import healthy, installed
 from tests.unit.diagnosis.diagnosing import finding_of, findings_of, reasons_unchecked
 from tests.unit.plan.fake_api import served
@@ -67,7 +68,36 @@ def test_policy_that_refuses_nothing_is_reported(policy: Json | None, binding: J
     assert findings_of(cluster, security.no_policy) == []
 
 
-@pytest.mark.parametrize("rule", [security.no_policy, security.ineffective_policy], ids=lambda rule: rule.code)
+def test_namespace_whose_networks_lack_a_binding_is_reported() -> None:
+    cluster = healthy()
+    cluster.network()
+    for policy in ADDRESS_USE_POLICIES:
+        cluster.api.put(POLICY, installed(policy))
+        cluster.api.put(POLICY_BINDING, installed(policy, **(DENIES | {"policyName": policy})))
+    found = finding_of(cluster, security.unbound_namespace, Scope("prod"))
+    assert found.message == "only objects of namespace prod are compared with the networks in it"
+    assert found.commands == ("kubectl yoshi sync -n prod",)
+    assert findings_of(cluster, security.unbound_namespace, Scope("other")) == []
+    for policy in ADDRESS_USE_POLICIES:
+        owner = new_object(POLICY.ref(policy), {}, uid=policy)
+        binding = build_binding(owner, installed(policy, **DENIES), "prod")
+        cluster.api.put(POLICY_BINDING, {"metadata": binding["metadata"], "spec": binding["spec"]})
+    assert findings_of(cluster, security.unbound_namespace) == []
+
+
+def test_namespaces_need_no_binding_where_the_policies_are_missing() -> None:
+    cluster = healthy()
+    cluster.network()
+    assert findings_of(cluster, security.unbound_namespace) == []
+    cluster.api.served = served((*SERVED, CRD))
+    assert findings_of(cluster, security.unbound_namespace) == []
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [security.no_policy, security.ineffective_policy, security.unbound_namespace],
+    ids=lambda rule: rule.code,
+)
 def test_policies_that_may_not_be_listed_are_unchecked(rule: object) -> None:
     cluster = healthy()
     cluster.api.refuse("list", POLICY_BINDING)

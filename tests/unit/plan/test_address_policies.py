@@ -11,6 +11,7 @@ from kubectl_yoshi.plan.address_policies import (
     ADDRESS_USE_POLICIES,
     build_binding,
     list_bound_namespaces,
+    list_unbound_namespaces,
     plan_bindings,
 )
 from tests.unit.plan.fake_api import served
@@ -50,6 +51,10 @@ def test_bindings_that_exist_are_left_as_they_are() -> None:
     assert not plan_bindings(None, snapshot(*existing))
     assert list_bound_namespaces(existing) == {"nets", "prod"}
     assert list_bound_namespaces(existing[1:]) == {"prod"}, "one of two policies is not enough"
+    bases = [obj for obj in POLICIES if obj["kind"] == POLICY_BINDING.kind]
+    assert list_unbound_namespaces([*bases, *existing[1:]], ["prod", "nets", "nets"]) == ["nets"]
+    assert list_unbound_namespaces([*bases, *existing], ["prod", "nets"]) == []
+    assert list_unbound_namespaces([], ["prod", "nets"]) == [], "there the policies do nothing at all"
 
 
 def test_binding_of_a_namespace_without_networks_is_deleted() -> None:
