@@ -67,7 +67,7 @@ def unbound_namespace(facts: Facts) -> Iterator[Observation]:
     """Users of other namespaces can take addresses of the networks, although the policies are installed.
 
     Each namespace with networks needs bindings of its own for the policies yoshi-address-use and
-    yoshi-address-use-blocks. They are cluster-scoped, and not every user who may create networks may create them.
+    yoshi-address-use-blocks. They are cluster-scoped, and not all users who can create networks can create them.
     `kubectl yoshi sync` by an administrator of the cluster does.
     """
     if not facts.is_served(POLICY_BINDING):
