@@ -466,7 +466,9 @@ CASES = [
     request_address(f"{PUB}.1", "alice"),
     request_address(f"{PUB}.99", "bob"),
     refused(request_address(f"{PUB}.1", "bob"), f"address {PUB}.1 of network {{nets}}/pub {FOREIGN}{PUB}.1)"),
-    refused(request_address(f"{PUB}.9, {PUB}.1", "alice", "db"), "is allocated to VM {a}/web, and VM {a}/db may not"),
+    refused(request_address(f"{PUB}.9, {PUB}.1", "bob", "db"), f"address {PUB}.1 of network {{nets}}/pub is allocated"),
+    request_address(f"{PUB}.1", "alice", "db"),  # as `ips move` does
+    request_address("192.0.2.7", "virt"),
     refused(request_address("192.0.2.7", "alice"), "in another namespace"),
     request_address(f"{PUB}.4", "alice"),
     refused(request_address(f"{PUB}.4", "bob"), "is reserved"),
