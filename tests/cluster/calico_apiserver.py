@@ -9,6 +9,7 @@ is applied to what is served: what is false or empty is neither stored nor shown
 from __future__ import annotations
 
 import json
+import socket
 import ssl
 import threading
 import uuid
@@ -162,12 +163,12 @@ def calico_apiserver(running: lab.Lab, folder: Path) -> Iterator[None]:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(pair.certificate, pair.key)
     handler = type("Calico", (_Calico,), {"lab": running})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+    with ThreadingHTTPServer((_own_address(), 0), handler) as server:
         server.socket = context.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
         try:
-            for obj in _registration(server.server_address[1]):
+            for obj in _registration(*server.server_address[:2]):
                 running.api.create(obj)
             wait_until("Calico's API server is available", lambda: _is_available(running), seconds=60)
             yield
@@ -178,18 +179,24 @@ def calico_apiserver(running: lab.Lab, folder: Path) -> Iterator[None]:
             thread.join()
 
 
-def _registration(port: int) -> list[Json]:
+def _own_address() -> str:
+    """Return an address of this machine besides the loopback, which may not be an endpoint."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as unused:
+        unused.connect(("192.0.2.1", 9))  # sends nothing
+        return str(unused.getsockname()[0])
+
+
+def _registration(address: str, port: int) -> list[Json]:
     where = {"name": SERVICE, "namespace": NAMESPACE}
     return [
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}},
         {"apiVersion": "v1", "kind": "Service", "metadata": where, "spec": {"ports": [{"port": 443}]}},
+        # Kubernetes 1.31 routes by it, later ones by the EndpointSlice that the controller manager makes of it.
         {
-            "apiVersion": "discovery.k8s.io/v1",
-            "kind": "EndpointSlice",
-            "metadata": {**where, "labels": {"kubernetes.io/service-name": SERVICE}},
-            "addressType": "FQDN",  # of type IPv4 the loopback is not allowed
-            "endpoints": [{"addresses": ["127.0.0.1"], "conditions": {"ready": True}}],
-            "ports": [{"port": port, "protocol": "TCP"}],
+            "apiVersion": "v1",
+            "kind": "Endpoints",
+            "metadata": where,
+            "subsets": [{"addresses": [{"ip": address}], "ports": [{"port": port, "protocol": "TCP"}]}],
         },
         {
             "apiVersion": "apiregistration.k8s.io/v1",

@@ -28,9 +28,11 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
+from kubectl_yoshi.cli.policies import PROBE
 from kubectl_yoshi.kube.client import ACCESS_REVIEW
 from kubectl_yoshi.kube.connection import Connection, ConnectionOptions, HttpRequest
 from kubectl_yoshi.model.errors import YoshiError
+from kubectl_yoshi.model.network import ADDRESSBLOCK
 from lab.testing import Cluster
 from tests.cluster.fake_kubevirt import Kubevirt
 from tests.cluster.normalizing_server import NormalizingServer
@@ -52,6 +54,8 @@ CHOSEN = re.compile(r"(?<=/addressblocks/big)\.<ip>[\d.]+|(?<=/services/yoshi-we
 NAMESPACE_BINDING = re.compile(r"POST .*/validatingadmissionpolicybindings|/validatingadmissionpolicybindings/.*\.")
 """Writes of bindings for the networks of a namespace: only the first network there has them; a failure is a note."""
 
+PROBING = f"POST {ADDRESSBLOCK.path(PROBE.namespace)}"
+"""The dry run that `install` repeats until the policies are in effect: how often differs from run to run."""
 REVIEW = f"POST {ACCESS_REVIEW.path()}"
 """The beginning of a question what the user may do."""
 
@@ -237,7 +241,7 @@ class Kill(FaultSchedule):
     def choose(self, request: str, rng: random.Random) -> str:
         if self.is_dead:
             return "lost"
-        if is_read(request) or not self.path.search(request):
+        if is_read(request) or request == PROBING or not self.path.search(request):
             return ""
         self.written += 1
         if self.written != self.at:
