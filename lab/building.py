@@ -41,8 +41,8 @@ def find_or_build(programs: Sequence[Program], progress: Progress) -> dict[str, 
     if missing:
         cancelled = threading.Event()
         with ThreadPoolExecutor(max_parallel_builds(len(missing))) as pool:
-            jobs = [pool.submit(_build, folder, wanted, progress, cancelled) for folder, wanted in missing.items()]
             try:
+                jobs = [pool.submit(_build, folder, wanted, progress, cancelled) for folder, wanted in missing.items()]
                 for job in as_completed(jobs):
                     job.result()
             except BaseException:
