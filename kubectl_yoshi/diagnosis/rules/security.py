@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from kubectl_yoshi import __version__
+from kubectl_yoshi.diagnosis import remedies
 from kubectl_yoshi.diagnosis.facts import Facts
 from kubectl_yoshi.diagnosis.finding import Observation, Severity
 from kubectl_yoshi.diagnosis.rule import rule
@@ -72,9 +73,9 @@ def unbound_namespace(facts: Facts) -> Iterator[Observation]:
     """
     if not facts.is_served(POLICY_BINDING):
         return
-    networks = {network.namespace: (network.namespace, network.name) for network in reversed(facts.networks)}
+    networks = {network.namespace: network for network in reversed(facts.networks)}
     for namespace in list_unbound_namespaces(facts.objects(POLICY_BINDING), networks):
+        network = networks[namespace]
         message = f"only objects of namespace {namespace} are compared with the networks in it"
         ref = POLICY_BINDING.ref(binding_name(ADDRESS_USE_POLICIES[0], namespace))
-        commands = (f"kubectl yoshi sync -n {namespace}",)
-        yield Observation(ref, message, commands=commands, network=networks[namespace])
+        yield Observation(ref, message, commands=(remedies.sync(network),), network=(network.namespace, network.name))
