@@ -54,12 +54,14 @@ class Tenant:
         namespace: that of the tenant.
         vms: name -> uid of VMs that exist.
         addresses, macs: what the tenant wants.
+        networks: Layer 2 networks, as namespace/name.
     """
 
     namespace: str
     vms: dict[str, str]
     addresses: Sequence[str]
     macs: Sequence[str]
+    networks: Sequence[str] = ()
 
 
 def notation(address: str, rng: random.Random) -> str:
@@ -111,9 +113,11 @@ def owned(tenant: Tenant, rng: random.Random, kind: str) -> Json:
 def vm_writes(tenant: Tenant, rng: random.Random) -> Attack:
     """Create or change a VM."""
     path = f"/apis/kubevirt.io/v1/namespaces/{tenant.namespace}/virtualmachines"
-    spec = {"domain": {"devices": {"interfaces": [{"name": "net1", "bridge": {}}]}}}
+    spec: Json = {"domain": {"devices": {"interfaces": [{"name": "net1", "bridge": {}}]}}}
     if rng.random() < 0.3:
         spec["domain"]["devices"]["interfaces"][0]["macAddress"] = mac_notation(rng.choice(tenant.macs), rng)
+    if tenant.networks and rng.random() < 0.3:
+        spec["networks"] = [{"name": "net1", "multus": {"networkName": rng.choice(tenant.networks)}}]
     template = {"metadata": some_metadata(tenant, rng), "spec": spec}
     if rng.random() < 0.3:
         new = vm(tenant.namespace, f"evil-{rng.randrange(NAMES)}")
@@ -179,6 +183,11 @@ def requested_addresses(obj: Json) -> Iterator[str]:
     yield from filter(None, map(_liberal_address, texts))
 
 
+def _template(obj: Json) -> Json:
+    template: Json = obj["spec"].get("template", {}) if obj["kind"] == "VirtualMachine" else obj
+    return template
+
+
 def _liberal_address(text: str) -> str:
     stripped = re.sub(r"(^|\.)0+(?=\d)", r"\1", text.strip().partition("/")[0])
     try:
@@ -188,10 +197,15 @@ def _liberal_address(text: str) -> str:
     return str(getattr(address, "ipv4_mapped", None) or address)
 
 
+def joined_networks(obj: Json) -> set[str]:
+    """Return the Layer 2 networks that a VM or VMI is on."""
+    networks = _template(obj).get("spec", {}).get("networks", [])
+    return {network["multus"]["networkName"] for network in networks if "multus" in network}
+
+
 def requested_macs(obj: Json) -> set[str]:
     """Return the MAC addresses that a VM or VMI requests, in lower case without separators."""
-    spec = obj.get("spec", {})
-    template = spec.get("template", {}) if obj["kind"] == "VirtualMachine" else {"spec": spec, **obj}
+    template = _template(obj)
     interfaces: Iterable[Json] = template.get("spec", {}).get("domain", {}).get("devices", {}).get("interfaces", [])
     annotations = template.get("metadata", {}).get("annotations", {})
     texts = [interface.get("macAddress", "") for interface in interfaces]

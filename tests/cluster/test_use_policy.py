@@ -56,7 +56,7 @@ from tests.cluster.harness import (
     wait_for_role,
     wizard,
 )
-from tests.cluster.hostile_requests import GENERATORS, Tenant, requested_addresses, requested_macs
+from tests.cluster.hostile_requests import GENERATORS, Tenant, joined_networks, requested_addresses, requested_macs
 from tests.waiting import wait_for
 
 RBAC = "rbac.authorization.k8s.io"
@@ -198,6 +198,9 @@ def _fill(scene: Scene) -> None:
     for namespace in ("a", "b", "c"):
         for found in make_vms(cluster, names[namespace], "web", "db"):
             scene.uids[f"{namespace}/{found['metadata']['name']}"] = found["metadata"]["uid"]
+    interfaces = [interface("net1", "02:00:00:00:01:0a"), interface("net2", "02:00:00:00:02:0a")]
+    template = {"spec": {"domain": {"devices": {"interfaces": interfaces}}}}
+    patch(cluster, "virtualmachines", "db", {"spec": {"template": template}}, namespace=names["b"])
     nets = names["nets"]
     blue = {
         f"{BLUE}.1": _allocation(scene, "a/web", mac=ALICES_MAC),
@@ -348,18 +351,36 @@ def new_vm(address: str, user: str, vm_name: str) -> Case:
 
 def mac(address: str, user: str, network: str = "") -> Case:
     """Return the change that puts a MAC address on the interface of a VM, on a Layer 2 network or on none."""
-    interface = {"name": "net1", "bridge": {}, "macAddress": address}
-    case = patch_vm(f"MAC address {address} {network}", user, {})
 
     def request(scene: Scene) -> tuple[str, str, Any]:
-        method, path, _ = case.request(scene)
-        spec: Json = {"domain": {"devices": {"interfaces": [interface]}}}
-        if network:
-            multus = {"networkName": f"{scene.namespaces['nets']}/{network}"}
-            spec["networks"] = [{"name": "net1", "multus": multus}]
-        return method, path, {"spec": {"template": {"spec": spec}}}
+        spec: Json = {"domain": {"devices": {"interfaces": [interface("net1", address)]}}}
+        spec |= {"networks": [segment(scene, network)]} if network else {}
+        return patch_vm("", user, {"spec": spec}).request(scene)
 
-    return Case(user, case.name, request)
+    return Case(user, f"MAC address {address} {network}", request)
+
+
+def join(network: str, user: str) -> Case:
+    """Return the change that puts a VM, whose interfaces have MAC addresses of others already, on a Layer 2 network."""
+
+    def request(scene: Scene) -> tuple[str, str, Any]:
+        return patch_vm("", user, {"spec": {"networks": [segment(scene, network)]}}, "db").request(scene)
+
+    return Case(user, f"joins {network}", request)
+
+
+def hw_addr(address: str, user: str) -> Case:
+    """Return the change that puts a MAC address on a VM together with an address of its own."""
+    annotations = {IP_ADDRS: f'["{BLUE}.2"]', "cni.projectcalico.org/hwAddr": address}
+    return patch_vm(f"hwAddr {address}", user, {"metadata": {"annotations": annotations}})
+
+
+def interface(name: str, address: str) -> Json:
+    return {"name": name, "bridge": {}, "macAddress": address}
+
+
+def segment(scene: Scene, network: str) -> Json:
+    return {"name": "net1", "multus": {"networkName": f"{scene.namespaces['nets']}/{network}"}}
 
 
 def new_vmi(address: str, user: str, owner: str = "", vmi_name: str = "web") -> Case:
@@ -494,16 +515,18 @@ CASES = [
     # Layer 2 networks, MAC addresses
     ip(f"{LAYER2}.1", "alice", annotation=L2_ADDRESS),
     refused(ip(f"{LAYER2}.1", "bob", annotation=L2_ADDRESS), "in another namespace"),
-    mac("02:00:00:00:01:0a", "alice"),
+    mac("02:00:00:00:01:0a", "alice", "layer2"),
+    mac("02:00:00:00:01:0a", "bob"),  # on no network
+    mac("02:00:00:00:01:0a", "bob", "wide"),
     refused(
-        mac("02-00-00-00-01-0A", "bob"),
+        mac("02-00-00-00-01-0A", "bob", "layer2"),
         f"the MAC address 02:00:00:00:01:0a is allocated with address {LAYER2}.1 of network {{nets}}/layer2, and VM",
     ),
-    refused(
-        patch_vm("hwAddr", "bob", {"metadata": {"annotations": {"cni.projectcalico.org/hwAddr": ALICES_MAC.upper()}}}),
-        f"the MAC address {ALICES_MAC} is allocated",
-    ),
-    mac("02:00:00:00:09:09", "bob"),
+    hw_addr(BOBS_MAC, "bob"),
+    refused(hw_addr(ALICES_MAC.upper(), "bob"), f"the MAC address {ALICES_MAC} is allocated"),
+    refused(join("layer2", "bob"), "the MAC address 02:00:00:00:01:0a is allocated"),
+    refused(join("wide", "bob"), "the MAC address 02:00:00:00:02:0a is allocated"),
+    mac("02:00:00:00:09:09", "bob", "layer2"),
     mac("02:00:00:00:09:09", "bob", "wide"),
     mac("02:00:00:00:02:0a", "alice", "wide"),
     refused(mac("0200.0000.020A", "bob", "wide"), "the MAC address 02:00:00:00:02:0a is allocated with address 100.71"),
@@ -670,9 +693,10 @@ def test_hostile_tenant_gets_no_address_of_others(scene: Scene) -> None:
     own = {f"{BLUE}.2", f"{BIG}.0.2", f"{PUB}.2", f"{LAYER2}.2", f"{SIX}2", "192.0.2.7", "198.51.100.6"}
     wanted = [f"{prefix}.{number}" for prefix in (BLUE, f"{BIG}.0", PUB, LAYER2) for number in (1, 2, 3, 9)]
     wanted += ["192.0.2.7", "198.51.100.5", "198.51.100.6", f"{SIX}1", f"{SIX}2", f"{SIX}9"]
-    macs = {ALICES_MAC: "a", BOBS_MAC: "b", "02:00:00:00:01:0a": "a", "02:00:00:00:01:0b": "b"}
+    layer2 = f"{names['nets']}/layer2"
+    macs = [ALICES_MAC, BOBS_MAC, "02:00:00:00:01:0a", "02:00:00:00:01:0b"]
     vms = {name: scene.uids[f"b/{name}"] for name in ("web", "db")}
-    tenant = Tenant(names["b"], vms, wanted, [*macs])
+    tenant = Tenant(names["b"], vms, wanted, macs, [layer2])
 
     def attack(seed: int) -> Counter[str]:
         rng, bob = random.Random(seed), scene.cluster.api.impersonate(scene.user("bob"))
@@ -695,13 +719,14 @@ def test_hostile_tenant_gets_no_address_of_others(scene: Scene) -> None:
     assert answers["by policy"] > HOSTILE_REQUESTS / 4, answers
 
     kinds = "virtualmachines,virtualmachineinstances,pods,services"
-    others_macs = {mac.replace(":", "") for mac, holder in macs.items() if holder == "a"}
     for obj in get(scene.cluster, kinds, namespace=names["b"])["items"]:
         stolen = {address for address in requested_addresses(obj) if address in wanted} - own
         if obj["kind"] in ("VirtualMachineInstance", "Pod"):
             stolen |= set(requested_addresses(obj)) & {*wanted}
         assert not stolen, obj
-        if obj["kind"] != "Pod":
-            assert not requested_macs(obj) & others_macs, obj
+        if any(address.startswith(BLUE) for address in requested_addresses(obj)):
+            assert ALICES_MAC.replace(":", "") not in requested_macs(obj), obj
+        if layer2 in joined_networks(obj) or any(address.startswith(LAYER2) for address in requested_addresses(obj)):
+            assert "02000000010a" not in requested_macs(obj), obj
         if obj["kind"] == "VirtualMachine":
             assert obj["metadata"]["name"] == "web" or not own & set(requested_addresses(obj)), obj

@@ -98,4 +98,4 @@ def test_policies_share_their_variables() -> None:
         if policy["kind"] == POLICY.kind and name_of(policy) in ADDRESS_USE_POLICIES
     )
     different = {name for name in first.keys() & second.keys() if first[name] != second[name]}
-    assert different == {"network", "cidr", "concerned", "withAddedMACs", "isAdministrator"}
+    assert different == {"network", "cidr", "concerned", "isOnNetwork", "isAdministrator"}
