@@ -154,7 +154,7 @@ def _plan_policies(
         if mode is PolicyMode.OFF:
             plan = plan_removal(existing.values())
         else:
-            unbound = plan_unbinding(session.api, existing)
+            unbound = plan_unbinding(session.api, plan_install(load_policies(mode), existing))
             removed = {change.ref for change in unbound}
             remaining = {ref: obj for ref, obj in existing.items() if ref not in removed}
             plan = unbound + plan_install(load_policies(mode), remaining)
@@ -207,11 +207,18 @@ def _apply_and_print(session: Session, plan: Plan, options: InstallOptions, dead
     """Apply the plan stage by stage, wait where the next one needs it, and print the result of each object.
 
     The results are printed also if a later object fails. With --no-wait the CRDs are awaited only if policies follow.
-    Before bindings are created, the policies are loaded; see kubectl_yoshi.cli.policy_loading.
+    Before bindings are created, the policies are loaded; where that is a risk, current policies are not written: see
+    kubectl_yoshi.cli.policy_loading.
     """
     from contextlib import nullcontext
 
-    from kubectl_yoshi.cli.policy_loading import REFRESH_SECONDS, preloaded, wait_until_type_checked
+    from kubectl_yoshi.cli.policy_loading import (
+        REFRESH_SECONDS,
+        are_current,
+        has_compile_race,
+        preloaded,
+        wait_until_type_checked,
+    )
     from kubectl_yoshi.engine.apply import apply_plan
     from kubectl_yoshi.model.objects import CRD, POLICY, POLICY_BINDING
     from kubectl_yoshi.model.plan import Plan, Verb
@@ -223,9 +230,11 @@ def _apply_and_print(session: Session, plan: Plan, options: InstallOptions, dead
         for stage in plan.stages:
             resource, verb = stage[0].ref.resource, stage[0].verb
             is_written = options.dry_run == "none"
+            is_policy = resource == POLICY and verb is Verb.APPLY
+            is_kept = is_written and is_policy and has_compile_race(session.api) and are_current(session.api, stage)
             is_bound = resource == POLICY_BINDING and any(change.before is None for change in stage)
             with preloaded(session.api, policies) if is_written and is_bound else nullcontext():
-                outcome = apply_plan(Plan((stage,)), session.api, dry_run=options.dry_run == "server")
+                outcome = apply_plan(Plan((stage,)), session.api, dry_run=is_kept or options.dry_run == "server")
             if options.output.is_human_readable:
                 for line in format_outcomes(outcome.executed, options.dry_run):
                     print(line, file=session.out)
@@ -238,7 +247,7 @@ def _apply_and_print(session: Session, plan: Plan, options: InstallOptions, dead
             session.out.flush()
             if resource == CRD and (options.wait or has_policies):
                 _wait_until_established(session.api, stage, deadline)
-            elif resource == POLICY and verb is Verb.APPLY:
+            elif is_policy:
                 policies = [answer for _, answer in outcome.executed if answer]
                 wait_until_type_checked(session.api, policies)
             elif resource == POLICY_BINDING and verb is Verb.DELETE and has_policies:

@@ -3,7 +3,8 @@
 Before Kubernetes 1.36 an API server may crash if it compiles one policy while it evaluates another one, or an earlier
 version of the same (https://github.com/kubernetes/kubernetes/issues/135757). Once a second it compiles those policies
 that have a binding and were changed, also if just their status was: the controller manager writes the result of type
-checking into it. So `install` does this on such servers:
+checking into it. A server-side apply that changes nothing else may change managedFields, which is enough. So `install`
+does not write policies that are current on such servers, and otherwise does this:
 
 1. it deletes the bindings of policies that it changes,
 2. changes the policies, and waits for the result of type checking,
@@ -14,20 +15,17 @@ checking into it. So `install` does this on such servers:
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from kubectl_yoshi import __version__
 from kubectl_yoshi.cli.policies import policy_ref
 from kubectl_yoshi.engine.apply import apply_plan
 from kubectl_yoshi.kube.client import Api
-from kubectl_yoshi.model.network import PART_OF_LABEL, VERSION_ANNOTATION
+from kubectl_yoshi.model.network import PART_OF_LABEL
 from kubectl_yoshi.model.objects import (
     POLICY,
     POLICY_BINDING,
     Json,
-    ObjectRef,
-    annotations_of,
     dig,
     metadata,
     name_of,
@@ -36,6 +34,7 @@ from kubectl_yoshi.model.objects import (
     uid_of,
 )
 from kubectl_yoshi.model.plan import Change, Plan, Verb
+from kubectl_yoshi.output.plan_printer import is_unchanged
 
 TYPE_CHECK_SECONDS = 10.0
 """How long to wait for the result of type checking; a controller manager may not do that."""
@@ -51,18 +50,37 @@ def has_compile_race(api: Api) -> bool:
     return found is None or (int(found[1]), int(found[2])) < (1, 36)
 
 
-def plan_unbinding(api: Api, existing: Mapping[ObjectRef, Json]) -> Plan:
+def are_current(api: Api, policies: Iterable[Change]) -> bool:
+    """Return whether the policies exist, and writing them would not change their content.
+
+    Args:
+        api: the cluster.
+        policies: the server-side applies of all policies.
+
+    Raises:
+        ClusterError: a dry run of an apply was refused, or nothing answered.
+    """
+    return all(
+        change.before is not None and is_unchanged(change.before, api.apply(change.ref, change.body, dry_run=True))
+        for change in policies
+    )
+
+
+def plan_unbinding(api: Api, installation: Plan) -> Plan:
     """Return step 1: the deletion of all bindings if policies are to be changed.
 
     The policies are not in effect until step 4, so this changes nothing on other servers.
 
     Args:
         api: the cluster.
-        existing: the policies of the manifests that exist.
+        installation: the server-side applies of the policies and their bindings.
+
+    Raises:
+        ClusterError: a dry run of an apply was refused, or nothing answered.
     """
-    policies = [obj for ref, obj in existing.items() if ref.resource == POLICY]
-    is_current = all(annotations_of(policy).get(VERSION_ANNOTATION) == __version__ for policy in policies)
-    if is_current or not has_compile_race(api):
+    policies = [change for change in installation if change.ref.resource == POLICY]
+    is_new = all(change.before is None for change in policies)
+    if is_new or not has_compile_race(api) or are_current(api, policies):
         return Plan()
     deletions = []
     for binding in api.list(POLICY_BINDING, label_selector="=".join(PART_OF_LABEL)):

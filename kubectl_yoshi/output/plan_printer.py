@@ -74,11 +74,11 @@ def _result_word(change: Change, response: Json | None) -> str:
         if change.before is None:
             return "created"
         after = response if response is not None else _merged(change.before, change.body)
-        return "unchanged" if _is_unchanged(change.before, after) else "configured"
+        return "unchanged" if is_unchanged(change.before, after) else "configured"
     return _VERB_RESULTS[change.verb]
 
 
-def _is_unchanged(before: Json, after: Json) -> bool:
+def is_unchanged(before: Json, after: Json) -> bool:
     """Return whether the objects are equal, ignoring fields that the API server maintains."""
     return _comparable_content(before) == _comparable_content(after)
 

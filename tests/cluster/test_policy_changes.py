@@ -61,6 +61,9 @@ def test_install_and_upgrade_do_not_crash_an_api_server_that_evaluates(own_lab: 
                     yoshi.done("install", "--policy", "off")
                     may_write.set()
                     yoshi.done("install", "--policy", "enforce")
+                    before = policies_of(cluster)
+                    yoshi.done("install")
+                    assert policies_of(cluster) == before, "a policy that is written is compiled again"
                     may_write.clear()
                     _make_policies_older(cluster)
                     may_write.set()
@@ -87,6 +90,11 @@ def _make_policies_older(cluster: Cluster) -> None:
         metadata = {key: value for key, value in binding["metadata"].items() if key in kept}
         make(cluster, {"apiVersion": POLICY.api_version, "kind": POLICY_BINDING.kind, **binding, "metadata": metadata})
     wait_for(lambda: are_active(cluster), "the policies are in effect")
+
+
+def policies_of(cluster: Cluster) -> dict[str, str]:
+    """Return name -> resourceVersion."""
+    return {name_of(obj): obj["metadata"]["resourceVersion"] for obj in get(cluster, POLICY.plural)["items"]}
 
 
 def are_active(cluster: Cluster) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pytest
 
+from kubectl_yoshi.cli.installation import plan_install
 from kubectl_yoshi.cli.policies import load_policies, policy_ref
 from kubectl_yoshi.cli.policy_loading import (
     TYPE_CHECK_SECONDS,
@@ -21,9 +22,18 @@ from kubectl_yoshi.model.plan import Verb
 from tests.unit.plan.fake_api import FakeApi
 
 
-def installed(server_version: str, **annotations: str) -> tuple[FakeApi, dict[ObjectRef, Json]]:
+class ApplyingApi(FakeApi):
+    """Answers dry runs of server-side applies."""
+
+    def apply(self, ref: ObjectRef, body: Json, *, dry_run: bool = False) -> Json:
+        assert dry_run
+        there = self.get(ref)
+        return {**there, **body, "metadata": {**there["metadata"], **body["metadata"], "managedFields": []}}
+
+
+def installed(server_version: str, **annotations: str) -> tuple[ApplyingApi, dict[ObjectRef, Json]]:
     """Return a cluster with policies, and these policies and their bindings."""
-    api = FakeApi([POLICY, POLICY_BINDING])
+    api = ApplyingApi([POLICY, POLICY_BINDING])
     api.version = server_version
     found = {}
     for obj in load_policies():
@@ -46,9 +56,29 @@ def test_releases_before_the_correction_may_crash(version: str, expected: bool) 
 ])  # fmt: skip
 def test_bindings_of_policies_that_change_are_deleted_first(version: str, installed_by: str, count: int) -> None:
     api, found = installed(version, **({VERSION_ANNOTATION: installed_by} if installed_by else {}))
-    deletions = list(plan_unbinding(api, found))  # type: ignore[arg-type]
+    must_unbind(api, found, count)
+
+
+@pytest.mark.parametrize(("version", "count"), [("v1.31.0", 5), ("v1.36.0", 0)])
+def test_policy_that_another_client_changed_or_deleted_is_written_without_bindings(version: str, count: int) -> None:
+    api, found = installed(version)
+    ref = next(ref for ref in found if ref.resource == POLICY)
+    changed = {**found[ref], "spec": {**found[ref]["spec"], "failurePolicy": "other"}}
+    must_unbind(api, found | {ref: api.put(POLICY, changed)}, count)
+    must_unbind(api, {other: obj for other, obj in found.items() if other != ref}, count)
+
+
+def must_unbind(api: ApplyingApi, found: dict[ObjectRef, Json], count: int) -> None:
+    """Fails if not so many bindings are deleted first."""
+    installation = plan_install(load_policies(), found)
+    deletions = list(plan_unbinding(api, installation))  # type: ignore[arg-type]
     assert [change.verb for change in deletions] == [Verb.DELETE] * count
     assert {change.ref.resource for change in deletions} <= {POLICY_BINDING}
+
+
+def test_new_policies_need_no_deletion() -> None:
+    api, _ = installed("v1.31.0")
+    assert not plan_unbinding(api, plan_install(load_policies(), {}))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("version", "count"), [("v1.35.0", 5), ("v1.36.0", 0)])
