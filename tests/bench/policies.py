@@ -15,35 +15,38 @@ from tests.bench.measuring import Row, Target, paired
 NAMESPACE = "bench-policies"
 TENANT = "bench-tenant"
 ADDRESS_USE = ("yoshi-address-use", "yoshi-address-use-blocks", "yoshi-address-format")
+NO_POLICIES, FOR_ALLOCATIONS, ALL_POLICIES = VARIANTS = ("no policies", "policies for allocations", "all policies")
 SETTLED_SECONDS = 2.0
-"""How long an API server may still apply policies as they were."""
+"""How long an API server may still apply policies as they were, and be busy with VMs that were just created."""
 
 
 def measure(bench: Bench) -> Iterator[Row]:
-    """Seconds of the command, in turns."""
+    """Seconds of the command, in turns of which each begins with another variant."""
     count = bench.sizes.bulk
     bench.programs.by_kubectl(
         "create", "clusterrolebinding", TENANT, "--clusterrole", "yoshi-calico-reader", "--user", TENANT
     )
     turns = []
-    for run in bench.each_run(f"{count} VMs attached with the admission policies and without"):
-        install(bench, "off")
-        without = attach(bench, 3 * run)
-        install(bench, "enforce")
-        with_all = attach(bench, 3 * run + 1)
+    number = 0
+    for run in bench.each_run(f"{count} VMs attached with the admission policies and without", more_often=2):
+        first = run % len(VARIANTS)
+        seconds = {}
+        for variant in VARIANTS[first:] + VARIANTS[:first]:
+            install(bench, variant)
+            seconds[variant] = attach(bench, number)
+            number += 1
+        turns.append(seconds)
+    install(bench, ALL_POLICIES)
+    for variant, target in ((FOR_ALLOCATIONS, Target(1.1, of_ratio=True)), (ALL_POLICIES, None)):
+        what = f"vm attach, {count} VMs of a tenant, {variant}"
+        row = paired(what, "s", NO_POLICIES, [(seconds[variant], seconds[NO_POLICIES]) for seconds in turns])
+        yield row.aims(target) if target else row
+
+
+def install(bench: Bench, variant: str) -> None:
+    bench.programs.by_yoshi("install", "--policy", "off" if variant == NO_POLICIES else "enforce")
+    if variant == FOR_ALLOCATIONS:
         bench.programs.by_kubectl("delete", "validatingadmissionpolicybinding", *ADDRESS_USE)
-        time.sleep(SETTLED_SECONDS)
-        turns.append((without, attach(bench, 3 * run + 2), with_all))
-    install(bench, "enforce")
-    what = f"vm attach, {count} VMs of a tenant"
-    allocations = [(limited, without) for without, limited, _ in turns]
-    yield paired(f"{what}, policies for allocations", "s", "no policies", allocations).aims(Target(1.1, of_ratio=True))
-    yield paired(f"{what}, all policies", "s", "no policies", [(all_, without) for without, _, all_ in turns])
-
-
-def install(bench: Bench, policy: str) -> None:
-    bench.programs.by_yoshi("install", "--policy", policy)
-    time.sleep(SETTLED_SECONDS)
 
 
 def attach(bench: Bench, number: int) -> float:
@@ -57,6 +60,7 @@ def attach(bench: Bench, number: int) -> float:
         bench.programs.by_kubectl(*here, "create", "rolebinding", role, "--clusterrole", role, "--user", TENANT)
     cidr = f"10.{203 + number // 16}.{number % 16 * 16}.0/20"
     bench.programs.by_yoshi(*here, "network", "create", "red", "--cidr", cidr)
+    time.sleep(SETTLED_SECONDS)
     start = time.monotonic()
     bench.programs.by_yoshi(*here, *tenant, "vm", "attach", *names, "--network", "red")
     seconds = time.monotonic() - start
