@@ -103,7 +103,8 @@ def plan_detach(request: DetachRequest, ctx: PlanContext) -> Plan:
     failed_vms = [vm for vm in present if vm.full_name in errors]
     plan = plan + restarts.resume_stopped_vms(failed_vms, ctx) + _unmark_addresses(state, errors)
     errors = {**plan.errors, **errors}
-    answers_suffice = not errors and not missing and state.backend.pins_vm_template and are_all_patched(present, plan)
+    is_complete = not errors and not missing and are_all_patched(present, plan)
+    answers_suffice = is_complete and state.backend.pins_vm_template and all(_is_recorded(state, vm) for vm in present)
     return replace(plan, errors=errors, answers_suffice=answers_suffice)
 
 
@@ -263,6 +264,16 @@ def _attachments(state: _DetachState, vm: str, vm_records: Mapping[int, Allocati
     mac = next((record.mac for record in vm_records.values() if record.mac), "")
     outcome = AddressState.RESERVED if state.request.keep else AddressState.RELEASED
     return {vm: AttachmentResult(state.network.full_name, addresses, mac, outcome)}
+
+
+def _is_recorded(state: _DetachState, vm: Vm) -> bool:
+    """Return whether the addresses that are set on a VM have records.
+
+    Otherwise the network may have been read before the VM was attached, and must be read again to release them (I5).
+    """
+    vm_uses = state.address_uses.by_vm(vm.namespace, vm.name, vm.uid)
+    requested = {use.number for use in vm_uses if use.kind is UsageKind.REQUESTED}
+    return requested <= state.allocations.held_by(vm.namespace, vm.name).keys()
 
 
 def _release_records(
