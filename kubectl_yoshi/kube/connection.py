@@ -141,7 +141,7 @@ class Connection:
         return True
 
     def close(self) -> None:
-        """Close the pooled connections."""
+        """Close the connections that are kept; a later request opens a new one."""
         self._pool.clear()
 
     def _drop_idle(self) -> None:
@@ -179,16 +179,20 @@ class Connection:
         connect_seconds = min(CONNECT_SECONDS, self.read_seconds or CONNECT_SECONDS)
         timeout = urllib3.Timeout(connect=connect_seconds, read=request.read_seconds or self.read_seconds)
         with self.translate_errors(is_write=request.method != "GET"):
-            return self._pool.request(
-                request.method,
-                self.server + request.path,
-                body=request.body,
-                headers=self._headers(request.headers),
-                timeout=timeout,
-                retries=False,
-                redirect=False,
-                preload_content=not request.stream,
-            )
+            while True:
+                try:
+                    return self._pool.request(
+                        request.method,
+                        self.server + request.path,
+                        body=request.body,
+                        headers=self._headers(request.headers),
+                        timeout=timeout,
+                        retries=False,
+                        redirect=False,
+                        preload_content=not request.stream,
+                    )
+                except urllib3.exceptions.ClosedPoolError:
+                    continue  # another thread has called `close` before this one took a connection
 
     @contextmanager
     def translate_errors(self, *, is_write: bool) -> Iterator[None]:

@@ -5,7 +5,8 @@ What is sent again:
 - anything that the server refused with 429 before it looked at it, after as long as Retry-After says, and with fewer
   requests at once from then on (see ConcurrencyLimiter);
 - anything when the connection was refused, once;
-- a read that the server answered with 500, 503 or 504 and a Retry-After, or whose connection was cut, once the latter;
+- a read that the server answered with 500, 503 or 504 and a Retry-After, or whose connection was cut, the latter once
+  and over a new connection;
 - anything after a 401, once, if the kubeconfig can give new credentials.
 
 A write whose connection was cut after it was sent is never sent again: it may have been done (AmbiguousWriteError).
@@ -217,6 +218,7 @@ class Sender:
                 if connection_retried or not is_transient or not tries_left or isinstance(error, AmbiguousWriteError):
                     raise
                 connection_retried = True
+                self.connection.close()  # else the retry may use another one that the server has dropped
                 self.clock.sleep(0.2 + 0.2 * self.clock.jitter())
                 continue
             self._report_warnings(response)

@@ -177,6 +177,50 @@ def test_read_is_retried_on_a_new_connection(forgotten: Api, server: FaultServer
     assert len(server.requests) == 2
 
 
+def test_read_is_retried_on_a_new_connection_though_another_request_is_sent_meanwhile(
+    forgotten: Api, server: FaultServer, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+):
+    arrived, answered = threading.Event(), threading.Event()
+
+    def hold(handler: BaseHTTPRequestHandler) -> None:
+        arrived.set()
+        assert answered.wait(30)
+        OK(handler)
+
+    server.behaviours[:] = [forgets(OK), forgets(hold), forgets(OK)]
+    with ThreadPoolExecutor(1) as pool:
+        others = []
+
+        def send_another(seconds: float) -> None:
+            others.append(pool.submit(get, forgotten))
+            assert arrived.wait(30)
+
+        monkeypatch.setattr(clock, "sleep", send_another)
+        try:
+            assert get(forgotten)
+        finally:
+            answered.set()
+        assert [other.result() for other in others] == [get(forgotten)]
+
+
+@pytest.mark.parametrize("request_", [get, patch])
+def test_another_thread_may_close_the_connections_before_one_is_taken(
+    api: Api, server: FaultServer, monkeypatch: pytest.MonkeyPatch, request_
+):
+    server.then(OK)
+    pool = api.connection._pool.connection_from_url(server.url)
+    send = pool.urlopen
+
+    def close_and_send(*args: object, **more: object) -> object:
+        api.connection.close()
+        pool.close()  # as the former does with urllib3 1.26
+        return send(*args, **more)
+
+    monkeypatch.setattr(pool, "urlopen", close_and_send)
+    assert request_(api)
+    assert len(server.requests) == 1
+
+
 def test_write_on_a_dropped_connection_is_ambiguous_and_the_next_uses_a_new_one(forgotten: Api, server: FaultServer):
     with pytest.raises(AmbiguousWriteError):
         patch(forgotten)
