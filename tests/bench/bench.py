@@ -33,7 +33,7 @@ class Sizes:
         map: addresses in use of a map.
         map_cells: cells of a map of which each has an address in use.
         blocks: AddressBlocks of a network when a VM gets one of its addresses.
-        more_often: how many times as often as the rest is measured what takes less than a second: it varies more.
+        more_often: how many times as often as the rest is measured what varies more, as times below a second do.
     """
 
     bulk: int = 1000

@@ -28,7 +28,7 @@ def measure(bench: Bench) -> Iterator[Row]:
     )
     turns = []
     number = 0
-    for run in bench.each_run(f"{count} VMs attached with the admission policies and without", more_often=2):
+    for run in bench.each_run(f"{count} VMs attached with the admission policies and without", bench.sizes.more_often):
         first = run % len(VARIANTS)
         seconds = {}
         for variant in VARIANTS[first:] + VARIANTS[:first]:
