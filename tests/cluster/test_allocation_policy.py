@@ -7,6 +7,7 @@ cases meet the same networks (policy_scene.py).
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -398,6 +399,44 @@ def test_full_objects_stay_within_the_budget_of_an_expression(scene: PolicyScene
     status, message = scene.send("alice", "PATCH", "networkwizards/open/status", too_many)
     assert (status, "records at most 256 addresses" in message) == (422, True), message
     assert scene.send("boss", "PATCH", "networkwizards/open/status", too_many) == (200, "")
+
+
+@pytest.mark.parametrize(
+    ("target", "field", "entry"),
+    [
+        (BLUE, "allocations", lambda scene: scene.vm("a/web")),
+        (BLUE, "history", lambda scene: [past(scene.vm("a/web"))]),
+        (BIG, "reservedForVMs", lambda scene: scene.named("a/web")),
+        (f"{BLOCK}/status", "allocations", lambda scene: scene.vm("a/web")),
+        (f"{BLOCK}/status", "history", lambda scene: [past(scene.vm("a/web"))]),
+    ],
+)
+def test_large_request_is_answered_soon(scene: PolicyScene, target: str, field: str, entry: Request) -> None:
+    """An API server that compared all entries would be busy for half a minute."""
+
+    def request(count: int) -> list[Json]:
+        return [
+            op(
+                "add",
+                f"/status/{field}",
+                {f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}": entry(scene) for n in range(count)},
+            )
+        ]
+
+    start = time.monotonic()
+    status, message = scene.send("alice", "PATCH", target, request(16_000))
+    assert time.monotonic() - start < 10
+    assert (status, "can grow by up to 1,024 entries in one request" in message) == (422, True), message
+    assert scene.send("boss", "PATCH", target, request(2_000)) == (200, "")
+
+
+def test_large_history_of_an_allocation_is_refused_soon(scene: PolicyScene) -> None:
+    entries = [past(scene.vm("a/web"))] * 8_000
+    body = [*remove("10.70.0.10")(scene), op("add", "/status/history/10.70.0.10", entries)]
+    start = time.monotonic()
+    status, message = scene.send("alice", "PATCH", BLUE, body)
+    assert time.monotonic() - start < 10
+    assert (status, "its history does not fit" in message) == (422, True), message
 
 
 # -- the program -----------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import random
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -62,6 +63,12 @@ from tests.waiting import wait_for
 RBAC = "rbac.authorization.k8s.io"
 BLUE, BIG, PUB, LAYER2, OWN, SIX = "100.64.0", "100.65", "100.66.0", "100.67.0", "100.68.0", "fd00:64::"
 HOSTILE_REQUESTS = 400
+MANY = 40_000
+"""Enough annotations or addresses to keep an API server busy for half a minute where all are compared."""
+MANY_SECONDS = 10.0
+"""How long, in seconds, a request with that many may take on a busy machine."""
+NEARLY_OWN = range(20, 24)
+"""The last bytes of addresses in blue and big that are nearly those of VM web of alice."""
 ALICES_MAC, BOBS_MAC = "02:00:00:00:00:0a", "02:00:00:00:00:0b"
 
 
@@ -211,9 +218,10 @@ def _fill(scene: Scene) -> None:
         f"{BLUE}.6": {"kind": "VirtualMachine", "namespace": names["a"], "name": "db"},
         f"{BLUE}.7": {"kind": "VirtualMachine", "namespace": names["a"], "name": "old", "uid": "of-an-earlier-vm"},
         f"{BLUE}.8": {"kind": "Network", "namespace": nets, "name": "blue"},
+        **_nearly_own(scene, f"{BLUE}."),
     }  # fmt: skip
     pub = {f"{PUB}.1": _allocation(scene, "a/web"), "192.0.2.7": _allocation(scene, "b/web")}
-    pub[f"{PUB}.4"] = blue[f"{BLUE}.4"]
+    pub |= {f"{PUB}.4": blue[f"{BLUE}.4"], "fd00:65::a": _allocation(scene, "a/web")}
     free = {"198.51.100.5": _allocation(scene, "a/web"), "198.51.100.6": _allocation(scene, "b/web")}
     layer2 = {
         f"{LAYER2}.1": _allocation(scene, "a/web", mac="02:00:00:00:01:0a"),
@@ -227,12 +235,15 @@ def _fill(scene: Scene) -> None:
     _make_network(
         scene, "nets", "layer2", layer2, plugin="ovs", cidr=f"{LAYER2}.0/24", ovs={"bridge": "br0", "hostConfig": False}
     )
-    wide = {"bridge": "br0", "hostConfig": False, "vlan": 9}
-    _make_network(scene, "nets", "wide", {}, plugin="ovs", cidr="100.71.0.0/20", ovs=wide)
-    _make_block(scene, "wide", "100.71.0.0", {"100.71.0.1": "a/web"}, mac="02:00:00:00:02:0a")
+    ovs = {"bridge": "br0", "hostConfig": False, "vlan": 9}
+    _make_network(scene, "nets", "wide", {}, plugin="ovs", cidr="100.71.0.0/20", ovs=ovs)
+    wide = {"100.71.0.1": _allocation(scene, "a/web", mac="02:00:00:00:02:0a")}
+    _make_block(scene, "wide", "100.71.0.0", {**wide, "100.71.0.2": _allocation(scene, "b/web")})
     _make_network(scene, "a", "own", {f"{OWN}.1": _allocation(scene, "a/web")}, plugin="calico", cidr=f"{OWN}.0/24")
-    _make_block(scene, "big", f"{BIG}.0.0", {f"{BIG}.0.1": "a/web", f"{BIG}.0.2": "b/web"})
-    _make_block(scene, "six", SIX, {f"{SIX}1": "a/web", f"{SIX}2": "b/web"})
+    first, second = _allocation(scene, "a/web"), _allocation(scene, "b/web")
+    big = {f"{BIG}.0.1": first, f"{BIG}.0.2": second, **_nearly_own(scene, f"{BIG}.0.")}
+    _make_block(scene, "big", f"{BIG}.0.0", big)
+    _make_block(scene, "six", SIX, {f"{SIX}1": first, f"{SIX}2": second})
 
 
 def _allocation(scene: Scene, holder: str, **more: str) -> Json:
@@ -243,6 +254,19 @@ def _allocation(scene: Scene, holder: str, **more: str) -> Json:
     }  # fmt: skip
 
 
+def _nearly_own(scene: Scene, prefix: str) -> Json:
+    """Return allocations of which each differs from one of VM web of alice in one respect."""
+    own = _allocation(scene, "a/web")
+    other_namespace = {**own, "namespace": scene.namespaces["b"]}
+    others = [
+        {**own, "uid": "of-an-earlier-vm"},
+        {**own, "name": "db"},
+        other_namespace,
+        {**own, "kind": "Reservation"},
+    ]
+    return {f"{prefix}{NEARLY_OWN[0] + place}": allocation for place, allocation in enumerate(others)}
+
+
 def _make_network(scene: Scene, namespace: str, name: str, allocations: Json, **spec: object) -> None:
     where = scene.namespaces[namespace]
     make(scene.cluster, wizard(where, name, **spec))
@@ -250,13 +274,12 @@ def _make_network(scene: Scene, namespace: str, name: str, allocations: Json, **
     patch(scene.cluster, "networkwizards", name, status, namespace=where, subresource="status")
 
 
-def _make_block(scene: Scene, network: str, first: str, holders: dict[str, str], **more: str) -> None:
+def _make_block(scene: Scene, network: str, first: str, allocations: Json) -> None:
     where = scene.namespaces["nets"]
     parent = parse_network(get(scene.cluster, "networkwizards", network, namespace=where))
     block = build_block(parent, block_shard(parent, int(parse_address(first))))
     name = block["metadata"]["name"]
     make(scene.cluster, block)
-    allocations = {address: _allocation(scene, holder, **more) for address, holder in holders.items()}
     status = {"status": {"allocations": allocations}}
     patch(scene.cluster, "addressblocks", name, status, namespace=where, subresource="status")
 
@@ -310,6 +333,7 @@ VMS = "/apis/kubevirt.io/v1/namespaces/{}/virtualmachines"
 VMIS = "/apis/kubevirt.io/v1/namespaces/{}/virtualmachineinstances"
 HOMES = {"alice": "a", "bob": "b", "carol": "c", "root": "a", "virt": "a", "fake": "b"}
 IP_ADDRS = "cni.projectcalico.org/ipAddrs"
+L2_ADDRESS = "ip.plumber.k8s.pf9.io/net1"
 
 
 def patch_vm(name: str, user: str, template: Json, vm_name: str = "web", namespace: str = "") -> Case:
@@ -369,10 +393,35 @@ def join(network: str, user: str) -> Case:
     return Case(user, f"joins {network}", request)
 
 
-def hw_addr(address: str, user: str) -> Case:
-    """Return the change that puts a MAC address on a VM together with an address of its own."""
+def hw_addr(address: str, user: str, second: str = "") -> Case:
+    """Return the change that puts MAC addresses on a VM, one on an interface, together with an address of its own."""
     annotations = {IP_ADDRS: f'["{BLUE}.2"]', "cni.projectcalico.org/hwAddr": address}
-    return patch_vm(f"hwAddr {address}", user, {"metadata": {"annotations": annotations}})
+    spec: Json = {"domain": {"devices": {"interfaces": [interface("net1", second)]}}} if second else {}
+    return patch_vm(f"hwAddr {address} {second}", user, {"metadata": {"annotations": annotations}, "spec": spec})
+
+
+def hw_addr_on(network: str, address: str, user: str, own: str = "") -> Case:
+    """Return the change that puts a MAC address on a VM on a Layer 2 network, by Calico's annotation only."""
+
+    def request(scene: Scene) -> tuple[str, str, Any]:
+        annotations = {"cni.projectcalico.org/hwAddr": address, **({IP_ADDRS: f'["{own}"]'} if own else {})}
+        template = {"metadata": {"annotations": annotations}, "spec": {"networks": [segment(scene, network)]}}
+        return patch_vm("", user, template).request(scene)
+
+    return Case(user, f"hwAddr {address} on {network} {own}", request)
+
+
+def own_and(own: str, other: str, annotation: str) -> Case:
+    """Return the change that puts an own address on a VM of bob as vm attach does, and requests another."""
+
+    def request(scene: Scene) -> tuple[str, str, Any]:
+        annotations = {IP_ADDRS: f'["{own}"]', "cni.projectcalico.org/hwAddr": BOBS_MAC}
+        requested = {annotation: other} if annotation == PUBLIC_IP else {}
+        template = {"metadata": {"annotations": {**annotations, **({} if requested else {annotation: other})}}}
+        method, path, body = patch_vm("", "bob", template).request(scene)
+        return method, path, {**body, "metadata": {"annotations": requested}}
+
+    return Case("bob", f"{own} and {other} by {annotation}", request)
 
 
 def interface(name: str, address: str) -> Json:
@@ -452,7 +501,6 @@ FIELDS = (
     "projectcalico.org/loadBalancerIPs",
     "plumber.k8s.pf9.io/publicIP",
 )
-L2_ADDRESS = "ip.plumber.k8s.pf9.io/net1"
 
 CASES = [
     # VMs, small networks
@@ -464,6 +512,15 @@ CASES = [
     refused(ip(f"{BLUE}.4", "alice"), "is reserved"),
     refused(ip(f"{BLUE}.5", "alice"), "is reserved"),
     refused(ip(f"{BLUE}.8", "alice"), "is that of the network itself"),
+    *(refused(own_and(own, other, annotation), "in another namespace")
+      for own, other in ((f"{BLUE}.2", f"{BLUE}.1"), (f"{BIG}.0.2", f"{BIG}.0.1"))
+      for annotation in (L2_ADDRESS, "cni.projectcalico.org/floatingIPs")),
+    refused(own_and(f"{BLUE}.2", f"{PUB}.1", PUBLIC_IP), "in another namespace"),
+    refused(own_and(f"{BIG}.0.2", f"{BIG}.0.1", PUBLIC_IP), "in another namespace"),
+    refused(own_and(f"{BLUE}.2", f'["{BLUE}.2"]"{BLUE}.1', IP_ADDRS), "in another namespace"),
+    refused(own_and(f"{BIG}.0.2", f'["{BIG}.0.2"]"{BIG}.0.1', IP_ADDRS), "in another namespace"),
+    *(refused(ip(f"{prefix}.{number}", "alice"), f"address {prefix}.{number} of network {{nets}}/")
+      for prefix in (BLUE, f"{BIG}.0") for number in NEARLY_OWN),
     ip(f"{BLUE}.6", "alice", "db"),
     refused(ip(f"{BLUE}.6", "bob", "db"), "in another namespace"),
     ip(f"{BLUE}.1", "root"),
@@ -509,6 +566,7 @@ CASES = [
     ip(f"{SIX}1", "alice"),
     refused(ip(f"{SIX}1", "bob"), "in another namespace"),
     refused(ip("FD00:64:0:0:0:0:0:1", "bob"), f"address {SIX}1 of network {{nets}}/six"),
+    refused(ip("FD00:65::A", "bob"), "address fd00:65::a of network {nets}/pub"),
     # the networks of one's own namespace
     ip(f"{OWN}.1", "alice"),
     refused(ip(f"{OWN}.1", "alice", "db"), "is allocated to VM {a}/web"),
@@ -524,6 +582,11 @@ CASES = [
     ),
     hw_addr(BOBS_MAC, "bob"),
     refused(hw_addr(ALICES_MAC.upper(), "bob"), f"the MAC address {ALICES_MAC} is allocated"),
+    hw_addr(BOBS_MAC, "bob", "02:00:00:00:09:09"),
+    refused(hw_addr(BOBS_MAC, "bob", ALICES_MAC), f"the MAC address {ALICES_MAC} is allocated"),
+    refused(hw_addr_on("layer2", "02:00:00:00:01:0a", "bob"), "the MAC address 02:00:00:00:01:0a is allocated"),
+    refused(hw_addr_on("wide", "02:00:00:00:02:0a", "bob"), "the MAC address 02:00:00:00:02:0a is allocated"),
+    refused(hw_addr_on("wide", "02:00:00:00:02:0a", "bob", "100.71.0.2"), "the MAC address 02:00:00:00:02:0a is"),
     refused(join("layer2", "bob"), "the MAC address 02:00:00:00:01:0a is allocated"),
     refused(join("wide", "bob"), "the MAC address 02:00:00:00:02:0a is allocated"),
     mac("02:00:00:00:09:09", "bob", "layer2"),
@@ -589,6 +652,85 @@ def test_address_is_used_by_its_holder_only(scene: Scene, case: Case) -> None:
     assert "403" in message or "422" in message
     assert "ValidatingAdmissionPolicy 'yoshi-address-" in message
     assert case.refusal.format(**scene.namespaces) in message
+
+
+def annotated_vm(name: str, annotations: Json) -> Case:
+    """Return a change of a VM's template by bob."""
+    return patch_vm(name, "bob", {"metadata": {"annotations": annotations}})
+
+
+def annotated(case: Case, name: str, annotations: Json) -> Case:
+    """Return the creation of an object with more annotations."""
+
+    def request(scene: Scene) -> tuple[str, str, Any]:
+        method, path, body = case.request(scene)
+        body["metadata"].setdefault("annotations", {}).update(annotations)
+        return method, path, body
+
+    return Case(case.user, name, request)
+
+
+def many_external_ips() -> Case:
+    def request(scene: Scene) -> tuple[str, str, Any]:
+        method, path, body = service(f"{PUB}.1", "bob", "externalIPs").request(scene)
+        body["spec"]["externalIPs"] += [f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}" for n in range(MANY)]
+        return method, path, body
+
+    return Case("bob", "Service with many externalIPs", request)
+
+
+KEYS = {f"k{number:x}": "" for number in range(MANY)}
+LIST_OF_MANY = f'["{BLUE}.1"' + ',"10.9.9.9"' * MANY + "]"
+TOO_MANY, TOO_LONG = "can have at most 1,000 annotations", "at most 4096 characters"
+LARGE_REQUESTS = [
+    refused(annotated_vm("VM with many annotations", {IP_ADDRS: f'["{BLUE}.1"]', **KEYS}), TOO_MANY),
+    refused(annotated_vm("VM with many addresses", {IP_ADDRS: LIST_OF_MANY}), TOO_LONG),
+    refused(annotated_vm("VM with many pools", {"cni.projectcalico.org/ipv4pools": '["a"' + ',"b"' * MANY}), TOO_LONG),
+    refused(request_address(f"{PUB}.1" + ",9.9.9.9" * (MANY // 2), "bob"), TOO_LONG),
+    refused(annotated(new_pod(f"{BLUE}.1", "bob"), "pod with many annotations", KEYS), TOO_MANY),
+    refused(annotated(new_pod("10.9.9.9", "bob"), "pod of no network, with many annotations", KEYS), TOO_MANY),
+    refused(annotated(new_vmi(f"{BLUE}.1", "bob"), "VMI with many annotations", KEYS), TOO_MANY),
+    refused(annotated(service(f"{PUB}.1", "bob", FIELDS[2]), "Service with many annotations", KEYS), "in another"),
+    annotated(service("9.9.9.9", "bob", FIELDS[2]), "Service of no network, with many annotations", KEYS),
+    refused(many_external_ips(), TOO_LONG),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", LARGE_REQUESTS, ids=str)
+def test_large_request_is_answered_soon(scene: Scene, case: Case) -> None:
+    start = time.monotonic()
+    message = case.send(scene)
+    assert time.monotonic() - start < MANY_SECONDS
+    assert case.refusal in message if case.refusal else not message
+
+
+@pytest.fixture
+def large_vm(scene: Scene) -> Iterator[str]:
+    """The path of a VM of bob with more annotations than the policies compare, as if it had been there before them."""
+    where, name = scene.namespaces["b"], "yoshi-address-format"
+    annotations = {f"k{number}": "" for number in range(1001)}
+    large = vm(where, "large", template_annotations=annotations)
+    [binding] = [obj for obj in load_policies() if policy_ref(obj) == POLICY_BINDING.ref(name)]
+    delete(scene.cluster, POLICY_BINDING.plural, name)
+    wait_for(lambda: not Case("bob", "", lambda _: ("POST", VMS.format(where), large)).send(scene), f"no {name}")
+    make(scene.cluster, large)
+    make(scene.cluster, binding)
+    _wait_until_active(scene)
+    yield f"{VMS.format(where)}/large"
+    delete(scene.cluster, "virtualmachines", "large", namespace=where)
+
+
+def test_vm_with_too_many_annotations_can_be_changed_otherwise(scene: Scene, large_vm: str) -> None:
+    bob = scene.api("bob")
+
+    def annotate(value: str | None) -> Json:
+        return {"spec": {"template": {"metadata": {"annotations": {"k1": value, "k2": value}}}}}
+
+    bob.patch(large_vm, {"spec": {"template": {"spec": {"terminationGracePeriodSeconds": 5}}}})
+    with pytest.raises(ApiError, match=TOO_MANY):
+        bob.patch(large_vm, annotate("x"))
+    bob.patch(large_vm, annotate(None))
+    assert bob.patch(large_vm, {"metadata": {"labels": {"tier": "web"}}})["metadata"]["labels"]["tier"] == "web"
 
 
 @pytest.fixture
