@@ -63,6 +63,7 @@ from tests.waiting import wait_for
 RBAC = "rbac.authorization.k8s.io"
 BLUE, BIG, PUB, LAYER2, OWN, SIX = "100.64.0", "100.65", "100.66.0", "100.67.0", "100.68.0", "fd00:64::"
 HOSTILE_REQUESTS = 400
+RANDOM_CHANGES = 400
 MANY = 40_000
 """Enough annotations or addresses to keep an API server busy for half a minute where all are compared."""
 MANY_SECONDS = 10.0
@@ -731,6 +732,85 @@ def test_vm_with_too_many_annotations_can_be_changed_otherwise(scene: Scene, lar
         bob.patch(large_vm, annotate("x"))
     bob.patch(large_vm, annotate(None))
     assert bob.patch(large_vm, {"metadata": {"labels": {"tier": "web"}}})["metadata"]["labels"]["tier"] == "web"
+
+
+@pytest.fixture
+def without_match_conditions(scene: Scene) -> Iterator[None]:
+    """Copies of the policies for the use of addresses that compare every request. Their own label is refused."""
+    cluster, nets = scene.cluster, scene.namespaces["nets"]
+    made = []
+    for name in ADDRESS_USE_POLICIES:
+        copy = f"{nets}-{name}"
+        policy = get(cluster, POLICY.plural, name)
+        spec = {key: value for key, value in policy["spec"].items() if key != "matchConditions"}
+        probe = f"dyn(object).metadata.?labels[?'probe'].orValue('') != '{name}'"
+        spec["validations"] = [*spec["validations"], {"expression": probe}]
+        make(cluster, {**policy, "metadata": {"name": copy}, "spec": spec})
+        made.append((POLICY, copy))
+        for bound in (name, binding_name(name, nets)):
+            binding = get(cluster, POLICY_BINDING.plural, bound)
+            metadata = {"name": f"{nets}-{bound}"}
+            make(cluster, {**binding, "metadata": metadata, "spec": {**binding["spec"], "policyName": copy}})
+            made.append((POLICY_BINDING, f"{nets}-{bound}"))
+    for name in ADDRESS_USE_POLICIES:
+        probe_vm = Case("bob", "", partial(_labelled_vm, name))
+        wait_for(lambda name=name, probe=probe_vm: f"'{nets}-{name}'" in probe.send(scene), f"the copy of {name}")
+    yield
+    for resource, name in reversed(made):
+        delete(cluster, resource.plural, name)
+
+
+def _labelled_vm(label: str, scene: Scene) -> tuple[str, str, Any]:
+    return "PATCH", f"{VMS.format(scene.namespaces['b'])}/web", {"metadata": {"labels": {"probe": label}}}
+
+
+def random_change(user: str, rng: random.Random) -> Case:
+    """Return a change of a VM that requests addresses and MAC addresses, often as kubectl yoshi writes them."""
+    own_number, own_mac = (1, ALICES_MAC) if user == "alice" else (2, BOBS_MAC)
+    addresses = [f"{prefix}.{number}" for prefix in (BLUE, f"{BIG}.0") for number in (1, 2, 9, *NEARLY_OWN)]
+    addresses += [f"{LAYER2}.1", f"{OWN}.1", f"{BIG}.5.9", f"{SIX}1", f"{SIX}2", "FD00:64::1", "192.0.2.7", "10.9.9.9"]
+    macs = [ALICES_MAC, BOBS_MAC, BOBS_MAC.upper(), "02:00:00:00:01:0a", "02:00:00:00:02:0a"]
+    own = [f"{BLUE}.{own_number}", f"{BLUE}.{own_number}", f"{BIG}.0.{own_number}"]
+    address, other = rng.choice(rng.choice([own, addresses])), rng.choice(addresses)
+    annotations: Json = {}
+    if rng.random() < 0.9:
+        texts = [f'["{address}"]'] * 12 + [f'["{address}","{other}"]', f' ["{address}"]', f'[ "{address}" ]', "[]"]
+        annotations[IP_ADDRS] = rng.choice(texts)
+    if rng.random() < 0.7:
+        annotations["cni.projectcalico.org/hwAddr"] = rng.choice([own_mac, rng.choice(macs)])
+    for key in ("ipAddrsNoIpam", "floatingIPs"):
+        if rng.random() < 0.05:
+            annotations[f"cni.projectcalico.org/{key}"] = f'["{other}"]'
+    if rng.random() < 0.05:
+        annotations["cni.projectcalico.org/ipv4pools"] = '["blue"]'
+    if rng.random() < 0.1:
+        annotations[L2_ADDRESS] = other
+    if rng.random() < 0.2:
+        annotations["example.com/team"] = address
+    with_mac = {"macAddress": rng.choice(macs)} if rng.random() < 0.2 else {}
+    joined = rng.choice(["layer2", "wide"]) if rng.random() < 0.2 else ""
+    requested = {PUBLIC_IP: rng.choice([f"{PUB}.1", f"{PUB}.9", "192.0.2.7"])} if rng.random() < 0.1 else {}
+    vm_name = rng.choice(["web", "web", "web", "db"])
+
+    def request(scene: Scene) -> tuple[str, str, Any]:
+        spec: Json = {"domain": {"devices": {"interfaces": [{"name": "net1", "bridge": {}, **with_mac}]}}}
+        spec["networks"] = [segment(scene, joined) if joined else {"name": "net1", "pod": {}}]
+        template = {"metadata": {"annotations": annotations}, "spec": spec}
+        body = {"metadata": {"annotations": requested}, "spec": {"template": template}}
+        return "PATCH", f"{VMS.format(scene.namespaces[HOMES[user]])}/{vm_name}", body
+
+    return Case(user, f"VM {vm_name}: {annotations}, {with_mac}, {joined or 'no network'}, {requested}", request)
+
+
+def test_match_conditions_pass_only_what_the_validations_admit(scene: Scene, request: pytest.FixtureRequest) -> None:
+    """What a match condition exempts from the validations, they would have admitted too."""
+    rng = random.Random(15)
+    changes = [random_change(user, rng) for _ in range(RANDOM_CHANGES // 2) for user in ("alice", "bob")]
+    admitted = [case for case in [*changes, *CASES] if not case.send(scene)]
+    assert len(admitted) > RANDOM_CHANGES / 8
+    request.getfixturevalue("without_match_conditions")
+    refusals = {str(case.name): message for case in admitted if (message := case.send(scene))}
+    assert not refusals
 
 
 @pytest.fixture
