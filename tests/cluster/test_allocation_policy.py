@@ -286,7 +286,7 @@ CASES = [
     refused("remove another's hint", "bob", BIG, remove_path("/status/reservedForVMs/10.71.4.31"),
             "status.reservedForVMs: to change this"),
     refused("too many hints", "alice", BIG, value("/status/reservedForVMs", lambda s: {
-            "10.71.4.31": s.named("a/new"), **{f"10.71.{n // 250}.{n % 250}": s.named("a/x") for n in range(1030)}}),
+            "10.71.4.31": s.named("a/new"), **{f"10.71.{n // 250}.{n % 250}": s.named("a/x") for n in range(1024)}}),
             "status.reservedForVMs: more addresses"),
     # -- what the status subresource ignores
     allowed("labels and spec by the status", "alice", BLUE, all_of(value("/metadata/labels", {"a": "b"}),
